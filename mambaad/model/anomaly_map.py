@@ -1,0 +1,56 @@
+"""From encoder and decoder features to the training loss, the anomaly map and the image score.  Paper: section 3.1.
+
+Axes: B batch, C channels, h = w feature side, S image side.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+LOSS_WEIGHT = 5.0
+SIGMA = 4.0  # pixels, at every image size
+TRUNCATE = 4.0  # the filter's radius in sigmas, scipy's default
+
+
+def reconstruction_loss(encoder: Sequence[Tensor], decoder: Sequence[Tensor]) -> Float[Tensor, ""]:
+    """5 times the sum over the scales of the mean squared error between encoder and decoder features."""
+    return LOSS_WEIGHT * torch.stack([F.mse_loss(d.float(), e.float()) for e, d in zip(encoder, decoder, strict=True)]).sum()
+
+
+def anomaly_map(encoder: Sequence[Tensor], decoder: Sequence[Tensor], side: int) -> Float[Tensor, "B S S"]:
+    """Mean over the scales of (1 - cosine similarity over channels), upsampled to `side` pixels and smoothed.
+
+    Divided by 9 and not by 3, as in the published code (sum of 3 scales over 3 unit weights): a constant factor
+    that changes no metric.
+    """
+    scales = []
+    for e, d in zip(encoder, decoder, strict=True):
+        distance = 1 - F.cosine_similarity(e.float(), d.float(), dim=1)
+        scales.append(F.interpolate(distance[:, None], size=(side, side), mode="bilinear", align_corners=True))
+    return gaussian_filter(torch.stack(scales).sum(0)[:, 0] / 9)
+
+
+def image_score(maps: Float[Tensor, "B S S"]) -> Float[Tensor, " B"]:
+    """The largest value of each map."""
+    return maps.flatten(1).amax(1)
+
+
+def gaussian_filter(maps: Float[Tensor, "B S S"], sigma: float = SIGMA) -> Float[Tensor, "B S S"]:
+    """Each map smoothed by itself, as `scipy.ndimage.gaussian_filter` does it by default, on the maps' device."""
+    radius = math.floor(TRUNCATE * sigma + 0.5)
+    offsets = torch.arange(-radius, radius + 1, device=maps.device, dtype=torch.float64)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = (kernel / kernel.sum()).to(maps.dtype)
+    out = maps
+    for _ in range(2):  # columns, then rows: filter the last axis and transpose
+        # scipy's "reflect" repeats the edge pixel (d c b a | a b c d), which torch has no padding mode for
+        side = out.shape[-1]
+        index = torch.arange(-radius, side + radius, device=maps.device) % (2 * side)
+        index = torch.where(index < side, index, 2 * side - 1 - index)
+        windows = out[..., index].unfold(-1, 2 * radius + 1, 1)
+        out = (windows @ kernel).transpose(1, 2)
+    return out

@@ -1,0 +1,97 @@
+"""The hybrid state space block.  Paper: section 3.3, figure 2 (c).
+
+Axes: B batch, H = W side in tokens, C block width, D = 2C inner width, L = H * W, K scan routes, N state size,
+R = ceil(C / 16) rank of the step size projection.
+"""
+
+import math
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from timm.layers import DropPath
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mambaad.model.hybrid_scan import hs_decode, hs_encode, route_tables
+from mambaad.ops.selective_scan import selective_scan
+
+DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4  # range of the initial step sizes (Mamba's)
+
+
+class SS2D(nn.Module):
+    """Selective scan of an image along K routes, with Mamba's gate.
+
+    The scan runs in float32 whatever the autocast precision: its state sums over thousands of steps.
+    """
+
+    def __init__(self, width: int, shares: tuple[tuple[str, int], ...], state_size: int = 16) -> None:
+        super().__init__()
+        inner, rank, k = 2 * width, math.ceil(width / 16), sum(n for _, n in shares)
+        self.shares = shares
+        self.sizes = (rank, state_size, state_size)  # dt, B, C
+        self.backend = "auto"
+        self.in_proj = nn.Linear(width, 2 * inner, bias=False)
+        self.conv = nn.Conv2d(inner, inner, 3, padding=1, groups=inner)
+        self.x_proj = nn.Parameter(torch.empty(k, sum(self.sizes), inner))
+        self.dt_proj = nn.Parameter(torch.empty(k, inner, rank))
+        self.dt_bias = nn.Parameter(torch.empty(k, inner))
+        self.A_log = nn.Parameter(torch.empty(k, inner, state_size))
+        self.D = nn.Parameter(torch.empty(k, inner))
+        self.norm = nn.LayerNorm(inner)
+        self.out_proj = nn.Linear(inner, width, bias=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Mamba's initial values; the bare parameters are not touched by the decoder's general rule."""
+        k, inner, rank = self.dt_proj.shape
+        nn.init.uniform_(self.x_proj, -(inner**-0.5), inner**-0.5)
+        nn.init.uniform_(self.dt_proj, -(rank**-0.5), rank**-0.5)
+        with torch.no_grad():
+            log_dt = torch.empty(k, inner).uniform_(math.log(DT_MIN), math.log(DT_MAX))
+            dt = log_dt.exp().clamp(min=DT_FLOOR)
+            self.dt_bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # inverse of softplus
+            self.A_log.copy_(torch.arange(1, self.A_log.shape[2] + 1).log().expand_as(self.A_log))
+            self.D.fill_(1)
+
+    def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B H W C"]:
+        x, z = self.in_proj(x).chunk(2, dim=-1)
+        x = F.silu(self.conv(rearrange(x, "b h w d -> b d h w")))
+        y = self.scan_routes(rearrange(x, "b d h w -> b (h w) d"))
+        y = self.norm(y.view_as(z)).to(z.dtype)
+        return self.out_proj(y * F.silu(z))
+
+    def scan_routes(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
+        """HS encoder, selective scan of each route, HS decoder."""
+        table, inverse = route_tables(self.shares, math.isqrt(x.shape[1]), x.device)
+        with torch.autocast(x.device.type, enabled=False):
+            tokens = hs_encode(x.float(), table, inverse)
+            projected = torch.einsum("bkld,kcd->bklc", tokens, self.x_proj)
+            dt, B, C = projected.split(self.sizes, dim=-1)
+            delta = torch.einsum("bklr,kdr->bkld", dt, self.dt_proj)
+            y = selective_scan(
+                u=rearrange(tokens, "b k l d -> b k d l"),
+                delta=rearrange(delta, "b k l d -> b k d l"),
+                A=-torch.exp(self.A_log),
+                B=rearrange(B, "b k l n -> b k n l"),
+                C=rearrange(C, "b k l n -> b k n l"),
+                D=self.D,
+                delta_bias=self.dt_bias,
+                backend=self.backend,
+            )
+            return hs_decode(rearrange(y, "b k d l -> b k l d"), table, inverse)
+
+
+class HSSBlock(nn.Module):
+    """x + DropPath(SS2D(LayerNorm(x)))."""
+
+    def __init__(
+        self, width: int, shares: tuple[tuple[str, int], ...], state_size: int = 16, drop_path: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.ss2d = SS2D(width, shares, state_size)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B H W C"]:
+        return x + self.drop_path(self.ss2d(self.norm(x)))

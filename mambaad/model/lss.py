@@ -1,0 +1,72 @@
+"""The locality-enhanced state space module.  Paper: section 3.2, figure 2 (b); ablations: tables 3 and 7.
+
+Axes: B batch, H = W side in tokens, C width.
+"""
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mambaad.model.hss import HSSBlock
+
+
+def conv_norm_act(width: int, kernel: int = 1, depthwise: bool = False) -> nn.Sequential:
+    """Convolution, InstanceNorm (no affine part, no running statistics), SiLU; keeps the size.
+
+    The depthwise convolution has no bias; that of a pointwise one is cancelled by the norm and kept for parity.
+    """
+    groups = width if depthwise else 1
+    conv = nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=groups, bias=not depthwise)
+    return nn.Sequential(conv, nn.InstanceNorm2d(width), nn.SiLU())
+
+
+def local_branch(width: int, kernel: int, kind: str) -> nn.Sequential:
+    """A local branch: 1x1, depthwise kernel x kernel, 1x1 ("dwconv_1x1"), or the depthwise part alone ("dwconv")."""
+    depthwise = conv_norm_act(width, kernel, depthwise=True)
+    if kind == "dwconv":
+        return nn.Sequential(depthwise)
+    return nn.Sequential(conv_norm_act(width), depthwise, conv_norm_act(width))
+
+
+class LSSModule(nn.Module):
+    """A global branch of HSS blocks beside local convolution branches, merged by a 1x1 convolution, plus the input.
+
+    With the global branch alone there is nothing to merge, and the 1x1 convolution is left out.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        hss_blocks: int,
+        shares: tuple[tuple[str, int], ...],
+        *,
+        state_size: int = 16,
+        branches: str = "both",
+        local_kernels: tuple[int, ...] = (5, 7),
+        local_conv: str = "dwconv_1x1",
+        skip: bool = True,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.skip = skip
+        self.hss = nn.ModuleList()
+        self.local = nn.ModuleList()
+        if branches != "local":
+            self.hss.extend(HSSBlock(width, shares, state_size, drop_path) for _ in range(hss_blocks))
+        if branches != "global":
+            self.local.extend(local_branch(width, kernel, local_conv) for kernel in local_kernels)
+        merged = width * (len(self.local) + (len(self.hss) > 0))
+        self.merge = nn.Conv2d(merged, width, 1) if len(self.local) else nn.Identity()
+
+    def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B H W C"]:
+        outputs = []
+        if len(self.hss):
+            y = x
+            for block in self.hss:
+                y = block(y)
+            outputs.append(rearrange(y, "b h w c -> b c h w"))
+        image = rearrange(x, "b h w c -> b c h w")
+        outputs += [branch(image) for branch in self.local]
+        out = rearrange(self.merge(torch.cat(outputs, dim=1)), "b c h w -> b h w c")
+        return out + x if self.skip else out

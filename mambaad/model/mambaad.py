@@ -1,0 +1,99 @@
+"""MambaAD: frozen encoder, Half-FPN, Mamba decoder.  Paper: section 3.1, figure 2 (a).
+
+Axes: B batch, S image side in pixels.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mambaad.config import ModelConfig
+from mambaad.model.anomaly_map import anomaly_map, image_score
+from mambaad.model.decoder import Decoder
+from mambaad.model.encoder import Encoder
+from mambaad.model.half_fpn import HalfFPN
+from mambaad.model.scan_order import POWER_OF_TWO_ONLY
+
+MIN_SIDE, MAX_SIDE, STRIDE = 64, 1024, 32
+
+
+class Prediction(NamedTuple):
+    """Per-pixel and per-image anomaly scores; larger is more anomalous. Comparable within one model only."""
+
+    anomaly_map: Float[Tensor, "B S S"]
+    score: Float[Tensor, " B"]
+
+
+def check_side(config: ModelConfig, height: int, width: int) -> None:
+    """Raise ValueError, naming the sides allowed, if the scan orders cannot fill an image of this size."""
+    power_of_two = [method for method, _ in config.scan_shares if method in POWER_OF_TWO_ONLY]
+    if config.branches == "local":
+        power_of_two = []
+    if power_of_two:
+        allowed, sides = "64, 128, 256, 512 or 1024", {64, 128, 256, 512, 1024}
+        why = f" (the {' and '.join(power_of_two)} curve fills power-of-two sides only)"
+    else:
+        allowed, sides = "a multiple of 32 from 64 to 1024", set(range(MIN_SIDE, MAX_SIDE + 1, STRIDE))
+        why = ""
+    if height != width:
+        raise ValueError(f"images must be square with a side of {allowed} pixels{why}, got {height} x {width}")
+    if height not in sides:
+        raise ValueError(f"the image side must be {allowed} pixels{why}, got {height}")
+
+
+class MambaAD(nn.Module):
+    """The whole network.
+
+    Args:
+        config: architecture; the default is the paper's main model.
+        weights: encoder weights: a timm tag, a local file, "embedded" or "random" (see `Encoder`).
+
+    Raises:
+        ValueError: a configuration that cannot be built.
+        EncoderWeightsError: weights that cannot be had or do not fit; never replaced by others silently.
+    """
+
+    def __init__(self, config: ModelConfig | None = None, weights: str | Path = "resnet34.bt_in1k") -> None:
+        super().__init__()
+        self.config = config or ModelConfig()
+        self.encoder = Encoder(self.config.backbone, weights, self.config.backbone_kwargs)
+        self.half_fpn = HalfFPN(self.encoder.channels)
+        self.decoder = Decoder(self.config, self.encoder.channels)
+        for module in self.half_fpn.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Float[Tensor, "B 3 S S2"]) -> tuple[list[Tensor], list[Tensor]]:
+        """Images normalised with the encoder's mean and std -> (encoder_features, decoder_features).
+
+        Both are lists of three at strides 4, 8, 16: (B, c1, S/4, S/4), (B, c2, S/8, S/8), (B, c3, S/16, S/16).
+
+        Raises:
+            ValueError: images that are not square, or of a side the scan order cannot fill.
+        """
+        check_side(self.config, *images.shape[-2:])
+        encoder_features = self.encoder(images)
+        return encoder_features, self.decoder(self.half_fpn(encoder_features))
+
+    @torch.no_grad()
+    def predict(self, images: Float[Tensor, "B 3 S S2"]) -> Prediction:
+        """Anomaly maps and scores of normalised images, in eval mode (the model's mode is left as it was)."""
+        training = self.training
+        self.eval()
+        try:
+            maps = anomaly_map(*self(images), side=images.shape[-1])
+        finally:
+            self.train(training)
+        return Prediction(maps, image_score(maps))
+
+    def normalize(self, images: Float[Tensor, "B 3 S S2"]) -> Float[Tensor, "B 3 S S2"]:
+        """RGB images in 0..1 -> network input."""
+        mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (self.config.mean, self.config.std))
+        return (images - mean) / std
+
+    def trainable_state_dict(self) -> dict[str, Tensor]:
+        """The state dict without the frozen encoder."""
+        return {k: v for k, v in self.state_dict().items() if not k.startswith("encoder.")}

@@ -1,0 +1,55 @@
+"""The published implementation's outputs in ../shared/reference, and how its parameters are filled."""
+
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def cases(reference: Path) -> dict[str, dict]:
+    return {case["name"]: case for case in json.loads((reference / "cases.json").read_text())}
+
+
+def filled_state_dict(keys: Path, scan_tables: dict[int, Tensor]) -> dict[str, Tensor]:
+    """Every parameter drawn from its key's name; `scan_tables` maps a token count to the visiting order."""
+    state = {}
+    for key, (shape, _) in json.loads(keys.read_text()).items():
+        if "scans.index_flat" in key:
+            order = scan_tables[shape[-1]]
+            state[key] = (order.argsort() if key.endswith("_inv") else order).view(shape)
+        else:
+            state[key] = _fill(key, tuple(shape))
+    return state
+
+
+def _fill(key: str, s: tuple[int, ...]) -> Tensor:
+    name = key.rsplit(".", 1)[-1]
+    if name == "num_batches_tracked":
+        return torch.tensor(0)
+    n = np.random.RandomState(zlib.crc32(key.encode()) & 0x7FFFFFFF).standard_normal(s).astype(np.float32)
+    if name == "running_var":
+        v = 1 + 0.1 * np.abs(n)
+    elif name == "running_mean":
+        v = 0.1 * n
+    elif name == "A_logs":
+        v = np.log(np.arange(1, s[-1] + 1)) + 0.1 * n
+    elif name == "Ds":
+        v = 1 + 0.1 * n
+    elif name == "dt_projs_bias":
+        v = -4 + 0.5 * n
+    elif name == "bias":
+        v = 0.1 * n
+    elif name in ("x_proj_weight", "dt_projs_weight"):
+        v = n / np.sqrt(s[-1])
+    elif len(s) == 1:
+        v = 1 + 0.1 * n
+    else:
+        v = n / np.sqrt(np.prod(s[1:]))
+    return torch.from_numpy(np.asarray(v, dtype=np.float32))
+
+
+def input_image(seed: int) -> Tensor:
+    return torch.from_numpy(np.random.RandomState(seed).standard_normal((1, 3, 256, 256)).astype(np.float32))
