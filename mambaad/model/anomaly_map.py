@@ -18,7 +18,10 @@ TRUNCATE = 4.0  # the filter's radius in sigmas, scipy's default
 
 def reconstruction_loss(encoder: Sequence[Tensor], decoder: Sequence[Tensor]) -> Float[Tensor, ""]:
     """5 times the sum over the scales of the mean squared error between encoder and decoder features."""
-    return LOSS_WEIGHT * torch.stack([F.mse_loss(d.float(), e.float()) for e, d in zip(encoder, decoder, strict=True)]).sum()
+    return (
+        LOSS_WEIGHT
+        * torch.stack([F.mse_loss(d.float(), e.float()) for e, d in zip(encoder, decoder, strict=True)]).sum()
+    )
 
 
 def anomaly_map(encoder: Sequence[Tensor], decoder: Sequence[Tensor], side: int) -> Float[Tensor, "B S S"]:

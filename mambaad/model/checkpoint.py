@@ -105,7 +105,9 @@ def load_checkpoint(
     state = content.get("state_dict", content.get("net", content))
     state = {str(k).removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)}
     if not state:
-        raise CheckpointError("the checkpoint holds no tensors: a state dict, or a dict with one under 'net', was expected")
+        raise CheckpointError(
+            "the checkpoint holds no tensors: a state dict, or a dict with one under 'net', was expected"
+        )
     if config is None and "config" in content:
         config = ModelConfig(**content["config"])
     if any(re.match(_PUBLISHED, key) for key in state):
@@ -226,9 +228,13 @@ def infer_config(state: Mapping[str, Tensor]) -> ModelConfig:
     kernels = _local_kernels(state)
     has_hss = any(n for stage in per_module for n in stage)
     if not has_hss or len(per_module) != 4:
-        raise CheckpointError(f"no HSS blocks in four decoder stages were found ({per_module}): pass config=ModelConfig(...)")
+        raise CheckpointError(
+            f"no HSS blocks in four decoder stages were found ({per_module}): pass config=ModelConfig(...)"
+        )
     depths = tuple(sum(stage) for stage in per_module)
-    published_rule = all(n == (3 if d % 3 == 0 else 2) for d, stage in zip(depths, per_module, strict=True) for n in stage)
+    published_rule = all(
+        n == (3 if d % 3 == 0 else 2) for d, stage in zip(depths, per_module, strict=True) for n in stage
+    )
     x_proj = next(v for k, v in state.items() if k.endswith("x_proj_weight"))
     a_log = next(v for k, v in state.items() if k.endswith("A_logs"))
     return ModelConfig(
@@ -254,4 +260,6 @@ def _infer_scan(state: Mapping[str, Tensor]) -> str:
         fits = method not in POWER_OF_TWO_ONLY or side & (side - 1) == 0
         if fits and torch.equal(scan_order(method, side), table.cpu()):
             return method
-    raise CheckpointError(f"the scan table {key} is none of {', '.join(SCAN_METHODS)}: pass config=ModelConfig(scan=...)")
+    raise CheckpointError(
+        f"the scan table {key} is none of {', '.join(SCAN_METHODS)}: pass config=ModelConfig(scan=...)"
+    )

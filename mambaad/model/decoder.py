@@ -6,7 +6,6 @@ Axes: B batch, H = W side in tokens, C width.
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -40,8 +39,8 @@ class Decoder(nn.Module):
         super().__init__()
         widths = decoder_widths(channels)
         self.expands = nn.ModuleList(PatchExpand(a, b) for a, b in pairwise(widths))
-        # float64: linspace in float32 does not end at exactly 0 for every length
-        rates = torch.linspace(config.drop_path, 0, sum(config.depths), dtype=torch.float64).tolist()
+        last = sum(config.depths) - 1
+        rates = [config.drop_path * (1 - i / last) for i in range(last + 1)]
         self.stages = nn.ModuleList()
         first = 0
         for width, depth in zip(widths, config.depths, strict=True):

@@ -112,10 +112,14 @@ def load_weights(net: nn.Module, backbone: str, weights: str | Path) -> None:
     stages = {_stage(k) for k in own}
     deeper = [k for k in state if k not in own and _stage(k) in stages]
     if missing or shapes or deeper:
-        what = [f"{len(keys)} {name} (first: {keys[0]})" for name, keys in
-                (("missing", missing), ("of another shape", shapes), ("without a place", deeper)) if keys]
+        what = [
+            f"{len(keys)} {name} (first: {keys[0]})"
+            for name, keys in (("missing", missing), ("of another shape", shapes), ("without a place", deeper))
+            if keys
+        ]
         raise EncoderWeightsError(
-            f"the weights {str(weights)!r} do not fit the backbone {backbone!r} up to stride 16: tensors {', '.join(what)}"
+            f"the weights {str(weights)!r} do not fit the backbone {backbone!r} up to stride 16: "
+            f"tensors {', '.join(what)}"
         )
     net.load_state_dict({k: state.get(k, v) for k, v in own.items()})
 
@@ -135,13 +139,12 @@ def _read_file(path: Path) -> dict[str, Tensor]:
 
 
 def _from_hub(backbone: str, tag: str) -> dict[str, Tensor]:
+    known = ", ".join(timm.list_models(backbone + ".*", pretrained=True)) or "none"
     if tag.split(".")[0] != backbone:
         raise EncoderWeightsError(
-            f"the weights {tag!r} are not of the backbone {backbone!r}: name a timm tag such as "
-            f"'{backbone}.<tag>' ({', '.join(timm.list_models(backbone + '.*', pretrained=True)[:4]) or 'none known'}), or {WAYS_OUT}"
+            f"the weights {tag!r} are not of the backbone {backbone!r}: use one of timm's ({known}), or {WAYS_OUT}"
         )
     if not timm.is_model_pretrained(tag):
-        known = ", ".join(timm.list_models(backbone + ".*", pretrained=True)) or "none"
         raise EncoderWeightsError(f"timm knows no weights {tag!r}; it knows {known}")
     try:
         full: nn.Module = timm.create_model(tag, pretrained=True)

@@ -66,7 +66,7 @@ def _zigzag(side: int) -> list[int]:
 
 
 def _hilbert(side: int) -> list[int]:
-    """Four half-size curves: transposed (upper left), as it is (lower left, lower right), anti-transposed (upper right)."""
+    """Four half-size curves: transposed, as it is, as it is, and transposed about the other diagonal."""
     curve = [(0, 0)]  # (row, column) in visiting order, from the upper left to the upper right corner
     half = 1
     while half < side:

@@ -1,0 +1,106 @@
+"""Parameters and FLOPs of a configuration, without running it.  Paper: tables 3, 4 and 6.
+
+Counted as the published numbers are (fvcore's convention): multiply-accumulates of convolutions, linear layers and
+the two einsum projections of SS2D, plus norms at 5 (LayerNorm), 4 (InstanceNorm) and 2 (BatchNorm) per element.
+The scan's recurrence, activations, additions and upsampling are not counted.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from mambaad.config import ModelConfig
+from mambaad.model import SS2D, MambaAD, check_side
+
+NORM_FLOPS = {nn.LayerNorm: 5, nn.InstanceNorm2d: 4, nn.BatchNorm2d: 2}
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """Totals in millions of parameters and billions of FLOPs, and the same per box of the paper's figure 2."""
+
+    params_m: float
+    """As the paper counts: with `table_params_m`."""
+    flops_g: float
+    boxes: dict[str, dict[str, float]]
+    """encoder, half_fpn, decoder: {"params_m", "flops_g"}; the decoder's `einsum_flops_g` is part of its flops_g."""
+    table_params_m: float
+    """Integer entries of the scan tables, which the published code stores as parameters; this code does not."""
+
+
+def count(config: ModelConfig | None = None, side: int = 256) -> Efficiency:
+    """Parameters and FLOPs of one image of `side` x `side` pixels.
+
+    Raises:
+        ValueError: a configuration that cannot be built, a side the scan order cannot fill.
+    """
+    config = config or ModelConfig()
+    check_side(config, side, side)
+    with torch.device("meta"):
+        model = MambaAD(config, weights="random").eval()
+    flops = {"encoder": _Counter(model.encoder), "half_fpn": _Counter(model.half_fpn)}
+    with torch.device("meta"):
+        model.half_fpn(model.encoder(torch.empty(1, 3, side, side)))
+    convolutions = {name: counter.total for name, counter in flops.items()}
+    macs, einsum, tables = _decoder(model, side)
+    totals = {**convolutions, "decoder": macs + einsum}
+    params = {name: sum(p.numel() for p in getattr(model, name).parameters()) for name in totals}
+    boxes = {name: {"params_m": params[name] / 1e6, "flops_g": totals[name] / 1e9} for name in totals}
+    boxes["decoder"]["einsum_flops_g"] = einsum / 1e9
+    return Efficiency(
+        params_m=(sum(params.values()) + tables) / 1e6,
+        flops_g=sum(totals.values()) / 1e9,
+        boxes=boxes,
+        table_params_m=tables / 1e6,
+    )
+
+
+class _Counter:
+    """Counts what a module's convolutions and norms do in the next forward pass."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.total = 0
+        for child in module.modules():
+            child.register_forward_hook(self._add)
+
+    def _add(self, module: nn.Module, _: Any, output: Any) -> None:
+        if isinstance(output, torch.Tensor):
+            self.total += _flops(module, output.numel())
+
+
+def _flops(module: nn.Module, outputs: int) -> int:
+    """FLOPs of one layer for a number of output elements."""
+    if isinstance(module, nn.Conv2d):
+        return outputs * module.in_channels // module.groups * math.prod(module.kernel_size)
+    if isinstance(module, nn.Linear):
+        return outputs * module.in_features
+    return next((n * outputs for kind, n in NORM_FLOPS.items() if isinstance(module, kind)), 0)
+
+
+def _decoder(model: MambaAD, side: int) -> tuple[int, int, int]:
+    """(layers, einsum, entries of the scan tables) of the decoder; every layer of a stage keeps the stage's size."""
+    layers = einsum = tables = 0
+    for i, stage in enumerate(model.decoder.stages):
+        tokens = (side * 2**i // 32) ** 2
+        expand = model.decoder.expands[i - 1] if i else nn.Identity()
+        for module in [*expand.modules(), *stage.modules()]:
+            if isinstance(module, SS2D):
+                k, inner, rank = module.dt_proj.shape
+                einsum += tokens * k * inner * (sum(module.sizes) + rank)
+                tables += 2 * tokens  # visiting order and its inverse
+            elif isinstance(module, nn.Linear):
+                # the patch expansion works before upsampling
+                at = tokens // 4 if module in expand.modules() else tokens
+                layers += _flops(module, at * module.out_features)
+            elif isinstance(module, nn.Conv2d):
+                layers += _flops(module, tokens * module.out_channels)
+            elif isinstance(module, nn.LayerNorm):
+                layers += _flops(module, tokens * math.prod(module.normalized_shape))
+            elif isinstance(module, nn.InstanceNorm2d):
+                layers += _flops(module, tokens * module.num_features)
+    return layers, einsum, tables
