@@ -199,7 +199,8 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     Exempt: 1-d tensors, names ending in ".bias", and the scan's D (1-d in the published code).  A_log and the bias of
     the step size are decayed there, unlike in Mamba's own convention.
     """
-    decayed, exempt = [], []
+    decayed: list[nn.Parameter] = []
+    exempt: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             free = parameter.ndim <= 1 or name.endswith((".bias", ".D"))

@@ -67,6 +67,8 @@ def test_loss_and_gradient_norms_equal_the_reference(loaded, shared, name):
     ours = dict(model.named_parameters())
     largest = max(wanted["grad_norm"].values())
     new_names = published_key_map(state)
-    assert set(wanted["grad_norm"]) == {k for k in new_names if k.startswith(("mff_oce", "net_s")) and new_names[k] in ours}
+    assert set(wanted["grad_norm"]) == {
+        k for k in new_names if k.startswith(("mff_oce", "net_s")) and new_names[k] in ours
+    }
     for key, norm in wanted["grad_norm"].items():
         assert abs(ours[new_names[key]].grad.norm().item() - norm) < GRADIENT_TOLERANCE * largest, key

@@ -40,7 +40,7 @@ _FUSION = {"1": "down_8", "2": "down_16", "21": "lateral_8", "31": "lateral_16",
 _PUBLISHED = r"^(net_t|mff_oce|net_s)\."
 _MODULE = r"^net_s\.layers_up\.(\d+)\.blocks\.(\d+)\."
 # block and convolution counts of layer1..3, bottleneck?, width inside layer1
-_RESNETS = {
+_RESNETS: dict[tuple[int, ...], str] = {
     (2, 2, 2, False, 64): "resnet18",
     (3, 4, 6, False, 64): "resnet34",
     (3, 4, 6, True, 64): "resnet50",

@@ -75,7 +75,8 @@ def _build(backbone: str, kwargs: dict[str, Any]) -> Any:
             f"backbone must be a timm model name without a weights tag, such as 'resnet34'; got {backbone!r}"
         )
     with torch.device("meta"):
-        reductions = timm.create_model(backbone, features_only=True, **kwargs).feature_info.reduction()
+        probe: Any = timm.create_model(backbone, features_only=True, **kwargs)
+    reductions = probe.feature_info.reduction()
     if not set(STRIDES) <= set(reductions):
         raise ValueError(f"{backbone} has features at strides {reductions}; {STRIDES} are needed")
     # a stride can occur twice: the last stage at that stride is the deepest
@@ -169,6 +170,18 @@ def weights_sha256(backbone: str, weights: str | Path, net: nn.Module | None = N
     for key, value in sorted(net.state_dict().items()):
         digest.update(key.encode() + value.cpu().numpy().tobytes())
     return digest.hexdigest()
+
+
+def weights_file_name(path: str | Path) -> str:
+    """How a run names local weights: file name and the start of its SHA-256, so that other weights are another run.
+
+    Raises:
+        EncoderWeightsError: the file does not exist.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise EncoderWeightsError(f"the encoder weights file {path} does not exist: {WAYS_OUT}")
+    return f"{path.name}@{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
 
 
 def weights_cached(tag: str) -> bool:

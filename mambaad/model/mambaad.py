@@ -84,7 +84,8 @@ class MambaAD(nn.Module):
         training = self.training
         self.eval()
         try:
-            maps = anomaly_map(*self(images), side=images.shape[-1])
+            encoder_features, decoder_features = self(images)
+            maps = anomaly_map(encoder_features, decoder_features, images.shape[-1])
         finally:
             self.train(training)
         return Prediction(maps, image_score(maps))

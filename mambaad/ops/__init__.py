@@ -1,0 +1,1 @@
+"""Tensor operations that the model is built on."""

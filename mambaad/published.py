@@ -1,0 +1,142 @@
+"""The published numbers, as tables.  Source: the CSV files of `results/paper` (see the README there).
+
+Nothing is corrected on reading: a doubtful cell holds what is printed. Accuracies are percentages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+SEVEN = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "pixel_aupro")
+"""The seven metrics; `mad` is their mean."""
+METRIC_NAMES = {
+    "mad": "mAD",
+    "image_auroc": "image AU-ROC",
+    "image_ap": "image AP",
+    "image_f1max": "image F1max",
+    "pixel_auroc": "pixel AU-ROC",
+    "pixel_ap": "pixel AP",
+    "pixel_f1max": "pixel F1max",
+    "pixel_aupro": "AU-PRO",
+    "params_m": "parameters",
+    "flops_g": "FLOPs",
+}
+UNITS = {
+    **dict.fromkeys(("mad", *SEVEN), "%"),
+    "params_m": "million",
+    "flops_g": "10⁹ multiply-accumulates at 256×256",
+}
+DATASET_NAMES = {
+    "mvtec": "MVTec-AD",
+    "visa": "VisA",
+    "realiad": "Real-IAD",
+    "medical": "Uni-Medical",
+    "coco": "COCO-AD",
+    "mvtec3d": "MVTec-3D",
+}
+FILES = (
+    "main_results",
+    "main_results_std",
+    "incremental_ablation",
+    "lss_ablation",
+    "backbone_depth",
+    "scan_methods",
+    "efficiency",
+    "lss_design",
+    "per_category",
+    "per_category_changes",
+    "single_class",
+)
+TABLE_FILES = {
+    "table_1_main_results": ("main_results", ("dataset", "method")),
+    "table_2_incremental": ("incremental_ablation", ("basic_mamba", "lss", "hss", "dataset")),
+    "table_3_lss_branches": ("lss_ablation", ("method", "dataset")),
+    "table_4_backbone_depth": ("backbone_depth", ("backbone", "decoder_depth")),
+    "table_5_scan_methods": ("scan_methods", ("index", "sweep", "scan", "zorder", "zigzag", "hilbert")),
+    "table_6_efficiency": ("efficiency", ("method",)),
+    "table_7_lss_designs": ("lss_design", ("hss_blocks", "skip", "local_conv", "kernel_sizes")),
+}
+"""For each table: its file and the columns that name a row."""
+ONE_DATASET = {t: "mvtec" for t in TABLE_FILES if t.startswith(("table_4", "table_5", "table_6", "table_7"))}
+"""Tables without a dataset column are about MVTec-AD."""
+COUNTS = ("params_m", "flops_g")
+MAD_COMPUTED = "mean of the seven printed values, as the table prints no mAD"
+
+
+def repository_root(start: Path | None = None) -> Path:
+    """The folder above `start` (default: the working folder), or above this file, that holds `results/paper`.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents, *Path(__file__).resolve().parents):
+        if (folder / "results" / "paper" / "main_results.csv").is_file():
+            return folder
+    raise FileNotFoundError(
+        f"found no results/paper/main_results.csv in {here} or above it: "
+        "run inside a clone of the repository, or pass the folder of the published numbers as root"
+    )
+
+
+def load(name: str, root: str | Path | None = None) -> pd.DataFrame:
+    """One file of published numbers; every column but the numbers is text.
+
+    Args:
+        name: file name without suffix, one of `FILES`.
+        root: folder of the CSV files; default: `results/paper` of the repository.
+
+    Raises:
+        ValueError: no such file name.
+        FileNotFoundError: the folder does not hold it.
+    """
+    if name not in FILES:
+        raise ValueError(f"no published table {name!r}; there are {', '.join(FILES)}")
+    path = Path(root) / f"{name}.csv" if root is not None else repository_root() / "results" / "paper" / f"{name}.csv"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: pass the folder that holds the published numbers as root")
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    for column in frame.columns.intersection(["value", "std", "value_appendix_images", "value_neurips", *COUNTS]):
+        frame[column] = frame[column].astype(float)
+    frame.attrs["units"] = UNITS
+    return frame
+
+
+def label_columns(table: str) -> tuple[str, ...]:
+    """The columns that name a row of a table of the paper.  Raises ValueError for an unknown table."""
+    if table not in TABLE_FILES:
+        raise ValueError(f"no table {table!r}; there are {', '.join(TABLE_FILES)}")
+    return TABLE_FILES[table][1]
+
+
+def table_values(table: str, root: str | Path | None = None) -> pd.DataFrame:
+    """A table of the paper in long form: the row's label columns, metric, value, note.
+
+    Printed parameter and FLOP counts are metrics of their own. Where the table prints the seven metrics but no mAD,
+    their mean is added and the note says so.
+    """
+    labels = list(label_columns(table))
+    frame = load(TABLE_FILES[table][0], root)
+    values = frame[[*labels, "metric", "value"]].assign(note="")
+    parts = [values]
+    counts = [c for c in COUNTS if c in frame]
+    if counts:
+        rows = frame.drop_duplicates([*labels])
+        melted = rows[[*labels, *counts]].melt(id_vars=labels, value_vars=counts, var_name="metric", value_name="value")
+        parts.append(melted.assign(note=""))
+    printed = values.groupby(labels, sort=False).filter(lambda rows: set(SEVEN) <= set(rows["metric"]))
+    if len(printed):
+        without = printed.groupby(labels, sort=False).filter(lambda rows: "mad" not in set(rows["metric"]))
+        if len(without):
+            parts.append(mean_of_seven(without, labels).assign(note=MAD_COMPUTED))
+    return pd.concat(parts, ignore_index=True)
+
+
+def mean_of_seven(frame: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
+    """The mean of the seven metrics for each row of a long table: label columns, metric "mad", value (unrounded)."""
+    seven = frame[frame["metric"].isin(SEVEN)]
+    means = seven.groupby(list(labels), sort=False)["value"].mean().reset_index()
+    return means.assign(metric="mad")[[*labels, "metric", "value"]]

@@ -1,0 +1,83 @@
+"""Table 1 without training: the published checkpoints on the data sets they were trained for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mambaad.config import DataConfig, RunConfig
+from mambaad.evaluate import evaluate_run
+from mambaad.model import load_checkpoint
+from mambaad.profiles import PAPER_DATASETS
+from mambaad.published import SEVEN, load
+from mambaad.tables import write_csv
+
+LOADERS = tuple(loader for loaders in PAPER_DATASETS.values() for loader in loaders)
+REPOSITORY = "Lewandofski/MambaAD"
+NOTE = "published weights, evaluated here"
+
+
+def evaluate_published(
+    weights: str | Path, loader: str, data_root: str | Path, device: str = "auto", progress: bool = True
+) -> dict[str, dict[str, Any]]:
+    """Metrics of a published checkpoint, as `mambaad.evaluate.evaluate_run` gives them, at the paper's 256 pixels.
+
+    Args:
+        weights: the checkpoint, in either key dialect.
+        loader: the data set, one of `LOADERS`.
+        data_root: its images.
+
+    Raises:
+        ValueError: unknown loader.
+        FileNotFoundError: no such checkpoint; the message says where the published ones are.
+        CheckpointError, DatasetError: the file or the images are not what they should be.
+    """
+    if loader not in LOADERS:
+        raise ValueError(f"no data set {loader!r}; there are {', '.join(LOADERS)}")
+    if not os.fspath(weights) or not Path(weights).is_file():
+        raise FileNotFoundError(
+            f"there is no checkpoint {os.fspath(weights)!r}: download one, such as mvtec/mambaad_mvtec.pth, from the "
+            f"Hugging Face repository {REPOSITORY} and give its path as weights"
+        )
+    if not os.fspath(data_root) or not Path(data_root).is_dir():
+        raise FileNotFoundError(
+            f"there is no folder {os.fspath(data_root)!r}: give the folder of the data set's images as data_root"
+        )
+    model = load_checkpoint(weights)
+    run = RunConfig(model=model.config, data=DataConfig(dataset=loader, side=256))
+    return evaluate_run(model, run, data_root, device, progress=progress)
+
+
+def published_weights_table(
+    loader: str, metrics: Mapping[str, Any], results: Path, published_root: Path | None = None
+) -> pd.DataFrame:
+    """Printed and measured values per category and their mean, in the columns of table 1, written to
+    `<results>/tables/table_1_published_weights_<loader>.csv`.
+
+    Args:
+        metrics: what `evaluate_published` returned.
+    """
+    dataset = next(name for name, loaders in PAPER_DATASETS.items() if loader in loaders)
+    split = loader.removeprefix("coco") if dataset == "coco" else ""
+    printed = load("per_category", published_root).query("dataset == @dataset and method == 'MambaAD'")
+    paper = printed.set_index(["category", "metric"])["value"].to_dict()
+    groups = {split or "mean": {p: metrics[p]["mean"] for p in ("paper", "exact")}}
+    if not split:
+        for name in metrics["paper"]["categories"]:
+            groups[name] = {p: metrics[p]["categories"][name] for p in ("paper", "exact")}
+    lines = []
+    for category, values in groups.items():
+        for metric in ("mad", *SEVEN):
+            line = {"dataset": dataset, "category": category, "method": "MambaAD", "metric": metric}
+            line["paper"] = paper.get((category, metric))
+            line |= {"ours": values["paper"][metric], "ours_exact": values["exact"][metric]}
+            lines.append(line)
+    frame = pd.DataFrame(lines).astype({"paper": float})
+    frame["difference"] = frame["ours"] - frame["paper"]
+    frame = frame.assign(paper_data=dataset, our_data=dataset, profile="published weights", run_hash="", note=NOTE)
+    write_csv(frame, results / "tables" / f"table_1_published_weights_{loader}.csv")
+    return frame
