@@ -73,7 +73,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for name in ("depths", "local_kernels", "mean", "std"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        object.__setattr__(self, "backbone_kwargs", dict(self.backbone_kwargs))
+        # as JSON has it, so that a config equals its own record
+        object.__setattr__(self, "backbone_kwargs", json.loads(json.dumps(dict(self.backbone_kwargs))))
         _one_of("branches", self.branches, get_args(Branches))
         _one_of("local_conv", self.local_conv, get_args(LocalConv))
         _one_of("directions", self.directions, (2, 4, 8))

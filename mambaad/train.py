@@ -96,6 +96,7 @@ def train_run(
         images,
         batch_sampler=list(_batches(len(images), run.train, steps))[state.step :],
         num_workers=workers,
+        generator=torch.Generator(),  # or the loader draws from the global one, and a continued run differs
         pin_memory=target.type == "cuda",
     )
     every = checkpoint_every or max(1, steps // 10)
@@ -117,7 +118,7 @@ def train_run(
                 )
             wrapped_optimizer.step()
             wrapped_optimizer.zero_grad(set_to_none=True)
-            state.losses.append(value)
+            state.advance(value)
             bar.update()
             bar.set_postfix(loss=f"{value:.3f}")
             if state_file is not None and state.step % every == 0 and state.step < steps:
@@ -144,10 +145,16 @@ class _State:
         self.run_hash = run.hash
         self.losses: list[float] = []
         self.seconds = 0.0
+        self.rng = _rng_states()
 
     @property
     def step(self) -> int:
         return len(self.losses)
+
+    def advance(self, loss: float) -> None:
+        """One step is done: an interruption in the middle of the next one must not shift its random numbers."""
+        self.losses.append(loss)
+        self.rng = _rng_states()
 
     def save(self, path: Path, model: MambaAD, optimizer: torch.optim.Optimizer, seconds: float) -> None:
         extra: dict[str, Any] = {
@@ -155,10 +162,8 @@ class _State:
             "losses": self.losses,
             "seconds": self.seconds + seconds,
             "optimizer": optimizer.state_dict(),
-            "rng": torch.get_rng_state(),
+            "rng": self.rng,
         }
-        if torch.cuda.is_available():
-            extra["cuda_rng"] = torch.cuda.get_rng_state()
         save_checkpoint(path, model, extra)
 
     def load(self, path: Path, model: MambaAD, optimizer: torch.optim.Optimizer) -> None:
@@ -171,9 +176,15 @@ class _State:
         model.load_state_dict(content["state_dict"])
         optimizer.load_state_dict(content["optimizer"])
         self.losses, self.seconds = list(content["losses"]), float(content["seconds"])
-        torch.set_rng_state(content["rng"])
-        if "cuda_rng" in content and torch.cuda.is_available():
-            torch.cuda.set_rng_state(content["cuda_rng"])
+        self.rng = content["rng"]
+        torch.set_rng_state(self.rng["cpu"])
+        if "cuda" in self.rng and torch.cuda.is_available():
+            torch.cuda.set_rng_state(self.rng["cuda"])
+
+
+def _rng_states() -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    return states | {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else states
 
 
 def resolve_device(device: str) -> torch.device:
