@@ -14,6 +14,8 @@ SEVEN = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "p
 """The seven metrics; `mad` is their mean."""
 METRIC_NAMES = {
     "mad": "mAD",
+    "params_m": "parameters",
+    "flops_g": "FLOPs",
     "image_auroc": "image AU-ROC",
     "image_ap": "image AP",
     "image_f1max": "image F1max",
@@ -21,8 +23,6 @@ METRIC_NAMES = {
     "pixel_ap": "pixel AP",
     "pixel_f1max": "pixel F1max",
     "pixel_aupro": "AU-PRO",
-    "params_m": "parameters",
-    "flops_g": "FLOPs",
 }
 UNITS = {
     **dict.fromkeys(("mad", *SEVEN), "%"),

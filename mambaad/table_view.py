@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from IPython.display import HTML
 
 from mambaad.config import SCAN_METHODS
 from mambaad.profiles import NOTES
@@ -24,7 +26,14 @@ TITLES = {
     "table_6_efficiency": "Table 6. Parameters, FLOPs and mAD",
     "table_7_lss_designs": "Table 7. Designs of the LSS module",
 }
-SCROLL = 'style="display: block; overflow-x: auto; max-width: 100%"'
+CELLS = [
+    {"selector": "th, td", "props": "padding: 0.2em 0.6em; text-align: right; border: none"},
+    {"selector": "th.row_heading", "props": "text-align: left; font-weight: normal; min-width: 11em"},
+    {"selector": "thead th", "props": "vertical-align: bottom"},
+    {"selector": "th.level0.col_heading[colspan]", "props": "text-align: center"},
+    {"selector": "tbody tr", "props": "border-top: 1px solid rgba(128, 128, 128, 0.3)"},
+]
+TEXT = {"text-align": "left !important", "white-space": "nowrap"}
 _STEPS = {"100": "Mamba decoder", "110": "+ LSS", "111": "+ LSS + HSS"}
 _BRANCHES = {"local": "local", "global": "global", "local_global": "local + global"}
 _CONVOLUTIONS = {"dwconv": "DW", "dwconv_1x1": "1×1-DW-1×1"}
@@ -73,7 +82,7 @@ def wide(table: str, frame: pd.DataFrame, metrics: Sequence[str] = ()) -> pd.Dat
             values = lines[column].reindex(order)
             if values.notna().any():
                 columns[METRIC_NAMES[metric], column] = values
-    result = pd.DataFrame(columns, index=pd.Index(order, name=""))
+    result = pd.DataFrame(columns, index=pd.Index(order))
     result.columns = pd.MultiIndex.from_tuples(list(columns))
     result["run", ""] = [_state(named[named["row"] == name]) for name in order]
     return result
@@ -93,12 +102,12 @@ def caption(table: str, profile: str) -> str:
     return f"{TITLES[table]}. Ours: {NOTES[profile]}."
 
 
-def styled(table: str, profile: str, frame: pd.DataFrame, metrics: Sequence[str] = (), title: str = "") -> Styler:
-    """`wide` as an HTML table that scrolls sideways where the screen is narrow; `title` replaces the caption."""
+def styled(table: str, profile: str, frame: pd.DataFrame, metrics: Sequence[str] = (), title: str = "") -> HTML:
+    """`wide` as an HTML table that scrolls sideways where the screen is narrow, under its caption or another title."""
     view = wide(table, frame, metrics)
     formats = {c: {"paper": "{:.1f}", "ours": "{:.2f}", "difference": "{:+.2f}"}.get(c[1], "{}") for c in view.columns}
-    styler = view.style.format(formats, na_rep="–").set_caption(title or caption(table, profile))
-    return styler.set_table_attributes(SCROLL)
+    styler = view.style.format(formats, na_rep="–").set_properties(subset=[("run", "")], **TEXT)
+    return _page(styler, title or caption(table, profile))
 
 
 def notes(table: str, frame: pd.DataFrame) -> str:
@@ -118,14 +127,26 @@ def notes(table: str, frame: pd.DataFrame) -> str:
 
 
 def means_and_categories(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Table 1 in two parts: the means (all lines, if there are none), and our measured categories."""
+    """Table 1 in two parts: the means (all lines, if there are none), and our measured categories.
+
+    Means of data that the paper does not have come first, so that they are not lost below the paper's.
+    """
     mean = frame["category"].str.startswith("mean")
     if not mean.any():
         return frame, frame.iloc[:0]
-    return frame[mean], frame[~mean & frame["ours"].notna()]
+    added = mean & (frame["paper_data"] == "")
+    return pd.concat([frame[added], frame[mean & ~added]]), frame[~mean & frame["ours"].notna()]
 
 
-def plain(frame: pd.DataFrame, decimals: int = 2) -> Styler:
+def plain(frame: pd.DataFrame, decimals: int = 2) -> HTML:
     """Any small table for a page: rounded, without line numbers, scrolling sideways on a narrow screen."""
+    text = [c for c in frame if not pd.api.types.is_numeric_dtype(frame[c])]
     styler = frame.style.format(precision=decimals).hide(axis="index")
-    return styler.set_table_attributes(SCROLL)
+    return _page(styler.set_properties(subset=text, **TEXT))
+
+
+def _page(styler: Styler, title: str = "") -> HTML:
+    """The caption stays in view while the table scrolls sideways."""
+    heading = f"<p><em>{html.escape(title)}</em></p>" if title else ""
+    table = styler.set_table_styles(CELLS, overwrite=False).to_html()
+    return HTML(f'{heading}<div style="overflow-x: auto; max-width: 100%">{table}</div>')

@@ -43,7 +43,7 @@ SYNTHETIC_DEFECTS: dict[str, tuple[str, ...]] = {
 
 SYNTHETIC_CATEGORIES: tuple[str, ...] = tuple(_SCENES)
 
-_CHANGE = 12
+_CHANGE = 18
 """A pixel is defective if the defect moved one of its channels by at least this many of 255 grey levels."""
 _AREA = (0.005, 0.08)
 """Smallest and largest share of defective pixels; a defect outside is drawn again elsewhere."""

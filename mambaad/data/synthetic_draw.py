@@ -142,9 +142,9 @@ def light(rng: np.random.Generator) -> Light:
     """A lamp somewhere at the upper left, a little different every time."""
     return Light(
         angle=rng.uniform(-2.8, -1.6),
-        strength=rng.uniform(0.88, 1.08),
-        slope=rng.uniform(0.04, 0.14),
-        tint=vary(rng, (1, 1, 1), 0.025),
+        strength=rng.uniform(0.82, 1.1),
+        slope=rng.uniform(0.04, 0.18),
+        tint=vary(rng, (1, 1, 1), 0.02),
         grain=int(rng.integers(2**31)),
     )
 
@@ -159,9 +159,9 @@ def place(rng: np.random.Generator, reach: float, inner: float = 0.0) -> tuple[f
 
 
 def scratch(c: Canvas, rng: np.random.Generator, at: tuple[float, float], image: Array, colour: Colour) -> Array:
-    """A bent line of 0.5 to 0.9 with a bright rim: something hard was drawn over the surface."""
-    angle, length = rng.uniform(0, np.pi), rng.uniform(0.5, 0.9)
-    bend, half_width = rng.uniform(-0.12, 0.12), rng.uniform(0.032, 0.05)
+    """A bent line of length 0.6 to 1 with a bright rim: something hard was drawn over the surface."""
+    angle, length = rng.uniform(0, np.pi), rng.uniform(0.6, 1.0)
+    bend, half_width = rng.uniform(-0.12, 0.12), rng.uniform(0.034, 0.052)
     points = []
     for t in np.linspace(-1, 1, 7):
         along, across = t * length / 2, bend * (1 - t * t)

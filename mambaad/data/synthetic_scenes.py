@@ -30,13 +30,13 @@ Rng = np.random.Generator
 
 
 def fabric(c: Canvas, rng: Rng, defect: str, flaw: Rng) -> Array:
-    """A 2/2 twill of dark warp and light weft threads."""
+    """A 2/2 twill of warp and weft threads of similar tone."""
     lamp = light(rng)
     u, v = turn(c.x, c.y, rng.uniform(-0.12, 0.12))
     period = rng.uniform(0.150, 0.166)
     u, v = u / period + rng.uniform(0, 4), v / period + rng.uniform(0, 4)
     u, v = u + 0.12 * c.noise(rng, 5, 5), v + 0.12 * c.noise(rng, 5, 5)  # threads are never quite straight
-    warp, weft = vary(rng, (0.20, 0.30, 0.50), 0.03), vary(rng, (0.55, 0.62, 0.72), 0.03)
+    warp, weft = vary(rng, (0.42, 0.48, 0.60), 0.04), vary(rng, (0.50, 0.55, 0.66), 0.04)
     i, j = np.floor(u), np.floor(v)
     across, along = u - i - 0.5, v - j - 0.5
     warp_on_top = np.mod(i + j, 4) < 2
@@ -51,7 +51,7 @@ def fabric(c: Canvas, rng: Rng, defect: str, flaw: Rng) -> Array:
     thread = np.where(warp_on_top, across, along)
     lengthwise = np.where(warp_on_top, along, across)
     height = np.cos(np.pi * 0.85 * thread) * (0.8 + 0.2 * np.cos(np.pi * lengthwise))
-    image = shade(np.where(warp_on_top[..., None], warp, weft), 0.35 + 0.65 * height)
+    image = shade(np.where(warp_on_top[..., None], warp, weft), 0.80 + 0.20 * height)
     if defect == "missing":  # a weft thread is gone: a dark gap with slack warp threads over it
         row = np.floor(v.mean() + flaw.uniform(-4, 4))
         start, length = flaw.uniform(-5, -1), flaw.uniform(4, 8)
@@ -62,24 +62,24 @@ def fabric(c: Canvas, rng: Rng, defect: str, flaw: Rng) -> Array:
         image = scratch(c, flaw, place(flaw, 0.6), image, (0.06, 0.05, 0.06))
     elif defect == "spot":
         tone = ((0.10, 0.07, 0.04), (0.30, 0.20, 0.08))[flaw.integers(2)]
-        image = stain(c, flaw, place(flaw, 0.7), image, tone, flaw.uniform(0.12, 0.2), flaw.uniform(0.65, 0.9))
+        image = stain(c, flaw, place(flaw, 0.7), image, tone, flaw.uniform(0.12, 0.2), flaw.uniform(0.55, 0.8))
     return lamp.apply(c, image)
 
 
 def perforated(c: Canvas, rng: Rng, defect: str, flaw: Rng) -> Array:
-    """A brushed steel sheet with a hexagonal pattern of round holes."""
+    """A grey sheet with a hexagonal pattern of round holes over a backing of nearly its own tone."""
     lamp = light(rng)
     lx, ly = lamp.towards
     x, y = c.x, c.y
-    tilt, spacing = rng.uniform(-0.1, 0.1), rng.uniform(0.35, 0.38)
+    tilt, spacing = rng.uniform(-0.1, 0.1), rng.uniform(0.205, 0.22)
     phase_x, phase_y = rng.uniform(0, 1), rng.uniform(0, 1)
     dent: Array | float = 0.0
     if defect == "bent":  # a dent: light falls on one flank of it, the other is dark, the holes are drawn in
-        at, radius = place(flaw, 0.6), flaw.uniform(0.27, 0.36)
+        at, radius = place(flaw, 0.6), flaw.uniform(0.24, 0.32)
         dx, dy = (x - at[0]) / radius, (y - at[1]) / radius
         bump = np.maximum(1 - dx * dx - dy * dy, 0) ** 2
-        x, y = x + 0.25 * radius * dx * bump, y + 0.25 * radius * dy * bump
-        dent = flaw.uniform(2.4, 3.2) * (dx * lx + dy * ly) * np.sqrt(bump)
+        x, y = x + 0.12 * radius * dx * bump, y + 0.12 * radius * dy * bump
+        dent = flaw.uniform(4.4, 5.6) * (dx * lx + dy * ly) * np.sqrt(bump)
     u, v = turn(x, y, tilt)
     brushed = c.noise(rng, 6, 160) + 0.6 * c.noise(rng, 12, 80)
     steel = shade(np.broadcast_to(vary(rng, (0.62, 0.64, 0.66), 0.02), (*u.shape, 3)), 1 + 0.05 * brushed - 0.35 * dent)
@@ -93,11 +93,11 @@ def perforated(c: Canvas, rng: Rng, defect: str, flaw: Rng) -> Array:
     if defect == "missing":  # holes that were never punched
         at = place(flaw, 0.6)
         distance = (hole_x - at[0]) ** 2 + (hole_y - at[1]) ** 2
-        nearest = np.unique(np.round(distance, 4))[: flaw.integers(1, 4)]
+        nearest = np.unique(np.round(distance, 4))[: flaw.integers(2, 6)]
         hole = np.where(distance <= nearest[-1] + 1e-4, 1, hole)
-    rim = c.fill(np.abs(hole) - 0.022) * np.sign((u - hole_x) * lx + (v - hole_y) * ly)
-    image = shade(steel, 1 - 0.28 * rim)
-    image = paint(image, c.fill(hole), vary(rng, (0.10, 0.10, 0.12), 0.02))
+    rim = c.fill(np.abs(hole) - 0.016) * np.sign((u - hole_x) * lx + (v - hole_y) * ly)
+    image = shade(steel, 1 - 0.10 * rim)
+    image = paint(image, 0.65 * c.fill(hole), vary(rng, (0.46, 0.46, 0.48), 0.02))
     if defect == "scratch":
         tone = (0.16, 0.15, 0.14)
         image = scratch(c, flaw, place(flaw, 0.6), image, tone)
@@ -108,26 +108,26 @@ def perforated(c: Canvas, rng: Rng, defect: str, flaw: Rng) -> Array:
 
 
 def gear(c: Canvas, rng: Rng, defect: str, flaw: Rng) -> Array:
-    """A turned steel gear of 12 teeth with five holes and a keyed bore, on a grey-green belt."""
-    teeth = 12
+    """A turned steel gear of 8 teeth with four holes and a keyed bore, on a grey-green belt."""
+    teeth = 8
     lamp = light(rng)
     lx, ly = lamp.towards
     belt = shade(
-        np.broadcast_to(vary(rng, (0.24, 0.31, 0.27), 0.02), (*c.x.shape, 3)),
-        1 + 0.10 * c.noise(rng, 48, 48) + 0.05 * c.noise(rng, 4, 4),
+        np.broadcast_to(vary(rng, (0.34, 0.41, 0.37), 0.03), (*c.x.shape, 3)),
+        1 + 0.05 * c.noise(rng, 48, 48) + 0.05 * c.noise(rng, 4, 4),
     )
-    centre, scale, angle = place(rng, 0.07), rng.uniform(0.95, 1.05), rng.uniform(-np.pi, np.pi)
-    steel = vary(rng, (0.66, 0.66, 0.68), 0.025)
+    centre, scale, angle = place(rng, 0.02), rng.uniform(0.97, 1.03), rng.uniform(-0.05, 0.05)
+    steel = vary(rng, (0.66, 0.66, 0.68), 0.04)
     rings = np.interp(np.linspace(0, 1, 200), np.linspace(0, 1, 60), rng.uniform(-1, 1, 60))
 
     lost = flaw.integers(1, 3) if defect == "missing" else 0
-    first, depth = flaw.integers(teeth), flaw.uniform(0.05, 0.12)
+    first, depth = flaw.integers(teeth), flaw.uniform(0.10, 0.18)
     ragged = flaw.uniform(0, 6.28)
 
     def outline(dx: float, dy: float) -> tuple[Array, Array, Array]:
         x, y = turn((c.x - centre[0] - dx) / scale, (c.y - centre[1] - dy) / scale, angle)
         radius, turned = np.sqrt(x * x + y * y), np.arctan2(y, x)
-        outer = 0.69 + 0.075 * np.clip(1.8 * np.cos(teeth * turned), -1, 1)
+        outer = 0.68 + 0.085 * np.clip(1.8 * np.cos(teeth * turned), -1, 1)
         if lost:
             off = np.mod(turned - 2 * np.pi * (first + (lost - 1) / 2) / teeth + np.pi, 2 * np.pi) - np.pi
             broken = 0.615 - depth + 0.02 * np.sin(23 * turned + ragged)
@@ -135,8 +135,8 @@ def gear(c: Canvas, rng: Rng, defect: str, flaw: Rng) -> Array:
         shape = (radius - outer) * 0.8
         bore = np.minimum(disc(x, y, 0.17), box(x - 0.17, y, 0.07, 0.05))
         holes = np.full_like(x, 1)
-        for k in range(5):
-            a = 2 * np.pi * (k + 0.5) / 5
+        for k in range(4):
+            a = 2 * np.pi * (k + 0.5) / 4
             holes = np.minimum(holes, disc(x - 0.40 * np.cos(a), y - 0.40 * np.sin(a), 0.105))
         return np.maximum(shape, -np.minimum(bore, holes)) * scale, radius, shape * scale
 
@@ -156,7 +156,7 @@ def gear(c: Canvas, rng: Rng, defect: str, flaw: Rng) -> Array:
         px, py = place(flaw, 0.58, 0.30)
         at = (centre[0] + px, centre[1] + py)
         if defect == "scratch":
-            face = scratch(c, flaw, at, face, (0.14, 0.13, 0.13))
+            face = scratch(c, flaw, at, face, (0.05, 0.05, 0.05))
         elif defect == "spot":
             face = stain(c, flaw, at, face, (0.16, 0.10, 0.05), flaw.uniform(0.12, 0.19), flaw.uniform(0.75, 0.95))
         else:  # tempering colours: the part was overheated here
@@ -170,10 +170,10 @@ def resistor(c: Canvas, rng: Rng, defect: str, flaw: Rng) -> Array:
     lamp = light(rng)
     lx, ly = lamp.towards
     card = shade(
-        np.broadcast_to(vary(rng, (0.80, 0.77, 0.69), 0.02), (*c.x.shape, 3)),
+        np.broadcast_to(vary(rng, (0.80, 0.77, 0.69), 0.035), (*c.x.shape, 3)),
         1 + 0.04 * c.noise(rng, 64, 64) + 0.03 * c.noise(rng, 5, 5),
     )
-    centre, scale, angle = place(rng, 0.06), rng.uniform(0.95, 1.05), rng.uniform(-0.45, 0.45)
+    centre, scale, angle = place(rng, 0.02), rng.uniform(0.98, 1.02), rng.uniform(-0.06, 0.06)
     coat, wire_tone = vary(rng, (0.33, 0.55, 0.66), 0.025), vary(rng, (0.52, 0.50, 0.49), 0.02)
     rings = [
         (-0.27, (0.45, 0.24, 0.10)),
@@ -189,13 +189,13 @@ def resistor(c: Canvas, rng: Rng, defect: str, flaw: Rng) -> Array:
         wire = [(0.40, 0.0), (kink, 0.0), (kink + 0.42 * np.cos(turned), 0.42 * np.sin(turned))]
         left, right = ([(-px, py) for px, py in wire], right) if end < 0 else (left, wire)
     cut = flaw.uniform(0.42, 0.55) if defect == "missing" else 1.0
-    chip, chip_y = flaw.uniform(0.12, 0.17), float(flaw.integers(2) * 2 - 1) * 0.22
+    chip, chip_y = flaw.uniform(0.15, 0.20), float(flaw.integers(2) * 2 - 1) * 0.22
     chip_x, chip_outline = flaw.uniform(-0.25, 0.25), int(flaw.integers(2**31))
     chipped = defect == "missing" and flaw.uniform(0, 1) < 0.5
 
     def outline(dx: float, dy: float) -> tuple[Array, Array, Array, Array]:
         x, y = turn((c.x - centre[0] - dx) / scale, (c.y - centre[1] - dy) / scale, angle)
-        wires = np.minimum(stroke(x, y, left, 0.045), stroke(x, y, right, 0.045))
+        wires = np.minimum(stroke(x, y, left, 0.055), stroke(x, y, right, 0.055))
         caps = np.minimum(box(x + 0.34, y, 0.12, 0.24, 0.1), box(x - 0.34, y, 0.12, 0.24, 0.1))
         body = np.minimum(box(x, y, 0.40, 0.20, 0.05), caps)
         if chipped:
@@ -210,7 +210,7 @@ def resistor(c: Canvas, rng: Rng, defect: str, flaw: Rng) -> Array:
     image = paint(image, c.fill(wires), wire_tone)
     if defect == "colour" and flaw.uniform(0, 1) < 0.6:  # rings of another value
         wrong = ((0.15, 0.55, 0.25), (0.50, 0.20, 0.60), (0.95, 0.95, 0.93), (0.95, 0.85, 0.10))
-        which, count = flaw.integers(3), flaw.integers(1, 3)
+        which, count = flaw.integers(3), flaw.integers(2, 4)
         rings = [
             (ring_x, wrong[(k + which) % 4] if which <= k < which + count else tone)
             for k, (ring_x, tone) in enumerate(rings)
@@ -220,9 +220,9 @@ def resistor(c: Canvas, rng: Rng, defect: str, flaw: Rng) -> Array:
         scorched = defect == "colour"
     face = np.broadcast_to(coat, image.shape)
     for ring_x, tone in rings:
-        face = paint(face, c.fill(np.abs(x - ring_x) - 0.045), tone)
+        face = paint(face, c.fill(np.abs(x - ring_x) - 0.052), tone)
     if scorched:
-        mark = blob(x - flaw.uniform(-0.25, 0.25), y - flaw.uniform(-0.08, 0.08), flaw, flaw.uniform(0.14, 0.2))
+        mark = blob(x - flaw.uniform(-0.25, 0.25), y - flaw.uniform(-0.08, 0.08), flaw, flaw.uniform(0.16, 0.22))
         face = paint(face, flaw.uniform(0.6, 0.85) * c.fill(mark), (0.20, 0.11, 0.05))
     side = np.clip(y / 0.24, -1, 1)  # a cylinder: bright along its upper third, dark below
     face = shade(face, 0.72 + 0.42 * np.sqrt(np.maximum(1 - (side + 0.3) ** 2 / 1.8, 0)))

@@ -1,10 +1,11 @@
 """Selective scan in chunks of time, with a hand-written backward.  Derivation and measurements: README.md.
 
-Axes: B batch, K scan routes, D inner channels, N state size, L sequence length, T steps in a chunk, and G = B*K, the
-sequences that run side by side.  Inside, time comes first and channels last: (L, G, D), (L, G, N) and (T, G, N, D).
+Axes: B batch, K scan routes, D inner channels, N state size, L sequence length, T steps in a chunk.  Inside, time comes
+first and channels come last, (T, B, K, N, D): a step is one contiguous block, and every operation runs along channels.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,8 +15,9 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-CHUNK_ELEMENTS = 1 << 18  # of one (T, G, N, D) buffer
-MIN_CHUNK = 8  # so that the states kept between chunks are at most 1/8 of all states
+LOG2_E = math.log2(math.e)
+CHUNK_ELEMENTS = 1 << 19  # wanted size of a (T, B, K, N, D) buffer: three of them, 2 MB each, stay in the cache
+MIN_CHUNK = 8  # steps, if there are as many: bounds the states kept for the backward to 1/8 of all states
 
 
 def selective_scan_chunked(
@@ -27,116 +29,132 @@ def selective_scan_chunked(
     D: Float[Tensor, "K D"],
     delta_bias: Float[Tensor, "K D"],
 ) -> Float[Tensor, "B K D L"]:
-    """The same function as `selective_scan_reference`, exact up to rounding, several times faster."""
-    return _SelectiveScan.apply(u, delta, A, B, C, D, delta_bias)
+    """The function of `selective_scan_reference`, equal up to rounding and several times faster.
+
+    Computes in float64 if u is float64, else in float32.  The output lies in memory as (L, B, K, D); inputs with D
+    (for B and C: N) as the fastest axis in memory need no transposition.
+    """
+    output_dtype = u.dtype
+    dtype = torch.float64 if output_dtype == torch.float64 else torch.float32
+    uT, deltaT, BT, CT = (x.permute(3, 0, 1, 2).to(dtype) for x in (u, delta, B, C))
+    AT, D, delta_bias = A.mT.to(dtype), D.to(dtype), delta_bias.to(dtype)
+    rows = rows_per_block(u.shape, AT.numel())
+    if rows == len(u):  # the common case, kept free of copies
+        y = _SelectiveScan.apply(uT, deltaT, AT, BT, CT, D, delta_bias)
+    else:
+        blocks = zip(*(x.split(rows, dim=1) for x in (uT, deltaT, BT, CT)), strict=True)
+        y = torch.cat([_SelectiveScan.apply(u, d, AT, b, c, D, delta_bias) for u, d, b, c in blocks], dim=1)
+    return y.permute(1, 2, 3, 0).to(output_dtype)
+
+
+def rows_per_block(shape: torch.Size, state: int) -> int:
+    """Batch rows scanned side by side, for u of `shape` (B, K, D, L) and a state of K*N*D elements per row.
+
+    As many as let a chunk of MIN_CHUNK steps (or all L) take at most twice CHUNK_ELEMENTS; at least one.
+    """
+    batch, length = shape[0], shape[-1]
+    rows = max(1, 2 * CHUNK_ELEMENTS // (min(length, MIN_CHUNK) * state))
+    return math.ceil(batch / math.ceil(batch / rows))  # blocks of nearly equal size
 
 
 def chunk_length(length: int, state: int) -> int:
-    """Steps per chunk for `length` steps of `state` = G*N*D elements each."""
-    steps = min(length, max(MIN_CHUNK, CHUNK_ELEMENTS // max(state, 1)))
+    """Steps T per chunk, for `length` steps of `state` = B*K*N*D elements each."""
+    steps = min(length, max(MIN_CHUNK, CHUNK_ELEMENTS // state))
     return math.ceil(length / math.ceil(length / steps))  # chunks of nearly equal length
 
 
-def _time_major(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """(B, K, X, L) -> contiguous (L, G, X)."""
-    return x.detach().permute(3, 0, 1, 2).to(dtype).contiguous().flatten(1, 2)
-
-
 class _SelectiveScan(Function):
+    """The scan, time first: u, delta (L, B, K, D), A (K, N, D), B, C (L, B, K, N), D, bias (K, D) -> y (L, B, K, D)."""
+
     @staticmethod
     def forward(ctx: Any, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, bias: Tensor) -> Tensor:
-        batch, routes, width, length = u.shape
-        dtype = torch.float64 if u.dtype == torch.float64 else torch.float32
-        groups, size = batch * routes, A.shape[-1]
-        uT, BT, CT = _time_major(u, dtype), _time_major(B, dtype), _time_major(C, dtype)
-        deltaT = F.softplus(_time_major(delta, dtype).view(length, batch, routes, width) + bias.to(dtype)).view_as(uT)
-        AT = A.to(dtype).mT.expand(batch, routes, size, width).reshape(groups, size, width)
-        xT = deltaT * uT
-
-        T = chunk_length(length, AT.numel())
-        y = torch.empty_like(uT)
-        boundaries = uT.new_zeros(math.ceil(length / T), groups, size, width)
-        decay, states = uT.new_empty(T, groups, size, width), uT.new_zeros(T + 1, groups, size, width)
-        A2 = AT * math.log2(math.e)
-        for i, start in enumerate(range(0, length, T)):
-            steps = slice(start, min(start + T, length))
-            boundaries[i] = states[0]
-            h = _scan_chunk(deltaT[steps], xT[steps], A2, BT[steps], decay, states)
-            torch.bmm(CT[steps].view(-1, 1, size), h.view(-1, size, width), out=y[steps].view(-1, 1, width))
-            states[0] = h[-1]
-        y.view(length, batch, routes, width).addcmul_(D.to(dtype), uT.view(length, batch, routes, width))
-        ctx.save_for_backward(uT, deltaT, xT, AT, BT, CT, D, boundaries)
-        ctx.dtypes = [t.dtype for t in (u, delta, A, B, C, D, bias)]
-        return y.view(length, batch, routes, width).permute(1, 2, 3, 0).to(u.dtype)
+        u, A, B, C = u.contiguous(), A.contiguous(), B.contiguous(), C.contiguous()
+        z = (delta + bias).contiguous()
+        delta = F.softplus(z)
+        state = (u.shape[1], *A.shape)
+        T = chunk_length(len(u), math.prod(state))
+        boundaries = u.new_zeros(math.ceil(len(u) / T), *state)  # the state before each chunk
+        y, A2, buffers = torch.empty_like(u), A * LOG2_E, _buffers(u, T, state)
+        chunks = zip(*(x.unsqueeze(-2).split(T) for x in (u, delta, B, C, y)), strict=True)
+        for i, (u_, delta_, B_, C_, y_) in enumerate(chunks):
+            if i > 0:
+                boundaries[i] = buffers.h_t[T]
+            h = _scan_chunk(buffers, boundaries[i], delta_, delta_ * u_, A2, B_)
+            _bmm(C_, h, out=y_)
+        y.addcmul_(D, u)
+        ctx.save_for_backward(u, z, delta, A, B, C, D, boundaries)
+        return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        uT, deltaT, xT, AT, BT, CT, D, boundaries = ctx.saved_tensors
-        length, groups, width = uT.shape
-        batch, routes = dy.shape[:2]
-        size = AT.shape[1]
-        T = math.ceil(length / len(boundaries))
-        dyT = _time_major(dy, uT.dtype)
-        A2 = AT * math.log2(math.e)
-        dA, carry = torch.zeros_like(AT), torch.zeros_like(AT)
-        dx, ddelta, dB, dC = (torch.empty_like(t) for t in (uT, uT, BT, BT))
-        decay_all, states = uT.new_empty(T, groups, size, width), uT.new_empty(T + 1, groups, size, width)
-        g_all = torch.empty_like(decay_all)
-        for i in reversed(range(len(boundaries))):
-            steps = slice(i * T, min((i + 1) * T, length))
-            count = steps.stop - steps.start
-            states[0] = boundaries[i]
-            h = _scan_chunk(deltaT[steps], xT[steps], A2, BT[steps], decay_all, states)
-            decay, g = decay_all[:count], g_all[:count]
-            dy_rows = dyT[steps].view(-1, 1, width)
-            torch.bmm(dy_rows, h.view(-1, size, width).mT, out=dC[steps].view(-1, 1, size))
-            # Adjoint of the recurrence, in place: g_t = C_t dy_t + decay_{t+1} g_{t+1}.
-            torch.mul(CT[steps].unsqueeze(-1), dyT[steps].unsqueeze(-2), out=g)
-            g[-1] += carry
-            gs, decays = g.unbind(0), decay.unbind(0)
-            for t in range(count - 2, -1, -1):
-                gs[t].addcmul_(decays[t + 1], gs[t + 1])
-            g_rows = g.view(-1, size, width)
-            torch.bmm(xT[steps].view(-1, 1, width), g_rows.mT, out=dB[steps].view(-1, 1, size))
-            torch.bmm(BT[steps].view(-1, 1, size), g_rows, out=dx[steps].view(-1, 1, width))
-            decay.mul_(g)
-            carry.copy_(decay[0])
-            # E = dloss/d(delta A), shared by delta and A.
-            E = decay.mul_(states[:count])
-            dA += torch.mul(E, deltaT[steps].unsqueeze(-2), out=g).sum(0)
-            torch.sum(E.mul_(AT), dim=-2, out=ddelta[steps])
-        ddelta.addcmul_(dx, uT)
-        ddelta.mul_(torch.expm1(-deltaT).neg_())  # softplus'(z) = sigmoid(z) = 1 - exp(-softplus(z))
-        du = (
-            dx.mul_(deltaT)
-            .view(length, batch, routes, width)
-            .addcmul_(D.to(uT.dtype), dyT.view(length, batch, routes, width))
-        )
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, ...]:
+        u, z, delta, A, B, C, D, boundaries = ctx.saved_tensors
+        dy, state, A2 = dy.contiguous(), boundaries.shape[1:], A * LOG2_E
+        T = chunk_length(len(u), math.prod(state))
+        dx, ddelta, dB, dC = (torch.empty_like(x) for x in (u, u, B, C))  # of x = delta u
+        dA, g_decayed, ones = torch.zeros_like(A), torch.zeros_like(boundaries[0]), u.new_ones(T * state[0])
+        buffers = _buffers(u, T, state)
+        decay, h, g = buffers.decay, buffers.h, buffers.g
+        rows = (x.unsqueeze(-2).split(T) for x in (u, delta, B, C, dy, dx, dB, dC))  # row vectors of each step
+        chunks = list(zip(*rows, ddelta.split(T), strict=True))
+        for i in reversed(range(len(chunks))):
+            u_, delta_, B_, C_, dy_, dx_, dB_, dC_, ddelta_ = chunks[i]
+            n, x_ = len(u_), delta_ * u_
+            states = _scan_chunk(buffers, boundaries[i], delta_, x_, A2, B_)
+            _bmm(dy_, states.mT, out=dC_)
 
-        def public(x: Tensor) -> Tensor:
-            return x.view(length, batch, routes, -1).permute(1, 2, 3, 0)
+            # g_t = dloss/dh_t = C_t dy_t + decay_{t+1} g_{t+1}, backwards in time and in place
+            torch.mul(C_.mT, dy_, out=g[:n])
+            after = buffers.g_t[n - 1].add_(g_decayed)
+            for t in range(n - 2, -1, -1):
+                after = buffers.g_t[t].addcmul_(buffers.decay_t[t + 1], after)
+            _bmm(x_, g[:n].mT, out=dB_)
+            _bmm(B_, g[:n], out=dx_)
 
-        grads = (
-            public(du),
-            public(ddelta),
-            dA.view(batch, routes, size, width).sum(0).mT,
-            public(dB),
-            public(dC),
-            (dyT * uT).view(-1, routes, width).sum(0),
-            ddelta.view(-1, routes, width).sum(0),
-        )
-        return tuple(
-            g.to(t) if needed else None for g, t, needed in zip(grads, ctx.dtypes, ctx.needs_input_grad, strict=True)
-        )
+            # dloss/d(delta_t A) = g_t decay_t h_{t-1}, which delta and A share
+            exponent = decay[:n].mul_(g[:n])
+            g_decayed.copy_(decay[0])
+            exponent.mul_(h[:n])
+            by_delta = torch.mul(exponent, delta_, out=g[:n]).view(-1, A.numel())
+            dA.view(-1).addmv_(by_delta.t(), ones[: len(by_delta)])
+            torch.sum(exponent.mul_(A), dim=-2, out=ddelta_)
+        dz = ddelta.addcmul_(dx, u).mul_(torch.sigmoid(z))
+        du = dx.mul_(delta).addcmul_(D, dy)
+        return du, dz, dA, dB, dC, (dy * u).sum((0, 1)), dz.sum((0, 1))
 
 
-def _scan_chunk(delta: Tensor, x: Tensor, A2: Tensor, B: Tensor, decay: Tensor, states: Tensor) -> Tensor:
-    """Fill decay[:T] and states[1:T+1], in place, from the state states[0]; returns states[1:T+1]."""
-    count = len(delta)
-    decay, h = decay[:count], states[1 : count + 1]
-    torch.mul(delta.unsqueeze(-2), A2, out=decay).exp2_()
-    torch.mul(B.unsqueeze(-1), x.unsqueeze(-2), out=h)
-    for h_t, decay_t, h_before in zip(h.unbind(0), decay.unbind(0), states[:count].unbind(0), strict=True):
-        h_t.addcmul_(decay_t, h_before)
-    return h
+@dataclass(frozen=True)
+class _Buffers:
+    """Working memory that all chunks of a call share; *_t is the same memory by steps, so that loops need not index."""
+
+    decay: Tensor  # (T, B, K, N, D), exp(delta_t A)
+    h: Tensor  # (T + 1, B, K, N, D), h[t + 1] is the state after step t of the chunk, h[0] the one before it
+    g: Tensor  # (T, B, K, N, D), dloss/dh_t
+    decay_t: tuple[Tensor, ...]
+    h_t: tuple[Tensor, ...]
+    g_t: tuple[Tensor, ...]
+
+
+def _buffers(like: Tensor, T: int, state: tuple[int, ...]) -> _Buffers:
+    decay, h, g = like.new_empty(T, *state), like.new_empty(T + 1, *state), like.new_empty(T, *state)
+    return _Buffers(decay, h, g, decay.unbind(0), h.unbind(0), g.unbind(0))
+
+
+def _scan_chunk(buffers: _Buffers, before: Tensor, delta: Tensor, x: Tensor, A2: Tensor, B: Tensor) -> Tensor:
+    """Fill the buffers' decay and h from the state `before`; returns the new states, (T, B, K, N, D).
+
+    delta and x = delta u are (T, B, K, 1, D), B is (T, B, K, 1, N).  A2 = A log2(e): exp2 is the faster exponential of
+    torch's CPU kernels (README.md).
+    """
+    T = len(delta)
+    torch.mul(delta, A2, out=buffers.decay[:T]).exp2_()
+    states = torch.mul(B.mT, x, out=buffers.h[1 : T + 1])
+    h = buffers.h_t[0].copy_(before)
+    for decay, h_t in zip(buffers.decay_t[:T], buffers.h_t[1 : T + 1], strict=True):
+        h = h_t.addcmul_(decay, h)  # h_t holds B_t x_t until here
+    return states
+
+
+def _bmm(a: Tensor, b: Tensor, out: Tensor) -> None:
+    """out = a b, matrices in the last two axes, batched over (T, B, K)."""
+    torch.bmm(a.flatten(0, 2), b.flatten(0, 2), out=out.flatten(0, 2))

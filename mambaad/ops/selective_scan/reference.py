@@ -20,13 +20,12 @@ def selective_scan_reference(
 ) -> Float[Tensor, "B K D L"]:
     """h_t = exp(δ_t A) h_{t-1} + δ_t B_t u_t,   y_t = <C_t, h_t> + D u_t,   δ = softplus(delta + delta_bias).
 
-    h_0 = 0, and B is discretised as δB (README.md, "Discretisation").  The state has the inputs' precision, float32
-    or float64; half precision is widened to float32 and the output narrowed again.  Plain autograd differentiates it.
+    h_0 = 0, and B is discretised as δB (README.md, "Discretisation").  Computes in float64 if u is float64, else in
+    float32, and returns u's dtype.  Plain autograd differentiates it.
     """
-    dtype = u.dtype
-    u, delta, A, B, C, D, delta_bias = (
-        x.float() if x.dtype in (torch.float16, torch.bfloat16) else x for x in (u, delta, A, B, C, D, delta_bias)
-    )
+    output_dtype = u.dtype
+    dtype = torch.float64 if output_dtype == torch.float64 else torch.float32
+    u, delta, A, B, C, D, delta_bias = (x.to(dtype) for x in (u, delta, A, B, C, D, delta_bias))
     delta = F.softplus(delta + delta_bias[..., None])
     h = u.new_zeros(*u.shape[:3], A.shape[-1])
     y = []
@@ -36,4 +35,4 @@ def selective_scan_reference(
         drive = (delta_t * u_t)[..., None] * B_t[:, :, None, :]
         h = decay * h + drive
         y.append((h * C_t[:, :, None, :]).sum(-1))
-    return (torch.stack(y, dim=-1) + D[..., None] * u).to(dtype)
+    return (torch.stack(y, dim=-1) + D[..., None] * u).to(output_dtype)
