@@ -24,7 +24,9 @@ from mambaad.ops.selective_scan import selective_scan
 
 SCAN_SHAPE = (1, 8, 128, 4096, 16)  # B, K, D, L, N: the last decoder stage of MambaAD, one 256-pixel image
 SCAN_BACKENDS = ("reference", "chunked")
+SCAN_LAYOUTS = ("BKDL", "BKLD")  # order of the axes of u in memory: as its shape says; as the model passes it
 SCAN_OUT = Path("results/benchmarks/selective_scan_cpu.csv")
+Key = tuple[str, str, str]  # layout, backend, pass
 AGREEMENT = 1e-4  # float32, relative to the largest value of each array; a wrong kernel is off by far more
 
 
@@ -43,8 +45,8 @@ def scan(
         shape: (B, K, D, L, N).
 
     Returns:
-        The rows of the CSV: backend, pass, axes, threads, median, minimum and maximum in milliseconds, and how many
-        times faster than the reference's median.
+        The rows of the CSV: layout (one of SCAN_LAYOUTS), backend, pass, axes, threads, median, minimum and maximum
+        in milliseconds, and how many times faster than the median of the reference.
 
     Raises:
         ValueError: repeats or threads below 1.
@@ -57,10 +59,12 @@ def scan(
     threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        arguments, weight = _scan_inputs(shape)
-        _check_agreement(arguments, weight)
+        inputs = {layout: _scan_inputs(shape, layout) for layout in SCAN_LAYOUTS}
+        for arguments, weight in inputs.values():
+            _check_agreement(arguments, weight)
         calls = {
-            (name, kind): _scan_call(name, kind, arguments, weight)
+            (layout, name, kind): _scan_call(name, kind, *inputs[layout])
+            for layout in SCAN_LAYOUTS
             for kind in ("forward", "forward+backward")
             for name in SCAN_BACKENDS
         }
@@ -70,24 +74,30 @@ def scan(
         torch.set_num_threads(threads_before)
 
     rows = []
-    for (name, kind), values in times.items():
-        row: dict[str, Any] = {"backend": name, "pass": kind, **dict(zip("BKDLN", shape, strict=True))}
+    for (layout, name, kind), values in times.items():
+        row: dict[str, Any] = {
+            "layout": layout,
+            "backend": name,
+            "pass": kind,
+            **dict(zip("BKDLN", shape, strict=True)),
+        }
         row |= {"threads": threads, "median_ms": median(values), "min_ms": min(values), "max_ms": max(values)}
-        row["speedup"] = median(times["reference", kind]) / row["median_ms"]
+        row["speedup"] = median(times[layout, "reference", kind]) / row["median_ms"]
         rows.append(row)
-        print(f"{name:10} {kind:17} {row['median_ms']:9.1f} ms   {row['speedup']:5.2f} x the reference")
+        print(f"{layout} {name:10} {kind:17} {row['median_ms']:9.1f} ms   {row['speedup']:5.2f} x the reference")
     _write_csv(out, rows)
     write_json(out.with_suffix(".json"), facts)
     return rows
 
 
-def _scan_inputs(shape: tuple[int, int, int, int, int]) -> tuple[list[Tensor], Tensor]:
-    """Arguments of selective_scan at Mamba's initial values, laid out as the model passes them (channels fastest)."""
+def _scan_inputs(shape: tuple[int, int, int, int, int], layout: str) -> tuple[list[Tensor], Tensor]:
+    """Arguments of selective_scan at Mamba's initial values, and a gradient of the output."""
     B, K, D, L, N = shape
     generator = torch.Generator().manual_seed(0)
 
     def tokens(width: int) -> Tensor:
-        return torch.randn(B, K, L, width, generator=generator).mT
+        x = torch.randn(B, K, width, L, generator=generator)
+        return x if layout == "BKDL" else x.mT.contiguous().mT
 
     A = -torch.arange(1.0, N + 1).expand(K, D, N).contiguous()
     bias = torch.log(torch.expm1(torch.logspace(-3, -1, D))).expand(K, D).contiguous()
@@ -115,9 +125,9 @@ def _check_agreement(arguments: list[Tensor], weight: Tensor) -> None:
             raise ArithmeticError(f"backend {name} is off by {error:.2g} of the largest value; it is not worth timing")
 
 
-def _interleaved(calls: dict[tuple[str, str], Callable[[], Any]], repeats: int) -> dict[tuple[str, str], list[float]]:
+def _interleaved(calls: dict[Key, Callable[[], Any]], repeats: int) -> dict[Key, list[float]]:
     """Milliseconds of `repeats` rounds, each of which makes every call once, after one round that does not count."""
-    times: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
+    times: dict[Key, list[float]] = {key: [] for key in calls}
     for i in range(repeats + 1):
         for key, call in calls.items():
             start = time.perf_counter()

@@ -29,6 +29,8 @@ def execute(
 ) -> Path:
     """Train and evaluate a run and write its record, `<results>/runs/<profile>_<hash>.json`; returns that path.
 
+    Without test images the record's metrics are empty.
+
     Nothing is done if a record of this run and profile is there and valid. An interrupted run continues from its last
     training state.
 
@@ -61,7 +63,8 @@ def execute(
         threads=threads,
         progress=progress,
     )
-    metrics = evaluate_run(trained.model, run, root, device, progress=progress)
+    has_test = any(sample.split == "test" for sample in samples)
+    metrics = evaluate_run(trained.model, run, root, device, progress=progress) if has_test else {}
     efficiency = count(run.model, side=run.data.side)
     weights = encoder_file or run.encoder_weights
     record = {

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from itertools import product
 
 import pytest
 import torch
@@ -20,9 +21,9 @@ def test_scan_writes_a_table_and_its_environment(tmp_path):
 
     with (tmp_path / "new" / "scan.csv").open() as file:
         table = list(csv.DictReader(file))
-    assert {(r["backend"], r["pass"]) for r in table} == {
-        (backend, kind) for backend in ("reference", "chunked") for kind in ("forward", "forward+backward")
-    }
+    assert {(r["layout"], r["backend"], r["pass"]) for r in table} == set(
+        product(("BKDL", "BKLD"), ("reference", "chunked"), ("forward", "forward+backward"))
+    )
     for written, row in zip(table, rows, strict=True):
         assert [int(written[axis]) for axis in "BKDLN"] == list(SMALL)
         assert 0 < float(written["min_ms"]) <= float(written["median_ms"]) <= float(written["max_ms"])

@@ -156,7 +156,7 @@ def test_unknown_scan_table_and_encoder_are_refused(model):
     for key in other:
         if key.endswith("index_flat"):
             other[key] = other[key].flip(-1)
-    with pytest.raises(CheckpointError, match="scan table .* is none of sweep"):
+    with pytest.raises(CheckpointError, match=r"scan table .* is none of sweep"):
         mambaad.load_checkpoint(other)
     with pytest.raises(CheckpointError, match="no scan tables"):
         mambaad.load_checkpoint({k: v for k, v in state.items() if "scans" not in k})

@@ -226,24 +226,29 @@ BREAKAGES = {
     "no folder": (lambda root: _remove(root), (), r"data: no such folder, expected one folder per category"),
     "empty folder": (lambda root: _remove(root / "nut"), (), r"data: expected folders <category>/train/good"),
     "one level too deep": (
-        lambda root: [p.rename(root / p.name) for p in (root / "nut").iterdir()] and (root / "nut").rmdir(), (),
+        lambda root: [p.rename(root / p.name) for p in (root / "nut").iterdir()] and (root / "nut").rmdir(),
+        (),
         r"single category: name the folder above",
     ),
     "unknown category": (lambda root: None, ("nut", "bolt"), r"no category bolt; available: nut"),
     "no training images": (
-        lambda root: _remove(root / "nut/train/good"), (),
+        lambda root: _remove(root / "nut/train/good"),
+        (),
         r"nut.train.good: expected good training images .*found none",
     ),
     "no mask": (
-        lambda root: (root / "nut/ground_truth/hole/001_mask.png").unlink(), (),
+        lambda root: (root / "nut/ground_truth/hole/001_mask.png").unlink(),
+        (),
         r"hole.001\.png: a defective image without a mask, expected .*ground_truth.hole.001_mask\.png",
     ),
     "mask of another size": (
-        lambda root: save(root / "nut/ground_truth/hole/001_mask.png", np.zeros((5, 7))), (),
+        lambda root: save(root / "nut/ground_truth/hole/001_mask.png", np.zeros((5, 7))),
+        (),
         r"001_mask\.png: expected a mask of its image's size \(12, 12\) \(width, height\), got \(7, 5\)",
     ),
     "broken mask": (
-        lambda root: (root / "nut/ground_truth/hole/001_mask.png").write_text("x"), (),
+        lambda root: (root / "nut/ground_truth/hole/001_mask.png").write_text("x"),
+        (),
         r"001_mask\.png: cannot be read as a mask",
     ),
 }

@@ -270,6 +270,17 @@ def test_command_line_from_training_to_prediction(drawn, tmp_path, capsys):
     assert (tmp_path / "p" / "scores.csv").is_file()
 
 
+def test_good_images_alone_are_enough_to_train(drawn, tmp_path, capsys):
+    parts = tmp_path / "parts" / "train" / "good"
+    parts.mkdir(parents=True)
+    for image in (drawn / "gear" / "train" / "good").glob("*.png"):
+        (parts / image.name).write_bytes(image.read_bytes())
+    options = ["--depths", "2", "2", "2", "2", "--side", "64", "--batch-size", "4", "--steps", "1", "--device", "cpu"]
+    data = ["--data", str(tmp_path / "parts"), "--dataset", "folder", "--out", str(tmp_path / "out")]
+    assert cli.main(["train", *data, "--encoder-weights", "embedded", *options]) == 0
+    assert "no test images: nothing to measure" in capsys.readouterr().out
+
+
 def test_command_line_errors_are_one_sentence(tmp_path, capsys):
     assert cli.main(["predict", str(tmp_path), "--weights", "w.pth", "--out", str(tmp_path / "o")]) == 2
     assert "there is no image" in capsys.readouterr().err

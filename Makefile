@@ -1,0 +1,78 @@
+# Two commands: `make reproduce` (set-up, quick study, book) and `make test` (set-up, tests).
+# Everything is built in build/ and .venv/, both ignored by git; `make clean` removes build/.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+PROFILE ?= quick
+CORES ?= 2
+
+BIN := .venv/bin
+READY := .venv/.ready
+# A call that was killed leaves a lock and half-done jobs behind: the lock is dropped, the jobs are redone.
+SNAKEMAKE = $(BIN)/python -m snakemake --cores $(CORES) --rerun-triggers mtime --rerun-incomplete --show-failed-logs \
+	--quiet host reason
+NOISE = ^(\[.*\]|Assuming|Building|Using|Rules claim|Provided|Select|Execute|Finished|Touching|Complete|$$)
+graph = set -o pipefail; $(SNAKEMAKE) $(1) --unlock >/dev/null 2>&1 || true; \
+	$(SNAKEMAKE) $(1) 2>&1 | { grep --line-buffered -vE '$(NOISE)' || true; }
+
+.PHONY: help setup reproduce book records test lint lock clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || grep '##' Makefile
+
+setup: $(READY) ## make .venv from requirements.lock
+
+reproduce: $(READY) ## run the study here (PROFILE=quick, CORES=2) and build the book from it
+	@$(call graph,--config profile=$(PROFILE) train=True build=build/$(PROFILE) results=build/$(PROFILE)/results)
+	@echo "Open build/$(PROFILE)/book/_build/html/index.html"
+
+book: $(READY) ## build the book from the committed records, without training
+	@$(call graph,--config profile=$(PROFILE) train=False build=build results=results)
+	@echo "Open build/book/_build/html/index.html"
+
+records: reproduce ## replace the committed records and tables by the ones just produced
+	@rm -f results/runs/$(PROFILE)_*.json results/tables/*.csv
+	@mkdir -p results/runs results/tables
+	@cp build/$(PROFILE)/results/runs/*.json results/runs/
+	@cp build/$(PROFILE)/results/tables/*.csv results/tables/
+
+test: $(READY) ## run the tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY) ## ruff and mypy
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+lock: $(READY) ## compile requirements.lock from pyproject.toml
+	@$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --extra study --extra dev \
+		--no-emit-index-url --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+
+clean: ## remove build/
+	@rm -rf build
+
+# uv installs exactly the lock in seconds once its cache is warm, and ignores pip's configuration, which on some
+# machines offers a CPU build of torch that does not fit the locked torchvision.  pip is the way out without uv.
+# UV_TORCH_BACKEND=cpu (uv's own variable) leaves the CUDA libraries out.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else \
+		"Python 3.11 or newer is needed, but $(PYTHON) is %d.%d. Name another: make PYTHON=python3.12" % v[:2])'
+	@$(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+		|| $(PYTHON) -m venv --clear .venv
+	@mkdir -p build
+	@if [ "$${UV_TORCH_BACKEND:-}" = cpu ]; then grep -vE '^(nvidia-|cuda-|triton==)' requirements.lock; \
+		else cat requirements.lock; fi > build/requirements.txt
+	@if $(BIN)/python -m pip install --quiet 'uv>=0.8'; then \
+		$(BIN)/python -m uv pip sync --python $(BIN)/python build/requirements.txt \
+		&& $(BIN)/python -m uv pip install --quiet --python $(BIN)/python --no-deps --editable .; \
+	else \
+		echo "uv cannot be installed here; using pip, which is slower"; \
+		$(BIN)/python -m pip install -r build/requirements.txt \
+		&& $(BIN)/python -m pip install --quiet --no-deps --editable .; \
+	fi
+	@$(BIN)/python -c 'import torchvision' \
+		|| { echo "torch and torchvision in .venv do not fit: both must come from the same source, see requirements.lock"; exit 1; }
+	@touch $@

@@ -1,0 +1,189 @@
+"""The graph of the study: runs -> notebooks -> book.  The Makefile calls it; `--config` chooses between
+
+    make reproduce   profile=quick train=True  build=build/quick results=build/quick/results
+    make book        profile=quick train=False build=build       results=results
+
+With train=False no run is part of the graph: the notebooks read the records in `results` as they are.
+A changed library source reruns what depends on it (rerun trigger: modification time).
+Every job writes beside its output and moves the result into place, so a killed call can simply be repeated.
+"""
+
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import jupytext
+
+from mambaad import study
+
+PROFILE = config.get("profile", "quick")
+TRAIN = str(config.get("train", True)).lower() == "true"
+BUILD = config.get("build", f"build/{PROFILE}")
+RESULTS = config.get("results", f"{BUILD}/results")
+DATA, LOGS, BOOK = f"{BUILD}/data", f"{BUILD}/logs", f"{BUILD}/book"
+SOURCE = f"{BOOK}/source"  # the book's texts and the executed notebooks, side by side
+
+NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("*.py"))
+# The runs behind each table; several tables share some.
+RUNS = {table: list(study.runs(PROFILE, (table,))) for table in study.TABLES} if TRAIN else {}
+
+SOURCE_SUFFIXES = {".py", ".c", ".json", ".safetensors"}
+
+
+def sources(*parts: str) -> list[str]:
+    """Library files that a job depends on: modules, or packages with all they hold."""
+    found = []
+    for path in (Path("mambaad", part) for part in parts):
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is named in the Snakefile and does not exist")
+        found += [path] if path.is_file() else [p for p in path.rglob("*") if p.suffix in SOURCE_SUFFIXES]
+    return sorted(map(str, found))
+
+
+DATA_SOURCES = sources("data")
+RUN_SOURCES = sources("config.py", "runner.py", "train.py", "evaluate.py", "data", "ops", "model", "metrics", "assets")
+ALL_SOURCES = sources("")
+PUBLISHED = sorted(map(str, Path("results").glob("paper/*.csv")))
+COMMITTED = PUBLISHED + [str(p) for part in ("runs", "benchmarks") for p in sorted(Path("results", part).glob("*.*"))]
+# Jobs find this environment's commands and only its kernel, whatever else is installed; each uses one thread, so that
+# two cores run two jobs; notebooks choose their own plotting backend.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+os.environ["JUPYTER_PATH"] = f"{sys.prefix}/share/jupyter"
+os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
+os.environ.pop("MPLBACKEND", None)
+
+
+def records(stem: str) -> list[str]:
+    """The run records a notebook reads."""
+    if not TRAIN:
+        return sorted(map(str, Path(RESULTS, "runs").glob("*.json")))
+    return [f"{RESULTS}/runs/{PROFILE}_{run}.json" for run in RUNS[stem]]
+
+
+def numbers_of_tables(run: str) -> str:
+    return ", ".join(table.split("_")[1] for table, found in RUNS.items() if run in found)
+
+
+def parameters(stem: str) -> str:
+    """papermill's -p options, for those parameters that the notebook has.
+
+    A notebook that is about another profile than quick shows committed records and keeps its own values.
+    """
+    cells = jupytext.read(f"notebooks/{stem}.py").cells
+    text = "\n".join(cell.source for cell in cells if "parameters" in cell.metadata.get("tags", []))
+    own = dict(re.findall(r"^(\w+)\s*(?::[^=]*)?=\s*[\"']([^\"']*)[\"']", text, re.M))
+    if own.get("profile", "quick") != "quick":
+        return ""
+    values = {"profile": PROFILE, "mode": "report", "results": RESULTS}
+    return " ".join(f"-p {name} {shlex.quote(value)}" for name, value in values.items() if name in own)
+
+
+rule all:
+    message: "Done"
+    input:
+        f"{BOOK}/_build/html/index.html",
+    default_target: True
+
+
+if TRAIN:
+
+    rule data:
+        message: "Draw the synthetic images"
+        input: DATA_SOURCES
+        output: directory(DATA)
+        log: f"{LOGS}/data.log"
+        shell:
+            "python -m mambaad reproduce --profile {PROFILE} --prepare --data-dir {DATA} > {log} 2>&1"
+
+    rule run:
+        message: "Run {wildcards.run}, for table {params.tables}"
+        input:
+            sources=RUN_SOURCES,
+            data=DATA,
+        output: f"{RESULTS}/runs/{PROFILE}_{{run}}.json"
+        log: f"{LOGS}/run_{{run}}.log"
+        wildcard_constraints:
+            run="[0-9a-f]{12}",
+        params:
+            tables=lambda wildcards: numbers_of_tables(wildcards.run),
+        threads: 1
+        priority: 1  # the long jobs first
+        shell:
+            "python -m mambaad reproduce"
+            " --profile {PROFILE} --run {wildcards.run} --results {RESULTS} --data-dir {DATA} > {log} 2>&1"
+
+
+EXECUTE = (
+    "mkdir -p {BUILD}/work && jupytext --quiet --to ipynb --output {params.work}.ipynb {input.text} > {log} 2>&1"
+    " && papermill --no-progress-bar --kernel python3 {params.work}.ipynb {params.work}.part.ipynb {params.values}"
+    " >> {log} 2>&1 && mv {params.work}.part.ipynb {output.page}"
+)
+
+
+rule table:
+    message: "Notebook {wildcards.stem}"
+    input:
+        text="notebooks/{stem}.py",
+        library=ALL_SOURCES,
+        records=lambda wildcards: records(wildcards.stem),
+        published=PUBLISHED,
+    output:
+        page=f"{SOURCE}/notebooks/{{stem}}.ipynb",
+        # `update`: the committed table stays in place until the new one is written.
+        table=update(f"{RESULTS}/tables/{{stem}}.csv"),
+    params:
+        work=f"{BUILD}/work/{{stem}}",
+        values=lambda wildcards: parameters(wildcards.stem),
+    log: f"{LOGS}/{{stem}}.log"
+    wildcard_constraints:
+        stem="table_.*",
+    threads: 1
+    shell: EXECUTE
+
+
+rule notebook:
+    message: "Notebook {wildcards.stem}"
+    input:
+        text="notebooks/{stem}.py",
+        library=ALL_SOURCES,
+        committed=COMMITTED,
+    output:
+        page=f"{SOURCE}/notebooks/{{stem}}.ipynb",
+    params:
+        work=f"{BUILD}/work/{{stem}}",
+        values=lambda wildcards: parameters(wildcards.stem),
+    log: f"{LOGS}/{{stem}}.log"
+    wildcard_constraints:
+        stem="(?!table_).*",
+    threads: 1
+    shell: EXECUTE
+
+
+rule contact_sheet:
+    message: "Contact sheet of the synthetic images"
+    input: DATA_SOURCES
+    output: f"{SOURCE}/figures/contact_sheet.png"
+    log: f"{LOGS}/contact_sheet.log"
+    params:
+        images=f"{BUILD}/work/contact_sheet",
+    shell:
+        "rm -rf {params.images} && python -c 'from mambaad.data import contact_sheet, write_synthetic;"
+        """ contact_sheet(write_synthetic("{params.images}", side=192, train=3, test=6), "{output}", side=192)'"""
+        " > {log} 2>&1"
+
+
+rule book:
+    message: "Book"
+    input:
+        figure=f"{SOURCE}/figures/contact_sheet.png",
+        texts=[str(path) for path in Path("book").rglob("*") if path.is_file()],
+        notebooks=expand(f"{SOURCE}/notebooks/{{stem}}.ipynb", stem=NOTEBOOKS),
+    output: f"{BOOK}/_build/html/index.html"
+    log: f"{LOGS}/book.log"
+    shell:
+        "rm -rf {BOOK}/_build && cp -R book/. {SOURCE}/"
+        " && jupyter-book build -q -W -n --keep-going --path-output {BOOK} {SOURCE} > {log} 2>&1"
+        # A green build without a front page is known to happen.
+        " && test -s {output}"

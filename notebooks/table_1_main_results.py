@@ -1,0 +1,109 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Table 1: six data sets
+#
+# **Question.** One network is trained on the good images of *all* categories of a data set at once. How well does it
+# find defective images, and defective pixels, compared with five other methods?
+#
+# The paper answers with seven metrics on six data sets, and calls their mean *mAD*: image AU-ROC, AP and F1max, pixel
+# AU-ROC, AP, F1max and AU-PRO. The other methods' numbers below are as published; they are not run here.
+#
+# The columns *paper* hold the printed value. *Ours* is measured by the rules of the published metric code, so that the
+# two can be compared; the file `results/tables/table_1_main_results.csv` holds the exact metrics beside it
+# (`ours_exact`) and the hash of the run behind every number. A *difference* is given only where both are about the
+# same images.
+#
+# What stands in *ours* depends on the profile:
+#
+# - **quick**: a small network with the embedded encoder on drawn images. Its row is called *synthetic* and stands
+#   alone at the top: it shows that the pipeline runs, and says nothing about the paper's numbers.
+# - **subset**: the categories of the data set you name, with your encoder and length of training.
+# - **paper**: the six data sets with the paper's settings. COCO-AD is four splits that are trained one by one; its row
+#   is their mean.
+# - mode **published_weights** trains nothing: it evaluates a published checkpoint on the images it belongs to.
+#
+# Three things to know before comparing digits. The paper does not say whether the last or the best epoch is reported;
+# here it is always the last. For MVTec-AD it prints ±0.3 as the spread of mAD. The printed numbers contradict each
+# other in places (see the notebook `audit_published_numbers`): UniAD's row on VisA, for one, is not the mean of its
+# categories.
+
+# %% tags=["hide-input"]
+from IPython.display import Markdown, display
+
+from mambaad import figures, published_weights, study, table_view
+from mambaad.notebook import MODES, check_parameters, loss_of_rows, results_folder, table_from
+
+TABLE = "table_1_main_results"
+
+# %% tags=["parameters"]
+profile: str = "quick"  # quick (drawn images), subset (your images) or paper (the paper's data sets)
+mode: str = "report"  # report: from the records as they are; run: make the missing runs first; published_weights
+results: str = "results"  # folder of records and tables, relative to the repository
+data_root: str = ""  # mode run: images of the subset, or folder with one folder per data set of the paper
+encoder_file: str = ""  # mode run, profile subset: local encoder weights
+weights: str = ""  # mode published_weights: checkpoint file, such as mambaad_mvtec.pth
+dataset: str = "mvtec_ad"  # mode published_weights: mvtec_ad, visa, realiad, medical, coco0 to coco3 or mvtec3d
+
+# %% tags=["hide-input"]
+given = check_parameters(
+    globals(),
+    profile=study.PROFILES,
+    mode=(*MODES, "published_weights"),
+    results=str,
+    data_root=str,
+    encoder_file=str,
+    weights=str,
+    dataset=published_weights.LOADERS,
+)
+TRAINED = given.mode != "published_weights"
+
+# %% [markdown]
+# ## Means over the categories
+
+# %%
+if TRAINED:
+    frame = table_from(TABLE, given)
+    title = ""
+else:
+    metrics = published_weights.evaluate_published(given.weights, given.dataset, given.data_root)
+    frame = published_weights.published_weights_table(given.dataset, metrics, results_folder(given.results))
+    title = f"Published weights, evaluated here on {given.dataset} without training."
+means, categories = table_view.means_and_categories(frame)
+table_view.styled(TABLE, given.profile, means, title=title)
+
+# %%
+Markdown(table_view.notes(TABLE, means))
+
+# %% [markdown]
+# ## Category by category
+#
+# Ours only; where the paper has the same category, its value stands beside it. A mean hides much: one hard category
+# among easy ones can decide the order of two methods.
+
+# %%
+if len(categories):
+    display(table_view.styled(TABLE, given.profile, categories, title=title))
+    display(figures.categories(categories))
+else:
+    print("not run yet")
+
+# %% [markdown]
+# ## Training
+#
+# The loss is five times the sum, over three scales, of the mean squared difference between the encoder's features and
+# the decoder's. A low loss is no aim in itself: a decoder that also copies defects has a low loss and finds nothing.
+
+# %%
+if TRAINED:
+    display(figures.loss_curves(loss_of_rows(TABLE, given)))

@@ -1,0 +1,63 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Table 6: efficiency
+#
+# **Question.** What does each method cost for its accuracy?
+#
+# For MambaAD, parameters and FLOPs are computed here from the network itself; the other methods' values are shown **as
+# published**. FLOPs are multiply-accumulates of one 256×256 image through the whole network, encoder included, without
+# the scan's recurrence, which the usual counters do not see. It takes a few operations for each of K directions, D
+# channels and N states per token, and in plain PyTorch it is what takes the time.
+#
+# The parameters include 0.039 million integers, the tables of the scan orders, which the published code stores as
+# parameters.
+#
+# The mAD of DeSTSeg and SimpleNet is exchanged in this table: table 1, and the mean of its seven metrics, give 77.1
+# for DeSTSeg and 81.2 for SimpleNet.
+#
+# The columns *paper* hold the printed value. *Ours* is measured by the rules of the published metric code, so that the
+# two can be compared; the file `results/tables/table_6_efficiency.csv` holds the exact metrics beside it
+# (`ours_exact`) and the hash of the run behind every number. A *difference* is given only where both are about the
+# same images.
+
+# %% tags=["hide-input"]
+from IPython.display import Markdown
+
+from mambaad import figures, study, table_view
+from mambaad.notebook import MODES, check_parameters, table_from
+
+TABLE = "table_6_efficiency"
+
+# %% tags=["parameters"]
+profile: str = "quick"  # quick (drawn images), subset (your images) or paper (the paper's data sets)
+mode: str = "report"  # report: from the records as they are; run: make the missing runs first
+results: str = "results"  # folder of records and tables, relative to the repository
+data_root: str = ""  # mode run: images of the subset, or folder with one folder per data set of the paper
+encoder_file: str = ""  # mode run, profile subset: local encoder weights
+
+# %% tags=["hide-input"]
+given = check_parameters(globals(), profile=study.PROFILES, mode=MODES, results=str, data_root=str, encoder_file=str)
+
+# %%
+frame = table_from(TABLE, given)
+table_view.styled(TABLE, given.profile, frame, ("mad", "params_m", "flops_g"))
+
+# %%
+Markdown(table_view.notes(TABLE, frame))
+
+# %% [markdown]
+# The area of a dot grows with the number of parameters.
+
+# %%
+figures.efficiency(frame)

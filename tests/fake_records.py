@@ -1,0 +1,36 @@
+"""Made-up run records: all numbers differ, so that a value in the wrong place shows."""
+
+import itertools
+
+from mambaad import published, records, study
+
+SYNTHETIC = ("fabric", "gear")
+
+
+def values(start, names):
+    """Seven metrics and their mean, for the mean and each category; all numbers differ."""
+    numbers = itertools.count(start, 0.25)
+
+    def one():
+        seven = dict(zip(published.SEVEN, numbers, strict=False))
+        return {**seven, "mad": sum(seven.values()) / 7}
+
+    return {"mean": one(), "categories": {name: one() for name in names}}
+
+
+def write_fake(results, profile, run, start=70.0, names=SYNTHETIC):
+    metrics = {"paper": values(start, names), "exact": values(start + 1, names)}
+    record = {name: {} for name in records.REQUIRED} | {
+        "schema": records.SCHEMA_VERSION,
+        "profile": profile,
+        "hash": run.hash,
+        "metrics": metrics,
+        "train": {"loss": [[1, 3.0], [2, 2.5], [3, 1.0]]},
+    }
+    records.write_record(records.record_path(results, profile, run.hash), record)
+
+
+def write_all_quick(results):
+    """A record for every run of the quick profile."""
+    for number, run in enumerate(study.runs("quick").values()):
+        write_fake(results, "quick", run, start=60 + number / 2)
