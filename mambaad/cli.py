@@ -107,6 +107,7 @@ def _train_options(sub: argparse.ArgumentParser) -> None:
     decoder.add_argument("--scan", default=DEFAULT_MODEL.scan, choices=SCAN_METHODS, help="scan order")
     decoder.add_argument("--directions", type=int, default=DEFAULT_MODEL.directions, help="scan routes: 2, 4 or 8")
     training = sub.add_argument_group("training")
+    training.add_argument("--processes", type=int, default=1, help="training processes (cards) that share each batch")
     for name, kind, text in (
         ("epochs", int, "passes over the training images"),
         ("steps", int, "optimiser steps; overrules epochs"),
@@ -170,6 +171,7 @@ def _train(arguments: argparse.Namespace) -> int:
         outputs=arguments.out,
         device=arguments.device,
         threads=arguments.threads,
+        processes=arguments.processes,
     )
     print(f"checkpoint: {arguments.out / 'runs' / f'own_{run.hash}' / CHECKPOINT}\nrecord: {record}")
     _print_metrics(json.loads(record.read_text())["metrics"])

@@ -24,6 +24,7 @@ def execute(
     outputs: str | Path | None = None,
     device: str = "auto",
     threads: int | None = None,
+    processes: int = 1,
     force: bool = False,
     progress: bool = True,
 ) -> Path:
@@ -39,7 +40,7 @@ def execute(
         data_root: the images; None for the synthetic set, which is then drawn below `outputs`.
         encoder_file: the file behind `run.encoder_weights` where that is a file name.
         outputs: folder for checkpoints and drawn images; default: `outputs` beside `results`.
-        device, threads, progress: as for `mambaad.train.train_run`.
+        device, threads, processes, progress: as for `mambaad.train.train_run`.
         force: run again even if there is a record.
 
     Raises:
@@ -61,8 +62,11 @@ def execute(
         out=outputs / "runs" / f"{profile}_{run.hash}",
         device=device,
         threads=threads,
+        processes=processes,
         progress=progress,
     )
+    if not trained.is_main:
+        raise SystemExit(0)  # one of several training processes: the first one evaluates and writes the record
     has_test = any(sample.split == "test" for sample in samples)
     metrics = evaluate_run(trained.model, run, root, device, progress=progress) if has_test else {}
     efficiency = count(run.model, side=run.data.side)

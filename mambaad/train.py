@@ -39,6 +39,8 @@ class TrainResult:
     seconds: float
     """Time spent in optimiser steps, over all resumed parts."""
     device: str
+    is_main: bool = True
+    """False in all but the first of several training processes."""
 
 
 def train_run(
@@ -50,6 +52,7 @@ def train_run(
     device: str = "auto",
     threads: int | None = None,
     workers: int = 0,
+    processes: int = 1,
     checkpoint_every: int | None = None,
     progress: bool = True,
 ) -> TrainResult:
@@ -62,25 +65,27 @@ def train_run(
         device: "auto" (CUDA if there is one, else the CPU), "cpu", "cuda", "cuda:1", "mps".
         threads: CPU threads of torch; None leaves them as they are.
         workers: processes that decode images.
+        processes: training processes, one per card (or CPU process), which share each batch; the program is started
+            again for all but the first. BatchNorm sees each process's share alone.
         checkpoint_every: steps between writes of the training state; None: a tenth of the run.
 
     Raises:
         DatasetError: no training images, or fewer than one batch.
         EncoderWeightsError: see `mambaad.model.Encoder`.
         FloatingPointError: the loss became infinite or NaN; the last training state is kept.
-        ValueError: a device that is not there, a training state of another run.
+        ValueError: a device that is not there, a training state of another run, a batch that does not split evenly.
     """
     if threads is not None:
         torch.set_num_threads(threads)
     check_side(run.model, run.data.side, run.data.side)
     target = resolve_device(device)
-    fabric = Fabric(
-        accelerator=target.type,
-        devices=[target.index or 0] if target.type == "cuda" else 1,
-        precision=run.train.precision,
-    )
+    if run.train.batch_size % processes:
+        raise ValueError(f"a batch of {run.train.batch_size} images does not split among {processes} processes evenly")
+    fabric = _fabric(target, processes, run.train.precision)
     torch.manual_seed(run.train.seed)
     model = MambaAD(run.model, weights=encoder_file or run.encoder_weights)
+    if processes > 1:  # the same weights everywhere, but not the same stochastic depth
+        torch.manual_seed(run.train.seed + fabric.global_rank)
     images = _training_images(run, data_root)
     steps = total_steps(run.train, len(images))
     optimizer = torch.optim.AdamW(
@@ -94,7 +99,10 @@ def train_run(
         state.load(state_file, model, optimizer)
     loader = DataLoader(
         images,
-        batch_sampler=list(_batches(len(images), run.train, steps))[state.step :],
+        batch_sampler=[
+            batch[fabric.global_rank :: processes]
+            for batch in list(_batches(len(images), run.train, steps))[state.step :]
+        ],
         num_workers=workers,
         generator=torch.Generator(),  # or the loader draws from the global one, and a continued run differs
         pin_memory=target.type == "cuda",
@@ -102,7 +110,9 @@ def train_run(
     every = checkpoint_every or max(1, steps // 10)
     wrapped.train()
     started = time.perf_counter()
-    bar = tqdm(total=steps, initial=state.step, desc="train", unit="step", disable=not progress)
+    bar = tqdm(
+        total=steps, initial=state.step, desc="train", unit="step", disable=not (progress and fabric.is_global_zero)
+    )
     try:
         for batch, _, _ in loader:
             for group in optimizer.param_groups:
@@ -110,7 +120,7 @@ def train_run(
             loss = reconstruction_loss(*wrapped(batch.to(fabric.device, non_blocking=True)))
             fabric.backward(loss)
             fabric.clip_gradients(wrapped, optimizer, max_norm=run.train.clip_norm, error_if_nonfinite=False)
-            value = loss.item()
+            value = _mean(fabric, loss.detach())
             if value != value or value in (float("inf"), float("-inf")):
                 raise FloatingPointError(
                     f"the loss is {value} at step {state.step + 1}: lower the learning rate ({run.train.lr}) "
@@ -121,10 +131,10 @@ def train_run(
             state.advance(value)
             bar.update()
             bar.set_postfix(loss=f"{value:.3f}")
-            if state_file is not None and state.step % every == 0 and state.step < steps:
+            if state_file is not None and fabric.is_global_zero and state.step % every == 0 and state.step < steps:
                 state.save(state_file, model, optimizer, time.perf_counter() - started)
     except KeyboardInterrupt:
-        if state_file is not None:
+        if state_file is not None and fabric.is_global_zero:
             state.save(state_file, model, optimizer, time.perf_counter() - started)
         raise
     finally:
@@ -135,7 +145,23 @@ def train_run(
         save_checkpoint(Path(out) / CHECKPOINT, model, {"run": to_dict(run)})
         assert state_file is not None
         state_file.unlink(missing_ok=True)
-    return TrainResult(model, thin(state.losses), steps, seconds, str(fabric.device))
+    return TrainResult(model, thin(state.losses), steps, seconds, str(fabric.device), fabric.is_global_zero)
+
+
+def _fabric(target: torch.device, processes: int, precision: Any) -> Fabric:
+    if processes == 1:
+        device = [target.index or 0] if target.type == "cuda" else 1
+        fabric = Fabric(accelerator=target.type, devices=device, precision=precision)
+    else:
+        fabric = Fabric(accelerator=target.type, devices=processes, strategy="ddp", precision=precision)
+    fabric.launch()
+    return fabric
+
+
+def _mean(fabric: Fabric, loss: Tensor) -> float:
+    """Mean of a loss over the processes."""
+    mean: Any = fabric.all_reduce(loss, reduce_op="mean") if fabric.world_size > 1 else loss
+    return float(mean)
 
 
 class _State:

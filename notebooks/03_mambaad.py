@@ -152,7 +152,7 @@ plain(seen["decoder"], 3)
 
 # %%
 for stride, e, d in zip((4, 8, 16), encoder_features, decoder_features, strict=True):
-    print(f"stride {stride:2}: encoder {tuple(e.shape)}, decoder {tuple(d.shape)}")
+    print(f"stride {stride:2}: {tuple(e.shape[1:])} and {tuple(d.shape[1:])}")
 
 # %% [markdown]
 # ## 2. Inside
@@ -254,13 +254,15 @@ def steps_to_the_map(model, sample):
     with torch.no_grad():
         encoder, decoder = model(x)
     result = anomaly_map(encoder, decoder, run.data.side)
-    figure, axes = plt.subplots(1, 5, figsize=(figures.WIDTH, 1.75))
+    figure, axes = plt.subplots(2, 3, figsize=(figures.WIDTH, 4.2))
     plt.close(figure)
+    axes = axes.flatten()
+    axes[5].axis("off")
     show(axes[0], picture, sample.defect, mask)
     for ax, stride, e, d in zip(axes[1:4], (4, 8, 16), encoder, decoder, strict=True):
         distance = 1 - torch.cosine_similarity(e, d, dim=1)[0]
-        show(ax, distance, f"stride {stride}\n{distance.min():.2f}–{distance.max():.2f}", cmap="cividis")
-    show(axes[4], result[0], f"map, score\n{image_score(result).item():.3f}", mask, cmap="cividis")
+        show(ax, distance, f"stride {stride}: {distance.min():.2f} to {distance.max():.2f}", cmap="cividis")
+    show(axes[4], result[0], f"map, score {image_score(result).item():.3f}", mask, cmap="cividis")
     return figure
 
 
@@ -271,8 +273,8 @@ defective = next(s for kind, s in examples.items() if kind != "good")
 display(steps_to_the_map(untrained, defective))
 
 # %% [markdown]
-# Such a map says nothing about defects. The decoder's features are as good as random, so the angle between the two
-# vectors is large everywhere; what pattern there is comes from the encoder's features alone.
+# Such a map says nothing about defects. The decoder's features are as good as random, so the two vectors stand at
+# about a right angle ($1 - \cos \approx 1$) wherever one looks, and the pattern is one of chance.
 #
 # ## 5. After a short training
 #

@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -268,6 +270,20 @@ def test_command_line_from_training_to_prediction(drawn, tmp_path, capsys):
     predict = ["predict", str(image), "--weights", str(checkpoint), "--out", str(tmp_path / "p"), "--side", "64"]
     assert cli.main(predict) == 0
     assert (tmp_path / "p" / "scores.csv").is_file()
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_batches_and_write_one_record(drawn, tmp_path):
+    command = [sys.executable, "-m", "mambaad", "train", "--data", str(drawn), "--out", str(tmp_path), "--side", "64"]
+    command += ["--encoder-weights", "embedded", "--depths", "2", "2", "2", "2", "--batch-size", "4", "--steps", "3"]
+    command += ["--device", "cpu", "--threads", "1", "--processes"]
+    uneven = subprocess.run([*command, "3"], capture_output=True, text=True, check=False)
+    assert "does not split among 3 processes" in uneven.stderr
+    subprocess.run([*command, "2"], check=True, timeout=300)
+    (record,) = tmp_path.glob("runs/own_*.json")
+    content = records.read_record(record)
+    assert content["train"]["steps"] == 3
+    assert content["metrics"]["exact"]["mean"]
 
 
 def test_good_images_alone_are_enough_to_train(drawn, tmp_path, capsys):
