@@ -16,6 +16,13 @@ from mambaad.config import SCAN_METHODS, DataConfig, ModelConfig, RunConfig, Tra
 DEFAULT_MODEL, DEFAULT_TRAIN = ModelConfig(), TrainConfig()
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults there are; options without one say in their text what holds then."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, []) else super()._get_help_string(action)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = parser().parse_args(argv)
@@ -35,9 +42,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
 
     def command(name: str, function: object, text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(
-            name, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-        )
+        sub = commands.add_parser(name, help=text, description=text, formatter_class=_Help)
         sub.set_defaults(run=function)
         return sub
 

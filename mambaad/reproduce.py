@@ -18,10 +18,12 @@ from mambaad.records import record_path
 def add_options(sub: argparse.ArgumentParser) -> None:
     """Options of the command."""
     sub.add_argument("--profile", default="quick", choices=PROFILES, help="settings of the runs")
-    sub.add_argument("--tables", nargs="*", default=list(study.TABLES), choices=study.TABLES, help="tables to cover")
-    sub.add_argument("--results", type=Path, default=Path("build/quick/results"), help="folder of the records")
+    sub.add_argument(
+        "--tables", nargs="*", default=study.TABLES, choices=study.TABLES, metavar="TABLE", help="tables to cover"
+    )
+    sub.add_argument("--results", type=Path, help="folder of the records (not given: build/PROFILE/results)")
     sub.add_argument("--data-dir", type=Path, help="root of the images (quick: where the synthetic set is drawn)")
-    sub.add_argument("--run", dest="run_hash", metavar="HASH", help="only this run")
+    sub.add_argument("--run", dest="run_hashes", metavar="HASH", nargs="+", help="only these runs")
     what = sub.add_mutually_exclusive_group()
     what.add_argument("--prepare", action="store_true", help="only draw the synthetic set")
     what.add_argument("--list", action="store_true", help="print the hash of every run and stop")
@@ -44,19 +46,20 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 
 def reproduce(arguments: argparse.Namespace) -> int:
     """The command itself; returns the exit code."""
-    results: Path = arguments.results
+    arguments.results = results = arguments.results or Path("build") / arguments.profile / "results"
     if arguments.prepare:
         print(f"images: {_images(quick_base(), arguments)}")
         return 0
     subset = _subset(arguments) if arguments.profile == "subset" else None
     runs = study.runs(arguments.profile, arguments.tables, subset)
-    if arguments.run_hash is not None:
-        if arguments.run_hash not in runs:
+    if arguments.run_hashes is not None:
+        unknown = [run_hash for run_hash in arguments.run_hashes if run_hash not in runs]
+        if unknown:
             raise ValueError(
-                f"the profile {arguments.profile!r} has no run {arguments.run_hash!r} in the tables chosen; "
+                f"the profile {arguments.profile!r} has no run {unknown[0]!r} in the tables chosen; "
                 "--list prints those it has"
             )
-        runs = {arguments.run_hash: runs[arguments.run_hash]}
+        runs = {run_hash: runs[run_hash] for run_hash in arguments.run_hashes}
     if arguments.list:
         print("\n".join(runs))
         return 0

@@ -129,7 +129,7 @@ for ax, step in zip(axes, (0.2, 1.0), strict=True):
         path_t.append(inside + len(path_t) * step)
         path_h.append(solved.sol(inside)[0])
         state = float(solved.y[0, -1])
-    ends = torch.tensor([h[-1] for h in path_h])
+    solver = torch.tensor([h[-1] for h in path_h])
     ax.plot(np.concatenate(path_t), np.concatenate(path_h), color="black", lw=1.2, label="differential equation")
     ax.scatter(times + step, exact_rule, color=BLUE, s=16, zorder=3, label="zero-order hold (paper)")
     ax.scatter(times + step, code_rule, color=ORANGE, marker="x", s=20, zorder=3, label="δB (code)")
@@ -137,8 +137,8 @@ for ax, step in zip(axes, (0.2, 1.0), strict=True):
     ax.set_ylabel("state h")
     print(
         f"δ = {step}, largest distance from the solver:\n"
-        f"  {(exact_rule - ends).abs().max():.1e} with the zero-order hold\n"
-        f"  {(code_rule - ends).abs().max():.2f} with δB"
+        f"  {(exact_rule - solver).abs().max():.1e} with the zero-order hold\n"
+        f"  {(code_rule - solver).abs().max():.2f} with δB"
     )
 axes[1].set_xlabel("time t")
 figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)

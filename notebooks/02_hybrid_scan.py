@@ -255,7 +255,8 @@ plt.close(figure)
 for row, method in zip(axes, ORDERS, strict=True):
     for ax, k in zip(row, DIRECTIONS, strict=True):
         share = influence(method, k, given.memory, one_token.view(1, -1)).view(SHOWN, SHOWN)
-        picture = ax.imshow((share / share.max()).clamp(min=1e-3), norm="log", vmin=1e-3, vmax=1, cmap="cividis")
+        share = (share / share.max()).clamp(min=1e-3).numpy()
+        picture = ax.imshow(share, norm="log", vmin=1e-3, vmax=1, cmap="cividis")
         ax.scatter(source[1], source[0], s=16, marker="o", color=figures.OURS)
         ax.set(xticks=[], yticks=[])
         ax.set_title(f"{method}, K = {k}")

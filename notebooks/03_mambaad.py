@@ -46,7 +46,7 @@ from mambaad.train import train_run
 
 # %% tags=["parameters"]
 category: str = "fabric"  # drawn category that the small network of sections 4 and 5 is about
-steps: int = 80  # optimiser steps of the short training; 80 take less than ten seconds on one core
+steps: int = 80  # optimiser steps of the short training; 80 take some ten seconds on one core
 seed: int = 42  # seed of the networks and of the order of the images
 
 # %% tags=["hide-input"]
@@ -240,9 +240,9 @@ def load(sample):
 
 
 def show(ax, picture, title, mask=None, **options):
-    ax.imshow(picture, **options)
+    ax.imshow(picture.numpy(), **options)
     if mask is not None and mask.any():
-        ax.contour(mask, levels=[0.5], colors=figures.OURS, linewidths=1.6)
+        ax.contour(mask.numpy(), levels=[0.5], colors=figures.OURS, linewidths=1.6)
     ax.set(xticks=[], yticks=[])
     ax.set_title(title, fontsize=9)
     sns.despine(ax=ax, left=True, bottom=True)
@@ -273,8 +273,8 @@ defective = next(s for kind, s in examples.items() if kind != "good")
 display(steps_to_the_map(untrained, defective))
 
 # %% [markdown]
-# Such a map says nothing about defects. The decoder's features are as good as random, so the two vectors stand at
-# about a right angle ($1 - \cos \approx 1$) wherever one looks, and the pattern is one of chance.
+# Such a map says nothing about defects. The decoder's features are as good as random, so $1 - \cos$ scatters around 1
+# (a right angle), and the pattern is one of chance.
 #
 # ## 5. After a short training
 #
@@ -307,7 +307,7 @@ for i, (row, sample) in enumerate(zip(axes, examples.values(), strict=True)):
     _, picture, mask = load(sample)
     show(row[0], picture, sample.defect, mask)
     for ax, (name, values) in zip(row[1:], maps.items(), strict=True):
-        limits = {"vmin": values.min(), "vmax": values.max()}
+        limits = {"vmin": values.min().item(), "vmax": values.max().item()}
         show(ax, values[i], f"{name}, score {values[i].max():.3f}", mask, cmap="cividis", **limits)
 display(figure)
 

@@ -16,12 +16,12 @@
 # The tables of this book are about drawn images, because everybody can draw them. This page is about photographs: a
 # small part of MVTec-AD {cite:p}`bergmann2019mvtec`, trained with small means, shown as it came out.
 #
-# **What it is.** One model for all categories named below, an encoder pretrained on ImageNet, a training of an hour
-# at most. It shows what the code learns from real photographs in that time.
+# **What it is.** One model for all categories named below, an encoder pretrained on ImageNet, a short training. It
+# shows what the code learns from real photographs in that time.
 #
-# **What it is not.** It is not a result of the paper: other encoder, fewer categories, smaller images, shorter
-# training. One seed, so nothing is known about its spread. It says nothing for or against the printed numbers; those
-# stand beside ours only to show the distance.
+# **What it is not.** It is not a result of the paper: other encoder, fewer categories, shorter training. One seed, so
+# nothing is known about its spread. It says nothing for or against the printed numbers; those stand beside ours only
+# to show the distance.
 #
 # The images are not here: MVTec-AD is licensed CC BY-NC-SA 4.0, for non-commercial use, and comes from its authors.
 # What is committed is the run's record.

@@ -41,8 +41,8 @@ def run_cells(stem, **parameters):
 
 def test_selective_scan():
     page = run_cells("01_selective_scan")
-    assert torch.allclose(page["exact_rule"], page["ends"], atol=1e-8)  # zero-order hold = the differential equation
-    assert (page["code_rule"] - page["ends"]).abs().max() > 0.1
+    assert torch.allclose(page["exact_rule"], page["solver"], atol=1e-8)  # zero-order hold = the differential equation
+    assert (page["code_rule"] - page["solver"]).abs().max() > 0.1
     assert torch.allclose(page["by_recurrence"], page["by_convolution"], atol=1e-12)
     marks, u, held = page["marks"], page["u"], page["states"]["selective"]
     for mark, end in zip(marks, [*marks[1:], len(u)], strict=True):
@@ -77,7 +77,7 @@ def test_network():
     assert not Path(page["root"]).exists()
 
 
-def test_real_images_without_a_record(tmp_path, capsys):
+def test_real_images_without_a_record(tmp_path):
     page = run_cells("real_images", results=str(tmp_path))
     assert page["found"] == []
     with pytest.raises(ParameterError, match="profile must be one of 'subset'"):
@@ -125,7 +125,7 @@ def test_real_images_with_a_record(tmp_path):
     # the command shown is one that the command line takes, with the record's settings
     program, *arguments = shlex.split(page["command"](record["config"]).replace("\\\n", " "))[2:]
     assert program == "mambaad"
-    given = cli.build_parser().parse_args(arguments)
+    given = cli.parser().parse_args(arguments)
     assert (given.categories, given.side, given.epochs) == (["bottle", "screw"], 128, 40)
     assert (given.encoder_file, given.pad_type, given.mean) == (Path("net.safetensors"), "same", [0.5] * 3)
     assert (given.depths, given.batch_size, given.clip_norm) == ([2, 2, 2, 2], 8, 10.0)

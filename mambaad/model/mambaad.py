@@ -94,7 +94,3 @@ class MambaAD(nn.Module):
         """RGB images in 0..1 -> network input."""
         mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (self.config.mean, self.config.std))
         return (images - mean) / std
-
-    def trainable_state_dict(self) -> dict[str, Tensor]:
-        """The state dict without the frozen encoder."""
-        return {k: v for k, v in self.state_dict().items() if not k.startswith("encoder.")}

@@ -4,8 +4,6 @@ Token index = row * side + column.  A scan order is a permutation of the tokens:
 at step t.  Neighbours on the Hilbert curve are neighbours in the image, which is the paper's reason to prefer it.
 """
 
-from functools import lru_cache
-
 import torch
 from jaxtyping import Int64
 from torch import Tensor
@@ -80,9 +78,3 @@ def _hilbert(side: int) -> list[int]:
 
 
 _ORDERS = {"sweep": _sweep, "scan": _scan, "zorder": _zorder, "zigzag": _zigzag, "hilbert": _hilbert}
-
-
-@lru_cache(maxsize=64)
-def cached_scan_order(method: str, side: int) -> Tensor:
-    """`scan_order`, kept between calls; do not write into the result."""
-    return scan_order(method, side)
