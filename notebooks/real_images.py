@@ -170,7 +170,7 @@ if found:
     display(Markdown("\n".join(sentences)))
 
 # %% [markdown]
-# A high pixel AU-ROC beside an image AU-ROC near 50 is no contradiction. Most pixels are background, which is easy to
+# A high pixel AU-ROC beside a much lower image AU-ROC is no contradiction. Most pixels are background, which is easy to
 # rank below everything else; but the score of an image is its single largest value, and one odd spot on a good image
 # is enough to spoil it. Screws lie at any angle, and their defects are a few pixels wide at this size.
 #
