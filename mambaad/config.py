@@ -31,7 +31,7 @@ def _one_of(name: str, value: object, allowed: tuple) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The network (SPEC of the paper: sections 3.2 to 3.4) with every ablation as a field.
+    """The network (paper: sections 3.1 to 3.4) with every ablation as a field.
 
     The defaults are the paper's main model.
     """

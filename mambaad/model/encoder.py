@@ -151,7 +151,8 @@ def _from_hub(backbone: str, tag: str) -> dict[str, Tensor]:
         full: nn.Module = timm.create_model(tag, pretrained=True)
     except Exception as error:  # the hub client's errors have no common base class
         raise EncoderWeightsError(
-            f"the weights {tag!r} are not in the Hugging Face cache and the hub could not be reached: {WAYS_OUT}"
+            f"the weights {tag!r} could not be loaded ({type(error).__name__}): they are not in the Hugging Face cache "
+            f"and the hub could not be reached: {WAYS_OUT}"
         ) from error
     return full.state_dict()
 
