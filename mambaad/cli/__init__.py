@@ -1,0 +1,56 @@
+"""The command line: train, evaluate, predict, reproduce, doctor, benchmark; one module per group of commands.
+
+Every mistake a user can make ends in one sentence and exit code 2; an interrupted run in exit code 130.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from mambaad.cli import machine, predict, train
+from mambaad.cli.options import Run, device_options
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults there are; options without one say in their text what holds then."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, []) else super()._get_help_string(action)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = parser().parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues from the last saved state", file=sys.stderr)
+        return 130
+    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+        print(f"mambaad {arguments.command}: {error}", file=sys.stderr)
+        return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and options; help texts show the defaults."""
+    top = argparse.ArgumentParser(prog="mambaad", description="MambaAD: anomaly detection with state space models.")
+    commands = top.add_subparsers(dest="command", required=True)
+
+    def command(name: str, run: Run, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text, formatter_class=_Help)
+        sub.set_defaults(run=run)
+        return sub
+
+    train.add(command)
+    predict.add(command)
+
+    from mambaad.reproduce import add_options, reproduce
+
+    reproduce_parser = command("reproduce", reproduce, "run the study behind the paper's tables")
+    add_options(reproduce_parser)
+    device_options(reproduce_parser)
+
+    machine.add(command)
+    return top

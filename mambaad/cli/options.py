@@ -1,0 +1,52 @@
+"""What several commands share: options of data and device, the table of metrics, how a command is added."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+Run = Callable[[argparse.Namespace], int]
+
+
+class AddCommand(Protocol):
+    """`command(name, run, text)` makes the parser of one command; `run(arguments)` returns the exit code."""
+
+    def __call__(self, name: str, run: Run, text: str) -> argparse.ArgumentParser: ...
+
+
+def data_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--data", type=Path, required=True, help="root folder of the images")
+    sub.add_argument(
+        "--dataset",
+        default="mvtec_ad",
+        choices=["mvtec_ad", "folder"],
+        help="layout: mvtec_ad (CATEGORY/train/good, ...) or folder (train/good, test/..., one category)",
+    )
+    sub.add_argument("--categories", nargs="*", default=[], help="categories, all in one model (none named: all)")
+    sub.add_argument("--side", type=int, default=256, help="side of the network input in pixels")
+
+
+def device_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    sub.add_argument("--threads", type=int, help="CPU threads (not given: torch's choice)")
+
+
+def set_threads(arguments: argparse.Namespace) -> None:
+    if arguments.threads:
+        import torch
+
+        torch.set_num_threads(arguments.threads)
+
+
+def print_metrics(results: dict) -> None:
+    if not results:
+        print("no test images: nothing to measure")
+    for protocol, result in results.items():
+        names = list(result["mean"])
+        width = max(map(len, (*result["categories"], "mean")))
+        print(f"\nprotocol {protocol}, percent\n{'':{width}}  " + "  ".join(f"{n:>12}" for n in names))
+        for category, values in (*result["categories"].items(), ("mean", result["mean"])):
+            cells = ("-" if values[n] is None else f"{values[n]:.2f}" for n in names)
+            print(f"{category:{width}}  " + "  ".join(f"{cell:>12}" for cell in cells))

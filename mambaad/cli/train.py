@@ -1,0 +1,107 @@
+"""`mambaad train`: one model on good images, evaluated where there are test images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from mambaad.cli.options import AddCommand, data_options, device_options, print_metrics
+from mambaad.config import SCAN_METHODS, DataConfig, ModelConfig, RunConfig, TrainConfig
+
+DEFAULT_MODEL, DEFAULT_TRAIN = ModelConfig(), TrainConfig()
+
+
+def add(command: AddCommand) -> None:
+    """Add the command."""
+    _train_options(command("train", _train, "train one model on good images; evaluate it where there are test images"))
+
+
+def _train_options(sub: argparse.ArgumentParser) -> None:
+    data_options(sub)
+    device_options(sub)
+    sub.add_argument("--out", type=Path, required=True, help="folder for the checkpoint and the run record")
+    encoder = sub.add_argument_group("encoder")
+    encoder.add_argument("--backbone", default=DEFAULT_MODEL.backbone, help="timm model name")
+    encoder.add_argument(
+        "--encoder-weights",
+        default=RunConfig().encoder_weights,
+        help='timm tag, local .safetensors or .pth file, "embedded" (the package\'s small encoder) or "random"',
+    )
+    encoder.add_argument("--pad-type", help='timm padding of some backbones, for example "same"')
+    encoder.add_argument("--mean", type=float, nargs=3, default=DEFAULT_MODEL.mean, help="input mean")
+    encoder.add_argument("--std", type=float, nargs=3, default=DEFAULT_MODEL.std, help="input standard deviation")
+    decoder = sub.add_argument_group("decoder")
+    decoder.add_argument("--depths", type=int, nargs=4, default=DEFAULT_MODEL.depths, help="HSS blocks per stage")
+    decoder.add_argument("--scan", default=DEFAULT_MODEL.scan, choices=SCAN_METHODS, help="scan order")
+    decoder.add_argument("--directions", type=int, default=DEFAULT_MODEL.directions, help="scan routes: 2, 4 or 8")
+    training = sub.add_argument_group("training")
+    training.add_argument("--processes", type=int, default=1, help="training processes (cards) that share each batch")
+    for name, kind, text in (
+        ("epochs", int, "passes over the training images"),
+        ("steps", int, "optimiser steps; overrules epochs"),
+        ("batch-size", int, "images per step"),
+        ("lr", float, "peak learning rate"),
+        ("weight-decay", float, "weight decay"),
+        ("warmup-steps", int, "steps of linear warm-up"),
+        ("clip-norm", float, "largest gradient norm"),
+        ("seed", int, "seed of everything random"),
+        ("precision", str, "32-true or bf16-mixed"),
+    ):
+        default = getattr(DEFAULT_TRAIN, name.replace("-", "_"))
+        training.add_argument(f"--{name}", type=kind, default=default, help=text)
+
+
+def model_config(arguments: argparse.Namespace) -> tuple[ModelConfig, str, Path | None]:
+    """Network, name of the encoder weights for the record, and their file if they are local."""
+    weights = str(arguments.encoder_weights)
+    values = {"backbone": arguments.backbone, "mean": tuple(arguments.mean), "std": tuple(arguments.std)}
+    if arguments.pad_type:
+        values["backbone_kwargs"] = {"pad_type": arguments.pad_type}
+    if weights == "embedded":
+        from mambaad.model.encoder import embedded_encoder
+
+        description = embedded_encoder()
+        values = {key: description[key] for key in ("backbone", "backbone_kwargs", "mean", "std")}
+    model = ModelConfig(depths=tuple(arguments.depths), scan=arguments.scan, directions=arguments.directions, **values)
+    is_file = weights.endswith((".safetensors", ".pth", ".pt", ".bin"))
+    if not is_file:
+        return model, weights, None
+    from mambaad.model.encoder import weights_file_name
+
+    return model, weights_file_name(weights), Path(weights)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from mambaad.data import index_hash, load_dataset
+    from mambaad.runner import execute
+    from mambaad.train import CHECKPOINT
+
+    samples = load_dataset(arguments.dataset, arguments.data, arguments.categories)
+    model, weights, file = model_config(arguments)
+    names = TrainConfig.__dataclass_fields__.keys() & vars(arguments).keys()
+    run = RunConfig(
+        model=model,
+        encoder_weights=weights,
+        data=DataConfig(
+            dataset=arguments.dataset,
+            categories=tuple(arguments.categories),
+            side=arguments.side,
+            index_hash=index_hash(samples, arguments.data),
+        ),
+        train=TrainConfig(**{name: getattr(arguments, name) for name in names}),
+    )
+    record = execute(
+        run,
+        arguments.out,
+        profile="own",
+        data_root=arguments.data,
+        encoder_file=file,
+        outputs=arguments.out,
+        device=arguments.device,
+        threads=arguments.threads,
+        processes=arguments.processes,
+    )
+    print(f"checkpoint: {arguments.out / 'runs' / f'own_{run.hash}' / CHECKPOINT}\nrecord: {record}")
+    print_metrics(json.loads(record.read_text())["metrics"])
+    return 0
