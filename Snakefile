@@ -32,7 +32,7 @@ RUNS = {table: list(study.runs(PROFILE, (table,))) for table in study.TABLES} if
 EVERY_RUN = list(dict.fromkeys(run for runs in RUNS.values() for run in runs))
 JOBS = [EVERY_RUN[i : i + 4] for i in range(0, len(EVERY_RUN), 4)]
 
-SOURCE_SUFFIXES = {".py", ".c", ".json", ".safetensors"}
+SOURCE_SUFFIXES = {".py", ".c", ".h", ".json", ".safetensors"}
 
 
 def sources(*parts: str) -> list[str]:
@@ -46,7 +46,10 @@ def sources(*parts: str) -> list[str]:
 
 
 DATA_SOURCES = sources("data")
-RUN_SOURCES = sources("config.py", "runner.py", "train.py", "evaluate.py", "data", "ops", "model", "metrics", "assets")
+RUN_SOURCES = sources(
+    *("config.py", "runner.py", "train.py", "schedule.py", "training_state.py", "features.py", "evaluate.py"),
+    *("data", "ops", "model", "metrics", "assets"),
+)
 ALL_SOURCES = sources("")
 PUBLISHED = sorted(map(str, Path("results").glob("paper/*.csv")))
 COMMITTED = PUBLISHED + [str(p) for part in ("runs", "benchmarks") for p in sorted(Path("results", part).glob("*.*"))]

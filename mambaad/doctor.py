@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from mambaad.model.encoder import EMBEDDED_WEIGHTS, weights_cached
-from mambaad.ops.selective_scan import BACKENDS, pick_backend
+from mambaad.ops.routed_scan import backends, describe, pick_backend, unavailable
 from mambaad.profiles import BACKBONES
 from mambaad.records import environment
 from mambaad.train import resolve_device
@@ -34,9 +34,7 @@ def diagnose() -> dict[str, Any]:
         if torch.version.cuda
         else "not built in",
         "CPU threads": f"{facts['threads']} of {os.cpu_count()} cores",
-        "scan backends": {
-            name: "picked by 'auto'" if name == pick_backend(device) else "available" for name in BACKENDS
-        },
+        "scan backends": scan_backends(str(device)),
         "encoder weights": {
             "embedded": "present" if EMBEDDED_WEIGHTS.is_file() else "missing: reinstall the package",
             **{
@@ -47,6 +45,19 @@ def diagnose() -> dict[str, Any]:
         "Hugging Face cache": _cache(),
         "code": facts["code"],
     }
+
+
+def scan_backends(device: str) -> dict[str, str]:
+    """Each backend of the scan: taken by "auto" on the device, available, or why not and what to do about it."""
+    picked, found = pick_backend(device), {}
+    for name in backends():
+        reason = unavailable(name)
+        found[name] = f"not available: {reason}" if reason else "available"
+        if name == picked:
+            found[name] = f"picked by 'auto': {describe(name)}"
+    if picked == "chunked":
+        found["chunked"] += ", several times slower than the fused form that this device could have"
+    return found
 
 
 def _cache() -> str:

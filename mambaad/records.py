@@ -18,6 +18,8 @@ from typing import Any
 
 import torch
 
+from mambaad.ops.routed_scan import describe, pick_backend
+
 SCHEMA_VERSION = 1
 PACKAGES = ("mambaad", "torch", "timm", "numpy", "scipy", "pillow", "lightning-fabric", "safetensors")
 REQUIRED = (
@@ -89,7 +91,7 @@ def find_record(results: str | Path, run_hash: str) -> dict[str, Any] | None:
 
 
 def environment(device: str = "cpu") -> dict[str, Any]:
-    """Code version, packages, device and threads of this process."""
+    """Code version, packages, device, threads of this process, and the scan backend that "auto" takes on the device."""
     packages = {}
     for name in PACKAGES:
         try:
@@ -103,6 +105,7 @@ def environment(device: str = "cpu") -> dict[str, Any]:
         "packages": packages,
         "device": device_name(device),
         "threads": torch.get_num_threads(),
+        "scan_backend": describe(pick_backend(device)),
     }
 
 

@@ -25,6 +25,11 @@ def execute(
     device: str = "auto",
     threads: int | None = None,
     processes: int = 1,
+    workers: int = 0,
+    image_cache: str | Path | None = None,
+    features: str = "off",
+    feature_dir: str | Path | None = None,
+    compile: bool = False,
     force: bool = False,
     progress: bool = True,
 ) -> Path:
@@ -40,12 +45,13 @@ def execute(
         data_root: the images; None for the synthetic set, which is then drawn below `outputs`.
         encoder_file: the file behind `run.encoder_weights` where that is a file name.
         outputs: folder for checkpoints and drawn images; default: `outputs` beside `results`.
-        device, threads, processes, progress: as for `mambaad.train.train_run`.
+        device, threads, processes, workers, image_cache, features, feature_dir, compile, progress: as for
+            `mambaad.train.train_run`; they are no part of the run's hash, and the record's `execution` tells them.
         force: run again even if there is a record.
 
     Raises:
         DatasetError: no data root for a data set that needs one, or not the files that the run names.
-        EncoderWeightsError, ValueError: as for `train_run`.
+        CacheError, EncoderWeightsError, ValueError: as for `train_run`.
     """
     path = records.record_path(results, profile, run.hash)
     if not force and _finished(path, run, profile):
@@ -63,6 +69,11 @@ def execute(
         device=device,
         threads=threads,
         processes=processes,
+        workers=workers,
+        image_cache=image_cache,
+        features=features,
+        feature_dir=feature_dir,
+        compile=compile,
         progress=progress,
     )
     if not trained.is_main:
@@ -90,6 +101,7 @@ def execute(
             "steps": trained.steps,
             "seconds_per_step": trained.seconds / trained.steps,
         },
+        "execution": trained.execution,
         "metrics": metrics,
         "efficiency": {"params_m": efficiency.params_m, "flops_g": efficiency.flops_g},
     }

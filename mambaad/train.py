@@ -7,9 +7,11 @@ continues from its last checkpoint with the same random numbers.
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from mambaad.config import RunConfig, TrainConfig, to_dict
-from mambaad.data import DatasetError, ImageSet, Sample, load_dataset
+from mambaad.config import RunConfig, to_dict
+from mambaad.data import ImageSet, Sample, load_dataset
+from mambaad.features import FEATURES, as_features, cache_features
 from mambaad.model import MambaAD, check_side, reconstruction_loss, save_checkpoint
-from mambaad.model.checkpoint import read_checkpoint
+from mambaad.schedule import batches, lr_factor, parameter_groups, total_steps
+from mambaad.training_state import TrainingState
 
 CACHE_BYTES = 2 * 1024**3  # decoded training images are kept in memory up to this size
 LOSS_POINTS = 500  # at most this many points of the loss curve are recorded
@@ -41,6 +45,8 @@ class TrainResult:
     device: str
     is_main: bool = True
     """False in all but the first of several training processes."""
+    execution: dict[str, Any] = field(default_factory=dict)
+    """How the run was carried out where that does not belong to its settings; no paths."""
 
 
 def train_run(
@@ -54,6 +60,10 @@ def train_run(
     workers: int = 0,
     processes: int = 1,
     checkpoint_every: int | None = None,
+    image_cache: str | Path | None = None,
+    features: str = "off",
+    feature_dir: str | Path | None = None,
+    compile: bool = False,
     progress: bool = True,
 ) -> TrainResult:
     """Train one run on the good training images below `data_root`.
@@ -68,17 +78,29 @@ def train_run(
         processes: training processes, one per card (or CPU process), which share each batch; the program is started
             again for all but the first. BatchNorm sees each process's share alone.
         checkpoint_every: steps between writes of the training state; None: a tenth of the run.
+        image_cache: folder that keeps decoded images from run to run (`mambaad.data.open_image_cache`); None: decoded
+            images stay in memory if they take less than CACHE_BYTES, else every epoch decodes them again.
+        features: "float32" or "float16": run the encoder over every image once, and train on its features kept in
+            this type (`mambaad.features`); "off": run it in every step.
+        feature_dir: folder that keeps features from run to run; None: the memory of the device.
+        compile: run fusion and decoder through torch.compile; stochastic depth then draws other random numbers.
 
     Raises:
+        CacheError: no room for images or features, or a folder that cannot be written.
         DatasetError: no training images, or fewer than one batch.
         EncoderWeightsError: see `mambaad.model.Encoder`.
         FloatingPointError: the loss became infinite or NaN; the last training state is kept.
-        ValueError: a device that is not there, a training state of another run, a batch that does not split evenly.
+        ValueError: a device that is not there, a training state of another run, a batch that does not split evenly,
+            an unknown kind of features, no compiler for `compile`.
     """
     if threads is not None:
         torch.set_num_threads(threads)
     check_side(run.model, run.data.side, run.data.side)
     target = resolve_device(device)
+    if features not in FEATURES:
+        raise ValueError(f"features must be one of {', '.join(FEATURES)}, got {features!r}")
+    if compile:
+        check_compiler(target)
     if run.train.batch_size % processes:
         raise ValueError(f"a batch of {run.train.batch_size} images does not split among {processes} processes evenly")
     fabric = _fabric(target, processes, run.train.precision)
@@ -86,26 +108,42 @@ def train_run(
     model = MambaAD(run.model, weights=encoder_file or run.encoder_weights)
     if processes > 1:  # the same weights everywhere, but not the same stochastic depth
         torch.manual_seed(run.train.seed + fabric.global_rank)
-    images = _training_images(run, data_root)
+    images = _training_images(run, data_root, image_cache, features != "off", progress)
     steps = total_steps(run.train, len(images))
     optimizer = torch.optim.AdamW(
         parameter_groups(model, run.train.weight_decay), lr=run.train.lr, betas=run.train.betas
     )
-    wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
+    wrapped, wrapped_optimizer = fabric.setup(_Step(model, compile), optimizer)
 
     state_file = None if out is None else Path(out) / TRAINING_STATE
-    state = _State(run)
+    state = TrainingState(run)
     if state_file is not None and state_file.is_file():
         state.load(state_file, model, optimizer)
-    loader = DataLoader(
-        images,
+    cached = None
+    if features != "off":
+        cached = cache_features(
+            model,
+            images,
+            features,
+            device=fabric.device,
+            folder=feature_dir,
+            precision=run.train.precision,
+            autocast=fabric.autocast,
+            workers=workers,
+            sharers=processes if target.type == "cpu" else 1,
+            progress=progress and fabric.is_global_zero,
+        )
+    in_memory = cached is not None and cached.store is None
+    loader: DataLoader[Any] = DataLoader(
+        images if cached is None else cached,
         batch_sampler=[
             batch[fabric.global_rank :: processes]
-            for batch in list(_batches(len(images), run.train, steps))[state.step :]
+            for batch in list(batches(len(images), run.train, steps))[state.step :]
         ],
-        num_workers=workers,
+        collate_fn=_images_alone if cached is None else list,
+        num_workers=0 if in_memory else workers,
         generator=torch.Generator(),  # or the loader draws from the global one, and a continued run differs
-        pin_memory=target.type == "cuda",
+        pin_memory=target.type == "cuda" and not in_memory,
     )
     every = checkpoint_every or max(1, steps // 10)
     wrapped.train()
@@ -114,10 +152,14 @@ def train_run(
         total=steps, initial=state.step, desc="train", unit="step", disable=not (progress and fabric.is_global_zero)
     )
     try:
-        for batch, _, _ in loader:
+        for batch in loader:
             for group in optimizer.param_groups:
                 group["lr"] = run.train.lr * lr_factor(state.step, steps, run.train)
-            loss = reconstruction_loss(*wrapped(batch.to(fabric.device, non_blocking=True)))
+            if cached is None:
+                pair = wrapped(batch.to(fabric.device, non_blocking=True))
+            else:
+                pair = wrapped(as_features(batch, fabric.device))
+            loss = reconstruction_loss(*pair)
             fabric.backward(loss)
             fabric.clip_gradients(wrapped, optimizer, max_norm=run.train.clip_norm, error_if_nonfinite=False)
             value = _mean(fabric, loss.detach())
@@ -145,7 +187,44 @@ def train_run(
         save_checkpoint(Path(out) / CHECKPOINT, model, {"run": to_dict(run)})
         assert state_file is not None
         state_file.unlink(missing_ok=True)
-    return TrainResult(model, thin(state.losses), steps, seconds, str(fabric.device), fabric.is_global_zero)
+    execution = {
+        "precision": run.train.precision,
+        "compiled": compile,
+        "features": features,
+        "features_in": "none" if features == "off" else "memory" if in_memory else "folder",
+        "image_cache": image_cache is not None,
+        "processes": processes,
+        "workers": workers,
+    }
+    return TrainResult(model, thin(state.losses), steps, seconds, str(fabric.device), fabric.is_global_zero, execution)
+
+
+class _Step(nn.Module):
+    """What runs in every step, in the run's precision and with gradients shared among the processes."""
+
+    def __init__(self, model: MambaAD, compiled: bool) -> None:
+        super().__init__()
+        self.model = model
+        # kept beside the model, whose keys and whose evaluation stay as they are
+        self.reconstruct = torch.compile(model.reconstruct, dynamic=False) if compiled else model.reconstruct
+
+    def forward(self, batch: Tensor | list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Images, or encoder features computed before -> (encoder_features, decoder_features)."""
+        features = self.model.encode(batch) if isinstance(batch, Tensor) else batch
+        return features, self.reconstruct(features)
+
+
+def _images_alone(items: list[tuple[Tensor, Tensor, int]]) -> Tensor:
+    return torch.stack([image for image, _, _ in items])
+
+
+def check_compiler(device: torch.device) -> None:
+    """Raise ValueError, with the remedy, if torch.compile cannot make code for `device`."""
+    if device.type == "cuda":
+        if find_spec("triton") is None:
+            raise ValueError("torch.compile needs Triton on CUDA devices: install triton, or go without compile")
+    elif not any(map(shutil.which, filter(None, (os.environ.get("CXX"), "g++", "clang++", "c++")))):
+        raise ValueError("torch.compile needs a C++ compiler, and none was found: install g++, or go without compile")
 
 
 def _fabric(target: torch.device, processes: int, precision: Any) -> Fabric:
@@ -162,55 +241,6 @@ def _mean(fabric: Fabric, loss: Tensor) -> float:
     """Mean of a loss over the processes."""
     mean: Any = fabric.all_reduce(loss, reduce_op="mean") if fabric.world_size > 1 else loss
     return float(mean)
-
-
-class _State:
-    """Where training stands: what a continued run needs beside the code and the data."""
-
-    def __init__(self, run: RunConfig) -> None:
-        self.run_hash = run.hash
-        self.losses: list[float] = []
-        self.seconds = 0.0
-        self.rng = _rng_states()
-
-    @property
-    def step(self) -> int:
-        return len(self.losses)
-
-    def advance(self, loss: float) -> None:
-        """One step is done: an interruption in the middle of the next one must not shift its random numbers."""
-        self.losses.append(loss)
-        self.rng = _rng_states()
-
-    def save(self, path: Path, model: MambaAD, optimizer: torch.optim.Optimizer, seconds: float) -> None:
-        extra: dict[str, Any] = {
-            "run_hash": self.run_hash,
-            "losses": self.losses,
-            "seconds": self.seconds + seconds,
-            "optimizer": optimizer.state_dict(),
-            "rng": self.rng,
-        }
-        save_checkpoint(path, model, extra)
-
-    def load(self, path: Path, model: MambaAD, optimizer: torch.optim.Optimizer) -> None:
-        content = read_checkpoint(path)
-        if content.get("run_hash") != self.run_hash:
-            raise ValueError(
-                f"{path} belongs to the run {content.get('run_hash')}, not to {self.run_hash}: "
-                "remove it or choose another output folder"
-            )
-        model.load_state_dict(content["state_dict"])
-        optimizer.load_state_dict(content["optimizer"])
-        self.losses, self.seconds = list(content["losses"]), float(content["seconds"])
-        self.rng = content["rng"]
-        torch.set_rng_state(self.rng["cpu"])
-        if "cuda" in self.rng and torch.cuda.is_available():
-            torch.cuda.set_rng_state(self.rng["cuda"])
-
-
-def _rng_states() -> dict[str, Tensor]:
-    states = {"cpu": torch.get_rng_state()}
-    return states | {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else states
 
 
 def resolve_device(device: str) -> torch.device:
@@ -230,52 +260,14 @@ def resolve_device(device: str) -> torch.device:
     return target
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Trainable parameters with and without weight decay, as the published optimiser splits them.
-
-    Exempt: 1-d tensors, names ending in ".bias", and the scan's D (1-d in the published code).  A_log and the bias of
-    the step size are decayed there, unlike in Mamba's own convention.
-    """
-    decayed: list[nn.Parameter] = []
-    exempt: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            free = parameter.ndim <= 1 or name.endswith((".bias", ".D"))
-            (exempt if free else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": exempt, "weight_decay": 0.0}]
-
-
-def lr_factor(step: int, steps: int, config: TrainConfig) -> float:
-    """Learning rate of a step (from 0) relative to the peak: linear warm-up, then one drop by `decay`."""
-    warmup = min(1.0, (step + 1) / (config.warmup_steps + 1))
-    return warmup * (config.decay if step >= config.decay_at * steps else 1.0)
-
-
-def total_steps(config: TrainConfig, images: int) -> int:
-    """Optimiser steps of a run; incomplete last batches are dropped.  Raises DatasetError for less than one batch."""
-    per_epoch = images // config.batch_size
-    if per_epoch == 0:
-        raise DatasetError(
-            f"{images} training images are fewer than one batch of {config.batch_size}: lower batch_size"
-        )
-    return config.steps or config.epochs * per_epoch
-
-
-def _batches(images: int, config: TrainConfig, steps: int) -> Iterator[list[int]]:
-    """Image indices of every step of the run."""
-    per_epoch = images // config.batch_size
-    for step in range(steps):
-        epoch, position = divmod(step, per_epoch)
-        if position == 0:
-            order = torch.randperm(images, generator=torch.Generator().manual_seed(config.seed + epoch))
-        yield order[position * config.batch_size : (position + 1) * config.batch_size].tolist()
-
-
-def _training_images(run: RunConfig, data_root: str | Path) -> ImageSet:
+def _training_images(
+    run: RunConfig, data_root: str | Path, image_cache: str | Path | None, once: bool, progress: bool
+) -> ImageSet:
     samples: list[Sample] = load_dataset(run.data.dataset, data_root, run.data.categories)
     good = [sample for sample in samples if sample.split == "train"]
-    cache = len(good) * run.data.side**2 * 3 <= CACHE_BYTES
-    return ImageSet(good, run.data.side, run.model.mean, run.model.std, cache=cache)
+    in_memory = not once and len(good) * run.data.side**2 * 3 <= CACHE_BYTES
+    cache = in_memory if image_cache is None else image_cache
+    return ImageSet(good, run.data.side, run.model.mean, run.model.std, cache=cache, progress=progress)
 
 
 def thin(losses: list[float], points: int = LOSS_POINTS) -> list[tuple[int, float]]:

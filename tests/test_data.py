@@ -1,10 +1,14 @@
 """Reading images from disk: the layouts, the resize rule, and an error for everything that can be wrong."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from layouts import save, write_category
 from PIL import Image
 
 from mambaad.data import (
@@ -22,23 +26,6 @@ from mambaad.data import (
 from mambaad.data.transforms import image_size
 
 PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-
-
-def save(path, pixels, **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(np.asarray(pixels, dtype=np.uint8))
-    image.save(path, **options)
-    return path
-
-
-def make_category(folder, *, masks=True, size=12):
-    """Two training images, one good and two defective test images."""
-    rng = np.random.default_rng(0)
-    for name in ("train/good/000", "train/good/001", "test/good/000", "test/hole/000", "test/hole/001"):
-        save(folder / f"{name}.png", rng.integers(0, 256, (size, size, 3)))
-    for k in range(2 if masks else 0):
-        save(folder / f"ground_truth/hole/00{k}_mask.png", np.eye(size) * 255)
-    return folder
 
 
 def triangle_resize(pixels, side):
@@ -99,6 +86,29 @@ def test_16_bit_grey_keeps_its_range(tmp_path):
     values = np.linspace(0, 65535, 256).round().astype(np.uint16).reshape(16, 16)
     loaded = load_image(save(tmp_path / "a.png", Image.fromarray(values)), 16, *PLAIN)
     np.testing.assert_allclose(loaded[0], values / 65535, atol=0.5 / 255 + 1e-6)
+
+
+@pytest.mark.parametrize("colour_type", [2, 6])
+def test_16_bit_colour_keeps_its_range(tmp_path, colour_type):
+    """RGB and RGBA with 16 bits per channel, which Pillow itself cannot write."""
+    values = np.random.default_rng(0).integers(0, 2**16, (8, 8, 3 if colour_type == 2 else 4), dtype=np.uint16)
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 8, 8, 16, colour_type, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    content = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    loaded = load_image(tmp_path / "a.png", 8, *PLAIN)
+    np.testing.assert_allclose(loaded.permute(1, 2, 0), values[..., :3] / 65535, atol=1 / 255)
+
+
+def test_cmyk_jpegs_are_not_inverted(tmp_path):
+    path = save(tmp_path / "a.jpg", Image.new("CMYK", (8, 8), (0, 255, 255, 0)), quality=95)
+    loaded = load_image(path, 8, *PLAIN)[:, 4, 4]
+    assert loaded[0] > 0.9
+    assert loaded[1:].max() < 0.1
 
 
 def test_float_images_are_refused_by_name(tmp_path):
@@ -170,7 +180,7 @@ def test_missing_and_broken_files(tmp_path):
 
 def test_mvtec_layout(tmp_path):
     for name in ("nut", "bolt"):
-        make_category(tmp_path / name)
+        write_category(tmp_path / name)
     (tmp_path / "license.txt").touch()
     (tmp_path / "bolt/train/good/notes.txt").touch()
     (tmp_path / "bolt/train/good/._000.png").touch()
@@ -185,15 +195,15 @@ def test_mvtec_layout(tmp_path):
 
 
 def test_plain_folder_with_and_without_ground_truth(tmp_path):
-    with_masks = load_dataset("folder", make_category(tmp_path / "mine"))
-    without = load_dataset("folder", make_category(tmp_path / "yours", masks=False), ("yours",))
+    with_masks = load_dataset("folder", write_category(tmp_path / "mine"))
+    without = load_dataset("folder", write_category(tmp_path / "yours", masks=False), ("yours",))
     assert counts(with_masks) == {"mine": {"train": 2, "test_good": 1, "test_defect": 2}}
     assert [s.mask is not None for s in with_masks if s.is_defect] == [True, True]
     assert [s.mask for s in without if s.is_defect] == [None, None]
 
 
 def test_masks_may_bear_their_image_s_name(tmp_path):
-    folder = make_category(tmp_path / "nut")
+    folder = write_category(tmp_path / "nut")
     for path in (folder / "ground_truth/hole").iterdir():
         path.rename(path.with_name(path.name.replace("_mask", "")))
     assert all(s.mask is not None for s in load_dataset("mvtec_ad", tmp_path) if s.is_defect)
@@ -204,14 +214,14 @@ def test_index_hash_follows_the_files_not_the_place(tmp_path):
         return index_hash(load_dataset("mvtec_ad", root), root)
 
     for root in ("a", "b"):
-        make_category(tmp_path / root / "nut")
+        write_category(tmp_path / root / "nut")
     before = digest(tmp_path / "a")
     assert before == digest(tmp_path / "b")
     assert len(before) == 12
     assert before == index_hash(load_dataset("mvtec_ad", tmp_path / "a")[::-1], tmp_path / "a")
     save(tmp_path / "b/nut/ground_truth/hole/000_mask.png", np.zeros((12, 12)) + np.arange(12))
     assert digest(tmp_path / "b") != before
-    make_category(tmp_path / "b/nut")
+    write_category(tmp_path / "b/nut")
     (tmp_path / "b/nut/train/good/001.png").rename(tmp_path / "b/nut/train/good/002.png")
     assert digest(tmp_path / "b") != before
 
@@ -257,7 +267,7 @@ BREAKAGES = {
 @pytest.mark.parametrize("what", BREAKAGES)
 def test_a_broken_tree_is_explained(tmp_path, what):
     root = tmp_path / "data"
-    make_category(root / "nut")
+    write_category(root / "nut")
     load_dataset("mvtec_ad", root, ("nut",))
     breakage, categories, message = BREAKAGES[what]
     breakage(root)
@@ -266,7 +276,7 @@ def test_a_broken_tree_is_explained(tmp_path, what):
 
 
 def test_plain_folder_errors(tmp_path):
-    folder = make_category(tmp_path / "mine")
+    folder = write_category(tmp_path / "mine")
     with pytest.raises(DatasetError, match=r"none: no such folder, expected one with train/good"):
         load_dataset("folder", tmp_path / "none")
     with pytest.raises(DatasetError, match=r"no category yours; available: mine"):
@@ -287,7 +297,7 @@ def test_unknown_layout_lists_the_known_ones(tmp_path):
 
 
 def test_image_set_gives_image_mask_and_index(tmp_path):
-    samples = load_dataset("mvtec_ad", make_category(tmp_path / "nut").parent)
+    samples = load_dataset("mvtec_ad", write_category(tmp_path / "nut").parent)
     data = ImageSet(samples, 8, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
     assert len(data) == 5
     for k in range(5):
@@ -305,7 +315,7 @@ def test_image_set_gives_image_mask_and_index(tmp_path):
 
 @pytest.mark.parametrize("cache", [True, False])
 def test_the_cache_reads_each_file_once_and_cannot_be_spoilt(tmp_path, cache):
-    samples = load_dataset("mvtec_ad", make_category(tmp_path / "nut").parent)
+    samples = load_dataset("mvtec_ad", write_category(tmp_path / "nut").parent)
     data = ImageSet(samples, 8, *PLAIN, cache=cache)
     first = [(image.clone(), mask.clone()) for image, mask, _ in (data[k] for k in range(5))]
     for k in range(5):
@@ -332,7 +342,7 @@ def test_an_empty_image_set_is_refused():
 
 def test_contact_sheet_shows_every_kind_and_outlines_masks(tmp_path):
     for name in ("nut", "bolt"):
-        make_category(tmp_path / "data" / name, size=24)
+        write_category(tmp_path / "data" / name, size=24)
     sheet = contact_sheet(tmp_path / "data", tmp_path / "out" / "sheet.png", good=2, side=48)
     assert sheet.size == (3 * 52 + 4, 2 * 68 + 4)
     assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "sheet.png")), np.asarray(sheet))

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from mambaad.metrics import (
     METRICS,
@@ -13,10 +14,12 @@ from mambaad.metrics import (
     auroc,
     average_precision,
     evaluate,
+    evaluate_protocols,
     f1_max,
     f1_max_grid,
     mean_over_categories,
 )
+from mambaad.metrics import report as report_module
 
 SHARED = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap")
 
@@ -59,6 +62,41 @@ def test_the_protocols_share_five_values_and_differ_in_two():
     assert all(exact[name] == paper[name] for name in SHARED)
     assert abs(exact["pixel_f1max"] - paper["pixel_f1max"]) > 1
     assert abs(exact["pixel_aupro"] - paper["pixel_aupro"]) > 1
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_both_protocols_at_once_are_each_by_itself(labelled):
+    maps, masks = category()
+    labels = np.arange(len(masks)) > 1 if labelled else None  # image 2 is defective without a mask
+    assert evaluate_protocols(maps, masks, labels) == {p: evaluate(maps, masks, labels, p) for p in PROTOCOLS}
+
+
+def test_both_protocols_share_one_sort_and_one_labelling(monkeypatch):
+    counted = {"rank": 0, "region_weights": 0}
+    for name in counted:
+        original = getattr(report_module, name)
+
+        def counting(*arguments, name=name, original=original):
+            counted[name] += 1
+            return original(*arguments)
+
+        monkeypatch.setattr(report_module, name, counting)
+    evaluate_protocols(*category())
+    assert counted == {"rank": 2, "region_weights": 1}  # images and pixels
+
+
+def test_the_exact_protocol_is_that_of_scikit_learn():
+    maps, masks = category()
+    found = evaluate_protocols(maps, masks)["exact"]
+    for level, truth, scores in (
+        ("image", masks.any((1, 2)), maps.max((1, 2))),
+        ("pixel", masks.ravel(), maps.ravel()),
+    ):
+        precision, recall, _ = precision_recall_curve(truth, scores)
+        assert found[f"{level}_auroc"] == pytest.approx(100 * roc_auc_score(truth, scores), abs=1e-9)
+        assert found[f"{level}_ap"] == pytest.approx(100 * average_precision_score(truth, scores), abs=1e-9)
+        best = np.max(2 * precision * recall / np.maximum(precision + recall, 1e-300))
+        assert found[f"{level}_f1max"] == pytest.approx(100 * best, abs=1e-9)
 
 
 def test_exact_is_the_default():

@@ -30,11 +30,14 @@ ALLOWED = {
     "metrics": set(),
     "model": {"config", "ops"},
     "efficiency": {"config", "model"},
-    "records": {"config"},
-    "train": {"config", "data", "model", "records"},
+    "records": {"config", "ops"},
+    "schedule": {"config", "data"},
+    "training_state": {"config", "model"},
+    "features": {"config", "data", "model"},
+    "train": {"config", "data", "features", "model", "records", "schedule", "training_state"},
     "evaluate": {"config", "data", "metrics", "model", "records", "train"},
 }
-ON_TOP = {"study", "tables", "cli", "notebook", "figures", "reproduce", "runner"}
+ON_TOP = {"study", "tables", "cli", "notebook", "figures", "reproduce", "runner", "benchmarks"}
 
 
 def imported_parts(path: Path) -> Iterator[str]:

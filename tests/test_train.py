@@ -7,10 +7,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import mambaad
 from mambaad import cli, records, train
@@ -18,9 +16,10 @@ from mambaad.config import DataConfig, ModelConfig, RunConfig, TrainConfig, run_
 from mambaad.data import DatasetError, load_dataset, write_synthetic
 from mambaad.evaluate import evaluate_run
 from mambaad.model import MambaAD
-from mambaad.predict import find_images, predict_files
+from mambaad.ops.routed_scan import pick_backend
 from mambaad.runner import execute
-from mambaad.train import lr_factor, parameter_groups, thin, total_steps, train_run
+from mambaad.schedule import batches, lr_factor, parameter_groups, total_steps
+from mambaad.train import thin, train_run
 
 MODEL = ModelConfig(
     backbone="resnet18",
@@ -124,10 +123,10 @@ def test_steps_follow_from_epochs_with_incomplete_batches_dropped():
 
 
 def test_every_epoch_sees_every_image_at_most_once():
-    batches = list(train._batches(11, TrainConfig(batch_size=4), 5))
-    assert [len(batch) for batch in batches] == [4] * 5
-    assert len({*batches[0], *batches[1]}) == 8
-    assert batches[0] + batches[1] != batches[2] + batches[3]
+    seen = list(batches(11, TrainConfig(batch_size=4), 5))
+    assert [len(batch) for batch in seen] == [4] * 5
+    assert len({*seen[0], *seen[1]}) == 8
+    assert seen[0] + seen[1] != seen[2] + seen[3]
 
 
 def test_loss_curve_is_thinned_to_means():
@@ -161,7 +160,26 @@ def test_the_record_says_what_is_needed_to_repeat_the_run(record):
     assert content["metrics"]["exact"]["mean"].keys() == content["metrics"]["exact"]["categories"]["gear"].keys()
     assert content["environment"]["packages"]["torch"] == torch.__version__.split("+")[0] or "+" in torch.__version__
     assert content["train"]["steps"] == 6
+    assert content["execution"] == {
+        "precision": "32-true",
+        "compiled": False,
+        "features": "off",
+        "features_in": "none",
+        "image_cache": False,
+        "processes": 1,
+        "workers": 0,
+    }
     assert str(Path.home()) not in record.read_text()
+
+
+def test_the_record_says_how_the_run_was_carried_out(drawn, tmp_path):
+    options = {"image_cache": tmp_path / "cache", "features": "float16", "feature_dir": tmp_path / "cache"}
+    path = execute(RUN, tmp_path, profile="quick", data_root=drawn, device="cpu", progress=False, workers=1, **options)
+    content = records.read_record(path)
+    wanted = {"features": "float16", "features_in": "folder", "image_cache": True, "workers": 1}
+    assert content["execution"] | wanted == content["execution"]
+    assert content["hash"] == RUN.hash  # the same run, carried out otherwise
+    assert str(tmp_path) not in path.read_text()
 
 
 def test_a_finished_run_is_not_repeated(record, drawn, monkeypatch):
@@ -221,36 +239,6 @@ def test_config_hash_is_of_the_settings_alone():
     assert RunConfig().hash == RunConfig(model=ModelConfig(depths=[3, 4, 6, 3])).hash
     with pytest.raises(TypeError, match="unknown"):
         run_config_from_dict({"model": {"unknown": 1}})
-
-
-def test_predict_writes_scores_maps_and_overlays_and_reports_broken_files(drawn, tmp_path):
-    model = MambaAD(MODEL, weights="random")
-    folder = tmp_path / "in"
-    (folder / "a").mkdir(parents=True)
-    Image.new("RGB", (80, 50), "red").save(folder / "a" / "one.png")
-    Image.new("L", (50, 80), 100).save(folder / "two.jpg")
-    (folder / "three.png").write_bytes(b"no image")
-    failed = predict_files(
-        model, find_images(folder), tmp_path / "out", root=folder, side=64, device="cpu", progress=False
-    )
-    assert [p.name for p in failed] == ["three.png"]
-    rows = (tmp_path / "out" / "scores.csv").read_text().splitlines()
-    assert rows[0] == "image,score,error"
-    assert len(rows) == 4
-    scores = {row.split(",")[0]: row.split(",")[1] for row in rows[1:]}
-    map_one = np.load(tmp_path / "out" / "maps" / "a__one.npy")
-    assert map_one.shape == (64, 64)
-    assert float(scores["a__one"]) == pytest.approx(map_one.max(), abs=1e-6)
-    assert scores["three"] == ""
-    with Image.open(tmp_path / "out" / "overlays" / "two.png") as overlay:
-        assert overlay.size == (64, 64)
-    (folder / "two.bmp").write_bytes((folder / "two.jpg").read_bytes())
-    with pytest.raises(ValueError, match="would be written as 'two'"):
-        predict_files(model, find_images(folder), tmp_path / "out", root=folder, side=64, progress=False)
-    with pytest.raises(DatasetError, match="there is no image"):
-        find_images(tmp_path / "out" / "maps")
-    with pytest.raises(DatasetError, match="does not exist"):
-        find_images(tmp_path / "nowhere")
 
 
 def test_command_line_from_training_to_prediction(drawn, tmp_path, capsys):
@@ -320,5 +308,7 @@ def test_help_shows_defaults(command, capsys):
 def test_doctor_names_backends_and_versions(capsys):
     assert cli.main(["doctor", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
-    assert facts["scan backends"]["chunked"] == "picked by 'auto'"
+    picked = pick_backend("cpu")
+    assert facts["scan backends"][picked].startswith(f"picked by 'auto': {picked}")
+    assert "install" in facts["scan backends"]["mamba_ssm"] or "device" in facts["scan backends"]["mamba_ssm"]
     assert facts["packages"]["torch"]

@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from mambaad.cli import machine, predict, train
+from mambaad.cli import data, export, machine, predict, train, weights
 from mambaad.cli.options import Run, device_options
 
 
@@ -43,8 +43,11 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
+    data.add(command)
     train.add(command)
     predict.add(command)
+    weights.add(command)
+    export.add(command)
 
     from mambaad.reproduce import add_options, reproduce
 

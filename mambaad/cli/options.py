@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from mambaad.data import DATASETS
+
 Run = Callable[[argparse.Namespace], int]
 
 
@@ -21,8 +23,8 @@ def data_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--dataset",
         default="mvtec_ad",
-        choices=["mvtec_ad", "folder"],
-        help="layout: mvtec_ad (CATEGORY/train/good, ...) or folder (train/good, test/..., one category)",
+        choices=sorted(DATASETS),
+        help="layout: folder (train/good, test/..., one category), or that of a published set (`mambaad data where`)",
     )
     sub.add_argument("--categories", nargs="*", default=[], help="categories, all in one model (none named: all)")
     sub.add_argument("--side", type=int, default=256, help="side of the network input in pixels")

@@ -1,57 +1,183 @@
-"""`mambaad evaluate` and `mambaad predict`: what a checkpoint makes of images."""
+"""`mambaad evaluate`, `mambaad predict` and `mambaad calibrate`: what a checkpoint makes of images."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from mambaad.cli.options import AddCommand, data_options, device_options, print_metrics, set_threads
 
+WEIGHTS = "checkpoint file, or the name of published weights (mambaad weights list)"
+SIDE = "side of the network input in pixels (not given: the checkpoint's)"
+
 
 def add(command: AddCommand) -> None:
-    """Add both commands."""
+    """Add the three commands."""
     evaluate = command("evaluate", _evaluate, "metrics of a checkpoint (ours or a published one) on a data set")
-    evaluate.add_argument("--weights", type=Path, required=True, help="checkpoint file")
+    evaluate.add_argument("--weights", required=True, help=WEIGHTS)
     data_options(evaluate)
+    evaluate.set_defaults(dataset=None, side=None)
     device_options(evaluate)
     evaluate.add_argument("--out", type=Path, help="JSON file for the metrics")
 
-    predict = command("predict", _predict, "anomaly scores, maps and overlays of images")
+    predict = command("predict", _predict, "anomaly scores, maps, overlays and a gallery of images")
     predict.add_argument("images", type=Path, help="an image, or a folder of images")
-    predict.add_argument("--weights", type=Path, required=True, help="checkpoint file")
-    predict.add_argument("--out", type=Path, required=True, help="folder for scores.csv, maps/ and overlays/")
-    predict.add_argument("--side", type=int, default=256, help="side of the network input in pixels")
+    predict.add_argument("--weights", required=True, help=WEIGHTS)
+    predict.add_argument("--out", type=Path, required=True, help="folder for scores.csv, maps, overlays, gallery.html")
+    predict.add_argument("--side", type=int, help=SIDE)
+    predict.add_argument("--threshold", type=float, help="score above which an image is anomalous (not given: stored)")
+    predict.add_argument(
+        "--ground-truth",
+        type=Path,
+        help="folder of masks with the same folders as the images: writes metrics.json (not given: the folder "
+        "ground_truth beside a folder test, if the images lie in one)",
+    )
+    predict.add_argument("--maps", default="npy", choices=["npy", "tiff", "none"], help="float32 maps, as files")
+    predict.add_argument("--no-overlays", action="store_true", help="write no images with their maps")
+    predict.add_argument(
+        "--gallery", type=int, default=1000, help="most anomalous images in gallery.html; 0: no gallery"
+    )
+    predict.add_argument("--batch-size", type=int, default=8, help="images per call of the network")
     device_options(predict)
+
+    calibrate = command("calibrate", _calibrate, "set the threshold of a checkpoint from good images")
+    calibrate.add_argument("--weights", required=True, help=WEIGHTS)
+    calibrate.add_argument(
+        "--data", type=Path, required=True, help="folder of good images that were not trained on, such as test/good"
+    )
+    calibrate.add_argument("--fpr", type=float, default=0.01, help="share of good images to be above it at most")
+    calibrate.add_argument("--side", type=int, help=SIDE)
+    calibrate.add_argument("--out", type=Path, help="checkpoint to write (not given: the threshold is stored in place)")
+    calibrate.add_argument("--batch-size", type=int, default=8, help="images per call of the network")
+    device_options(calibrate)
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from mambaad.data import load_dataset
     from mambaad.evaluate import evaluate_samples
     from mambaad.model import load_checkpoint
+    from mambaad.model.checkpoint import read_checkpoint
     from mambaad.records import write_json
+    from mambaad.threshold import stored_side
+    from mambaad.weights_hub import PUBLISHED, resolve
 
     set_threads(arguments)
-    model = load_checkpoint(arguments.weights)
-    samples = load_dataset(arguments.dataset, arguments.data, arguments.categories)
-    results = evaluate_samples(model, samples, arguments.side, arguments.device)
+    path = resolve(arguments.weights)
+    # a file may have the name of published weights; then it is a file
+    published = None if Path(arguments.weights).is_file() else PUBLISHED[arguments.weights]
+    content = read_checkpoint(path)
+    dataset = arguments.dataset or (published.loader if published else "mvtec_ad")
+    samples = load_dataset(dataset, arguments.data, arguments.categories)
+    side = arguments.side or stored_side(content)
+    results = evaluate_samples(load_checkpoint(content), samples, side, arguments.device)
     print_metrics(results)
     if arguments.out:
         print(f"written: {write_json(arguments.out, results)}")
+    if published is not None and dataset == published.loader:
+        _print_beside_paper(dataset, results, whole=not arguments.categories)
     return 0
 
 
+def _print_beside_paper(loader: str, results: Mapping, whole: bool) -> None:
+    """The paper's values beside ours; the mean only where it is over all categories."""
+    try:
+        from mambaad.published_weights import beside_paper
+
+        frame = beside_paper(loader, results)
+    except (ImportError, FileNotFoundError) as error:
+        print(f"the paper's values are not shown: {error}", file=sys.stderr)
+        return
+    print(f"\n{loader}, protocol paper: published values | published weights, evaluated here | difference")
+    for category, rows in frame.groupby("category", sort=False):
+        if category != "mean" or whole:
+            for row in rows.itertuples():
+                print(f"{category:16} {row.metric:13} {row.paper:8.1f} | {row.ours:8.2f} | {row.difference:+8.2f}")
+
+
 def _predict(arguments: argparse.Namespace) -> int:
+    from mambaad.data import DatasetError
+    from mambaad.ground_truth import find_truth
     from mambaad.model import load_checkpoint
+    from mambaad.model.checkpoint import read_checkpoint
     from mambaad.predict import find_images, predict_files
+    from mambaad.threshold import Threshold, stored_side, stored_threshold
+    from mambaad.weights_hub import resolve
 
     set_threads(arguments)
-    images = find_images(arguments.images)
-    model = load_checkpoint(arguments.weights)
-    failed = predict_files(
-        model, images, arguments.out, root=arguments.images, side=arguments.side, device=arguments.device
+    images = find_images(arguments.images, exclude=arguments.out)
+    content = read_checkpoint(resolve(arguments.weights))
+    side = arguments.side or stored_side(content)
+    threshold = stored_threshold(content)
+    if arguments.threshold is not None:
+        threshold = Threshold.given(arguments.threshold, side)
+    try:
+        truth = find_truth(images, arguments.images, arguments.ground_truth)
+    except DatasetError as error:
+        if arguments.ground_truth is not None:
+            raise
+        truth = None  # nobody asked for the metrics
+        print(f"no metrics: {error}", file=sys.stderr)
+    done = predict_files(
+        load_checkpoint(content),
+        images,
+        arguments.out,
+        root=arguments.images,
+        side=side,
+        threshold=threshold,
+        truth=truth,
+        maps=arguments.maps,
+        overlays=not arguments.no_overlays,
+        gallery=arguments.gallery,
+        batch_size=arguments.batch_size,
+        device=arguments.device,
     )
-    print(f"{len(images) - len(failed)} images scored: {arguments.out / 'scores.csv'}")
-    for path in failed:
-        print(f"not read: {path}", file=sys.stderr)
+    print(f"{len(done.rows)} images scored at side {side}: {arguments.out / 'scores.csv'}")
+    if threshold is None:
+        print("no threshold: mambaad calibrate sets one from good images")
+    else:
+        print(f"{sum(bool(row.anomalous) for row in done.rows)} anomalous; {threshold.note}")
+    if arguments.gallery and done.rows:
+        print(f"gallery: {arguments.out / 'gallery.html'}")
+    if done.metrics is not None:
+        print_metrics({protocol: done.metrics[protocol] for protocol in ("exact", "paper") if protocol in done.metrics})
+        print(f"metrics: {arguments.out / 'metrics.json'}")
+    return _report_failed(done.failed)
+
+
+def _calibrate(arguments: argparse.Namespace) -> int:
+    from mambaad.data import DatasetError
+    from mambaad.model import load_checkpoint
+    from mambaad.model.checkpoint import read_checkpoint
+    from mambaad.predict import find_images, score_files
+    from mambaad.threshold import calibrate, check_rate, store_threshold, stored_side
+    from mambaad.weights_hub import resolve
+
+    set_threads(arguments)
+    check_rate(arguments.fpr)
+    images = find_images(arguments.data)
+    parts = {part for image in images for part in image.relative_to(arguments.data).parts[:-1]}
+    if mixed := sorted(parts & {"train", "test", "ground_truth"}):
+        raise DatasetError(
+            f"{arguments.data} holds the folders {', '.join(mixed)}: name a folder of good images alone that were not "
+            "trained on, such as test/good"
+        )
+    path = resolve(arguments.weights)
+    content = read_checkpoint(path)
+    if "format" not in content and arguments.out is None:
+        raise DatasetError(f"{path} is a published checkpoint and is left as it is: name another file with --out")
+    side = arguments.side or stored_side(content)
+    scores, failed = score_files(
+        load_checkpoint(content), images, side, batch_size=arguments.batch_size, device=arguments.device
+    )
+    threshold = calibrate(list(scores.values()), arguments.fpr, side=side)
+    written = store_threshold(path, threshold, arguments.out)
+    print(f"{threshold.note}\nstored in {written}")
+    return _report_failed(failed)
+
+
+def _report_failed(failed: Mapping[Path, str]) -> int:
+    for reason in failed.values():
+        print(f"not read: {reason}", file=sys.stderr)
     return 1 if failed else 0

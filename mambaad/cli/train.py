@@ -8,6 +8,8 @@ from pathlib import Path
 
 from mambaad.cli.options import AddCommand, data_options, device_options, print_metrics
 from mambaad.config import SCAN_METHODS, DataConfig, ModelConfig, RunConfig, TrainConfig
+from mambaad.data.image_cache import default_cache_dir
+from mambaad.features import FEATURES
 
 DEFAULT_MODEL, DEFAULT_TRAIN = ModelConfig(), TrainConfig()
 
@@ -37,6 +39,23 @@ def _train_options(sub: argparse.ArgumentParser) -> None:
     decoder.add_argument("--directions", type=int, default=DEFAULT_MODEL.directions, help="scan routes: 2, 4 or 8")
     training = sub.add_argument_group("training")
     training.add_argument("--processes", type=int, default=1, help="training processes (cards) that share each batch")
+    speed = sub.add_argument_group("speed")
+    speed.add_argument("--workers", type=int, default=0, help="processes that read images")
+    speed.add_argument(
+        "--image-cache",
+        type=Path,
+        nargs="?",
+        const=default_cache_dir(),
+        help="folder that keeps decoded and resized images between runs (named without a folder: the user's cache)",
+    )
+    speed.add_argument(
+        "--features",
+        choices=FEATURES,
+        default="off",
+        help="run the frozen encoder once per image and keep its features, in full or half precision",
+    )
+    speed.add_argument("--feature-dir", type=Path, help="folder for them (not given: the device's memory)")
+    speed.add_argument("--compile", action="store_true", help="compile fusion and decoder with torch.compile")
     for name, kind, text in (
         ("epochs", int, "passes over the training images"),
         ("steps", int, "optimiser steps; overrules epochs"),
@@ -101,6 +120,11 @@ def _train(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         threads=arguments.threads,
         processes=arguments.processes,
+        workers=arguments.workers,
+        image_cache=arguments.image_cache,
+        features=arguments.features,
+        feature_dir=arguments.feature_dir,
+        compile=arguments.compile,
     )
     print(f"checkpoint: {arguments.out / 'runs' / f'own_{run.hash}' / CHECKPOINT}\nrecord: {record}")
     print_metrics(json.loads(record.read_text())["metrics"])

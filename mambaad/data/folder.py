@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .mvtec_ad import load_category
-from .sample import DatasetError, Sample
+from .sample import Complain, DatasetError, Sample, refuse
 
 
-def load_folder(root: str | Path, categories: Sequence[str] = ()) -> list[Sample]:
+def load_folder(root: str | Path, categories: Sequence[str] = (), complain: Complain = refuse, /) -> list[Sample]:
     """The samples of one folder; the category is the folder's name.
+
+    Without a folder ground_truth, defective images count for the metrics of whole images only.
 
     Raises DatasetError if the folder or its training images are missing, if another category is asked for, or if
     only some of a folder's defective images have masks (then the rest would silently count as good pixels).
@@ -31,4 +33,4 @@ def load_folder(root: str | Path, categories: Sequence[str] = ()) -> list[Sample
         inner = sorted(p.name for p in root.iterdir() if (p / "train").is_dir())
         hint = f"; {', '.join(inner)} look like categories: load the folder as mvtec_ad" if inner else ""
         raise DatasetError(f"{root}: expected a folder train/good with good images, found none{hint}")
-    return load_category(root, name, masks=(root / "ground_truth").is_dir())
+    return load_category(root, name, masks=(root / "ground_truth").is_dir(), complain=complain)

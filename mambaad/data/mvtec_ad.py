@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from .sample import DatasetError, Sample
+from .sample import Complain, DatasetError, Sample, choose, refuse
 from .transforms import image_size
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -26,41 +26,53 @@ def images_in(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
 
 
-def load_category(folder: Path, category: str, *, masks: bool = True) -> list[Sample]:
+def kinds_in(folder: Path) -> list[str]:
+    """Names of the folders in `folder`, "good" first; none if it does not exist."""
+    if not folder.is_dir():
+        return []
+    return sorted((p.name for p in folder.iterdir() if p.is_dir()), key=lambda kind: (kind != "good", kind))
+
+
+def load_category(
+    folder: Path, category: str, *, masks: bool = True, sizes: bool = True, complain: Complain = refuse
+) -> list[Sample]:
     """The samples of one category: train, test/good, then the defects by name.
 
-    With `masks` every defective image must have one, of its own size; without, masks are taken where they are.
-    Raises DatasetError naming the folder or file and what was expected.
+    With `masks` every defective image must have one; without, masks are taken where they are.  With `sizes` a mask
+    must have its image's size.  Faults go to `complain`, naming the folder or file and what was expected.
     """
     train = images_in(folder / "train" / "good")
     if not train:
-        raise DatasetError(
+        complain(
             f"{folder / 'train' / 'good'}: expected good training images ({', '.join(IMAGE_SUFFIXES)}), found none"
         )
     samples = [Sample(path, category, "train") for path in train]
-    test = folder / "test"
-    kinds = (
-        sorted((p.name for p in test.iterdir() if p.is_dir()), key=lambda kind: (kind != "good", kind))
-        if (test.is_dir())
-        else []
-    )
-    for kind in kinds:
+    for kind in kinds_in(folder / "test"):
         truth = {path.stem: path for path in images_in(folder / "ground_truth" / kind)} if kind != "good" else {}
-        for path in images_in(test / kind):
+        for path in images_in(folder / "test" / kind):
             mask = truth.get(f"{path.stem}_mask", truth.get(path.stem))
             if kind != "good" and masks and mask is None:
                 expected = folder / "ground_truth" / kind / f"{path.stem}_mask.png"
-                raise DatasetError(f"{path}: a defective image without a mask, expected {expected}")
-            if mask is not None and image_size(mask, "a mask") != image_size(path):
-                raise DatasetError(
-                    f"{mask}: expected a mask of its image's size {image_size(path)} (width, height), "
-                    f"got {image_size(mask)}"
-                )
+                complain(f"{path}: a defective image without a mask, expected {expected}")
+            if mask is not None and sizes:
+                _compare_sizes(path, mask, complain)
             samples.append(Sample(path, category, "test", kind, mask))
     return samples
 
 
-def load_mvtec_ad(root: str | Path, categories: Sequence[str] = ()) -> list[Sample]:
+def _compare_sizes(image: Path, mask: Path, complain: Complain) -> None:
+    try:
+        expected, got = image_size(image), image_size(mask, "a mask")
+    except DatasetError as error:
+        complain(str(error))
+        return
+    if got != expected:
+        complain(f"{mask}: expected a mask of its image's size {expected} (width, height), got {got}")
+
+
+def load_mvtec_ad(
+    root: str | Path, categories: Sequence[str] = (), complain: Complain = refuse, /, *, sizes: bool = True
+) -> list[Sample]:
     """The samples of the named categories, in the order given; of all, by name, if none is named.
 
     Raises DatasetError if the root does not exist or holds no category, if a category is unknown (the message
@@ -73,7 +85,5 @@ def load_mvtec_ad(root: str | Path, categories: Sequence[str] = ()) -> list[Samp
     if not available:
         hint = "; it looks like a single category: name the folder above it" if (root / "train").is_dir() else ""
         raise DatasetError(f"{root}: expected folders <category>/train/good (MVTec AD layout), found none{hint}")
-    unknown = [name for name in categories if name not in available]
-    if unknown:
-        raise DatasetError(f"{root}: no category {', '.join(unknown)}; available: {', '.join(available)}")
-    return [sample for name in categories or available for sample in load_category(root / name, name)]
+    chosen = choose(root, available, categories)
+    return [s for name in chosen for s in load_category(root / name, name, sizes=sizes, complain=complain)]

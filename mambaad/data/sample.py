@@ -1,12 +1,16 @@
-"""What a data set is: a list of samples."""
+"""What a data set is: a list of samples; and what every loader needs to make one."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, Literal, Protocol
+
+INDEX_FOLDER = "mambaad_index"
+"""Folder of files that the library makes from a data set's annotations, below its root or in the user's cache."""
 
 
 class DatasetError(ValueError):
@@ -30,15 +34,38 @@ class Sample:
         return self.defect != "good"
 
 
+Complain = Callable[[str], None]
+"""What a loader does with a fault of one file: `refuse` it, or note it and go on."""
+
+
+def refuse(message: str) -> None:
+    """Raise DatasetError: what loaders do with the first fault they meet."""
+    raise DatasetError(message)
+
+
+class Loader(Protocol):
+    """The samples of the named categories, in the order given, or of all; faults of single files go to `complain`."""
+
+    def __call__(
+        self, root: str | Path, categories: Sequence[str] = (), complain: Complain = refuse, /
+    ) -> list[Sample]: ...
+
+
 def index_hash(samples: Iterable[Sample], root: str | Path) -> str:
     """First 12 hex digits of the SHA-256 over every image's and mask's path below `root` and its size in bytes.
 
-    Independent of the order of the samples, of where the root lies and of file times.
+    Independent of the order of the samples, of where the root lies and of file times. Of masks that the library drew
+    itself only the path counts: it names the annotations behind them, and their size depends on the PNG encoder.
     """
     root = Path(root)
     files = {path for sample in samples for path in (sample.image, sample.mask) if path is not None}
-    lines = sorted(f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n" for path in files)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()[:12]
+    lines = []
+    for path in files:
+        if INDEX_FOLDER in path.parts:
+            lines.append("/".join(path.parts[path.parts.index(INDEX_FOLDER) :]) + "\n")
+        else:
+            lines.append(f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n")
+    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()[:12]
 
 
 def counts(samples: Iterable[Sample]) -> dict[str, dict[str, int]]:
@@ -48,3 +75,54 @@ def counts(samples: Iterable[Sample]) -> dict[str, dict[str, int]]:
         row = table.setdefault(sample.category, {"train": 0, "test_good": 0, "test_defect": 0})
         row["train" if sample.split == "train" else "test_defect" if sample.is_defect else "test_good"] += 1
     return table
+
+
+def choose(root: Path, available: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """`wanted`, or all `available` if nothing is.  Raises DatasetError for a category that is not there."""
+    unknown = [name for name in wanted if name not in available]
+    if unknown:
+        raise DatasetError(f"{root}: no category {', '.join(unknown)}; available: {', '.join(available)}")
+    return list(wanted or available)
+
+
+def read_json(path: Path) -> Any:
+    """The content of an index file.  Raises DatasetError if it is missing or broken."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path}: cannot be read as JSON ({error}); unpack or download the file again") from error
+
+
+def listed(base: Path, name: str, index: Path, complain: Complain) -> Path | None:
+    """The file that `index` names by its path below `base`; None, after a complaint, if it is not there."""
+    relative = PurePosixPath(name.replace("\\", "/"))  # an index written on Windows
+    if relative.is_absolute() or ".." in relative.parts or PureWindowsPath(name).drive:
+        complain(f"{index}: expected paths below {base}, got {name!r}; correct the index")
+        return None
+    path = base / relative
+    if not path.is_file():
+        complain(f"{path}: no such file, but {index} lists it; unpack or download the data set again")
+        return None
+    return path
+
+
+def indexed_sample(sample: Sample, index: Path, *, needs_mask: bool, complain: Complain) -> Sample:
+    """A sample as an index states it, after complaints about what contradicts its split."""
+    if sample.split == "train" and sample.is_defect:
+        complain(
+            f"{index}: {sample.image} is a training image marked as defective, but training takes good images only; "
+            "take the index of the data set's unsupervised setting"
+        )
+    elif sample.is_defect and needs_mask and sample.mask is None:
+        complain(f"{index}: {sample.image} is a defective image without a mask; correct or download the index again")
+    return sample
+
+
+def once(samples: list[Sample], index: Path, complain: Complain) -> list[Sample]:
+    """The samples, after a complaint for every image that the index lists twice."""
+    seen: set[Path] = set()
+    for sample in samples:
+        if sample.image in seen:
+            complain(f"{index}: lists {sample.image} twice; correct or download the index again")
+        seen.add(sample.image)
+    return samples

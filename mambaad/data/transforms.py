@@ -7,6 +7,7 @@ Paper: section 4.1; the rule for masks is the published code's.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from .sample import DatasetError
 # Pillow's names of one-channel modes with more than 8 bits; `convert("RGB")` would clip them at 255.
 _DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 
+# What Pillow raises for files that are broken in one way or another.
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+
 
 def _open(path: str | Path, what: str) -> Image.Image:
     """The decoded image, turned as its EXIF orientation says."""
@@ -28,7 +32,7 @@ def _open(path: str | Path, what: str) -> Image.Image:
     try:
         with Image.open(path) as image:
             return ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except _UNREADABLE as error:
         raise DatasetError(f"{path}: cannot be read as {what} ({error}); replace or remove the file") from error
 
 
@@ -70,27 +74,37 @@ def load_image(path: str | Path, side: int, mean: Sequence[float], std: Sequence
     return normalise(resize_rgb(read_rgb(path), side), mean, std)
 
 
-def load_mask(path: str | Path, side: int) -> Tensor:
-    """The defect's pixels: bool (side, side).
+def read_mask(path: str | Path) -> np.ndarray:
+    """The defect's pixels at the file's own size: bool (height, width).
 
-    Any channel above 0 in the original is defect (an alpha channel does not count).  Raises DatasetError for a
-    file that is missing or unreadable.
+    Any channel above 0 is defect (an alpha channel does not count).  Raises DatasetError for a file that is missing or
+    unreadable.
     """
     image = _open(path, "a mask")
     if image.mode not in ("1", "L", "RGB", *_DEEP_MODES):
         image = image.convert("RGBA").convert("RGB")
     values = np.asarray(image)
-    defect = values > 0 if values.ndim == 2 else (values > 0).any(axis=-1)
+    return values > 0 if values.ndim == 2 else np.any(values > 0, axis=-1)
+
+
+def load_mask(path: str | Path, side: int) -> Tensor:
+    """The defect's pixels after the resize rule: bool (side, side).  Raises as `read_mask`."""
+    defect = read_mask(path)
     resized = Image.fromarray(defect.astype(np.uint8) * 255).resize((side, side), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.asarray(resized) > 127.5)
 
 
 def image_size(path: str | Path, what: str = "an image") -> tuple[int, int]:
-    """Width and height as the file's header and EXIF orientation tell, without decoding it."""
+    """Width and height as the file's header and EXIF orientation tell, without decoding the pixels.
+
+    Only a PNG file that is not square is decoded, since its EXIF data may come last.
+    """
     try:
         with Image.open(path) as image:
             width, height = image.size
+            if width == height:
+                return width, height
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF orientations with swapped sides
             return (height, width) if turned else (width, height)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except _UNREADABLE as error:
         raise DatasetError(f"{path}: cannot be read as {what} ({error}); replace or remove the file") from error

@@ -49,8 +49,8 @@ def aupro(maps: ArrayLike, masks: ArrayLike, limit: float = 0.3, thresholds: int
     return ranked_aupro(rank(truth, scores), region_weights(truth), limit, thresholds)
 
 
-def region_weights(masks: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """1 / (number of regions · area of its region) for each defect pixel of masks (N, H, W), in C order; sums to 1."""
+def region_areas(masks: NDArray[np.bool_]) -> tuple[NDArray[np.int64], int]:
+    """The area of its region for each defect pixel of masks (N, H, W), in C order, and the number of regions."""
     regions: list[NDArray[Any]] = [np.zeros(0, dtype=np.int64)]
     found = 0
     for mask in masks[masks.any(axis=(1, 2))]:
@@ -58,7 +58,13 @@ def region_weights(masks: NDArray[np.bool_]) -> NDArray[np.float64]:
         regions.append(labelled[mask] - 1 + found)
         found += count
     region = np.concatenate(regions)
-    return 1 / (found * np.bincount(region)[region])
+    return np.bincount(region)[region], found
+
+
+def region_weights(masks: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """1 / (number of regions · area of its region) for each defect pixel of masks (N, H, W), in C order; sums to 1."""
+    areas, found = region_areas(masks)
+    return 1 / (found * areas)
 
 
 def ranked_aupro(r: Ranking, weights: NDArray[np.float64], limit: float = 0.3, thresholds: int | None = None) -> float:

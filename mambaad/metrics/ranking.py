@@ -49,7 +49,8 @@ def rank(truth: NDArray[np.bool_], scores: NDArray[Any]) -> Ranking:
     positive = scores[truth]
     order = np.argsort(positive)[::-1]
     positive = positive[order]
-    ascending = np.sort(scores[~truth])
+    ascending = scores[~truth]
+    ascending.sort()
     last_of_level = np.append(positive[1:] != positive[:-1], True)[: positive.size]
     level = positive[last_of_level]
     return Ranking(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -26,7 +26,20 @@ PAPER_AUPRO_THRESHOLDS = 100
 def evaluate(
     maps: ArrayLike, masks: ArrayLike, labels: ArrayLike | None = None, protocol: str = "exact"
 ) -> dict[str, float]:
-    """The seven metrics of one category and their mean `mad`, in percent.
+    """The seven metrics of one category and their mean `mad`, in percent, under one protocol.
+
+    Args, Raises: as `evaluate_protocols`; protocol: "exact" or "paper", ValueError for any other.
+    Returns: the names in METRICS, then mad.
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol must be one of {PROTOCOLS}, got {protocol!r}")
+    return _evaluate(maps, masks, labels, (protocol,))[protocol]
+
+
+def evaluate_protocols(
+    maps: ArrayLike, masks: ArrayLike, labels: ArrayLike | None = None
+) -> dict[str, dict[str, float]]:
+    """The seven metrics of one category and their mean `mad`, in percent, under both protocols, from one sort.
 
     The two protocols share AU-ROC and AP at both levels and the image F1_max; they differ in
     - pixel_f1max: `exact` over every distinct score (f1_max); `paper` over 21 thresholds (f1_max_grid);
@@ -37,28 +50,38 @@ def evaluate(
         masks: (N, H, W) bool or 0/1, 1 is defect. Every pixel counts at the pixel level, as its mask says.
         labels: (N,) bool or 0/1, 1 is defect; None takes mask.any(). Labels enter the image metrics only: an image
             labelled 1 with an empty mask is defective there, while its pixels count as normal.
-        protocol: "exact" or "paper".
-    Returns: the names in METRICS, then mad, the mean of the seven. A value that is not defined is NaN, and mad with it:
-        AU-ROC needs both classes, AP and F1_max need a positive, AU-PRO both; the grids of `paper` also need maps that
-        are not constant, its AU-PRO two different FPR below 0.3.
-    Raises: ValueError for an unknown protocol, shapes that differ or are not (N, H, W), maps that are not finite, masks
-        or labels that are not binary, labels of another length, a label 0 for a mask with defect pixels.
+    Returns: {protocol: the names in METRICS, then mad, the mean of the seven}. A value that is not defined is NaN, and
+        mad with it: AU-ROC needs both classes, AP and F1_max need a positive, AU-PRO both; the grids of `paper` also
+        need maps that are not constant, its AU-PRO two different FPR below 0.3.
+    Raises: ValueError for shapes that differ or are not (N, H, W), maps that are not finite, masks or labels that are
+        not binary, labels of another length, a label 0 for a mask with defect pixels.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"protocol must be one of {PROTOCOLS}, got {protocol!r}")
+    return _evaluate(maps, masks, labels, PROTOCOLS)
+
+
+def _evaluate(
+    maps: ArrayLike, masks: ArrayLike, labels: ArrayLike | None, protocols: Sequence[str]
+) -> dict[str, dict[str, float]]:
     scores, truth = check_maps(maps, masks)
     defective = check_labels(truth.any(axis=(1, 2)) if labels is None else labels, truth)
-    images, pixels = rank(defective, scores.max(axis=(1, 2))), rank(truth, scores)
-    exact = protocol == "exact"
-    fractions = (
-        ranked_auroc(images),
-        ranked_average_precision(images),
-        ranked_f1_max(images),
-        ranked_auroc(pixels),
-        ranked_average_precision(pixels),
-        ranked_f1_max(pixels) if exact else ranked_f1_max_grid(pixels),
-        ranked_aupro(pixels, region_weights(truth), thresholds=None if exact else PAPER_AUPRO_THRESHOLDS),
-    )
+    images, pixels, weights = rank(defective, scores.max(axis=(1, 2))), rank(truth, scores), region_weights(truth)
+    shared = [f(images) for f in (ranked_auroc, ranked_average_precision, ranked_f1_max)]
+    shared += [ranked_auroc(pixels), ranked_average_precision(pixels)]
+    results = {}
+    for protocol in protocols:
+        if protocol == "exact":
+            differing = ranked_f1_max(pixels), ranked_aupro(pixels, weights)
+        else:
+            differing = (
+                ranked_f1_max_grid(pixels),
+                ranked_aupro(pixels, weights, thresholds=PAPER_AUPRO_THRESHOLDS),
+            )
+        results[protocol] = in_percent([*shared, *differing])
+    return results
+
+
+def in_percent(fractions: Sequence[float]) -> dict[str, float]:
+    """The seven values in the order of METRICS, 0..1, as `{name: percent}` with their mean `mad` last."""
     percent = {name: 100 * value for name, value in zip(METRICS, fractions, strict=True)}
     return percent | {"mad": float(np.mean(list(percent.values())))}
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,6 +50,17 @@ _RESNETS: dict[tuple[int, ...], str] = {
 }
 
 
+# Training states hold metrics beside the tensors, as numpy numbers: data, but not on torch's own list of it.
+# A scalar is pickled as its dtype and bytes; both names of its module are in use, before and after numpy 2.
+_SCALAR = np.float64(0).__reduce__()[0]
+_NUMPY_NUMBERS: list[Any] = [
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    *(type(np.dtype(name)) for name in ("float16", "float32", "float64", "int32", "int64", "bool")),
+]
+
+
 class CheckpointError(ValueError):
     """A checkpoint cannot be read, or does not fit the network; the message names the keys."""
 
@@ -73,7 +85,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"the checkpoint {path} does not exist")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_NUMPY_NUMBERS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # arbitrary bytes make the restricted unpickler fail in arbitrary ways
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
@@ -200,6 +213,13 @@ def _local_kernels(state: Mapping[str, Tensor]) -> tuple[int, ...]:
     if 7 in kernels and not any(".conv1b7." in k for k in state):
         kernels.discard(3)
     return tuple(sorted(kernels))
+
+
+def published_dialect(state: Mapping[str, Any]) -> int | None:
+    """1 or 2 by the names of the 7x7 branch; None for keys that are not published ones."""
+    if not any(re.match(_PUBLISHED, str(key).removeprefix("module.")) for key in state):
+        return None
+    return 2 if any(".conv1b3." in key or ".conv33." in key for key in state) else 1
 
 
 def infer_config(state: Mapping[str, Tensor]) -> ModelConfig:

@@ -13,8 +13,8 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mambaad.model.hybrid_scan import hs_decode, hs_encode, route_tables
-from mambaad.ops.selective_scan import selective_scan
+from mambaad.model.hybrid_scan import route_table
+from mambaad.ops.routed_scan import routed_scan
 
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4  # range of the initial step sizes (Mamba's)
 
@@ -62,24 +62,16 @@ class SS2D(nn.Module):
         return self.out_proj(y * F.silu(z))
 
     def scan_routes(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
-        """HS encoder, selective scan of each route, HS decoder."""
-        table, inverse = route_tables(self.shares, math.isqrt(x.shape[1]), x.device)
+        """HS encoder, selective scan of each route, HS decoder: readable in `mambaad/ops/routed_scan/definition.py`.
+
+        Each token is projected once for all routes, in image order, since a projection does not depend on the order.
+        """
+        table = route_table(self.shares, math.isqrt(x.shape[1]), x.device)
         with torch.autocast(x.device.type, enabled=False):
-            tokens = hs_encode(x.float(), table, inverse)
-            projected = torch.einsum("bkld,kcd->bklc", tokens, self.x_proj)
-            dt, B, C = projected.split(self.sizes, dim=-1)
-            delta = torch.einsum("bklr,kdr->bkld", dt, self.dt_proj)
-            y = selective_scan(
-                u=rearrange(tokens, "b k l d -> b k d l"),
-                delta=rearrange(delta, "b k l d -> b k d l"),
-                A=-torch.exp(self.A_log),
-                B=rearrange(B, "b k l n -> b k n l"),
-                C=rearrange(C, "b k l n -> b k n l"),
-                D=self.D,
-                delta_bias=self.dt_bias,
-                backend=self.backend,
-            )
-            return hs_decode(rearrange(y, "b k d l -> b k l d"), table, inverse)
+            x = x.float()
+            projected = F.linear(x, self.x_proj.flatten(0, 1)).unflatten(-1, self.x_proj.shape[:2])
+            A = -torch.exp(self.A_log)
+            return routed_scan(x, projected, table, self.dt_proj, self.dt_bias, A, self.D, backend=self.backend)
 
 
 class HSSBlock(nn.Module):

@@ -8,13 +8,15 @@ same order; the parameters of the published checkpoints are stacked like this.
 """
 
 from functools import lru_cache
-from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
 from mambaad.model.scan_order import scan_order
+from mambaad.ops.routed_scan import hs_decode, hs_encode
+
+__all__ = ["hs_decode", "hs_encode", "hybrid_routes", "route_table", "routes"]
 
 
 def routes(method: str, directions: int, side: int) -> Int64[Tensor, "K L"]:
@@ -43,54 +45,7 @@ def hybrid_routes(shares: tuple[tuple[str, int], ...], side: int) -> Int64[Tenso
 
 
 @lru_cache(maxsize=128)
-def route_tables(shares: tuple[tuple[str, int], ...], side: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The routes and their inverse permutations, each (K, L), kept between calls; do not write into them."""
-    table = hybrid_routes(shares, side)
-    return table.to(device), table.argsort(dim=1).to(device)
-
-
-class _HSEncode(torch.autograd.Function):
-    """A route is a permutation, so encode and decode are each other's adjoint: no scatter, no atomics."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, table: Tensor, inverse: Tensor) -> Tensor:
-        ctx.save_for_backward(table, inverse)
-        return _gather(x, table)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        table, inverse = ctx.saved_tensors
-        return _HSDecode.apply(grads[0], table, inverse), None, None
-
-
-class _HSDecode(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, table: Tensor, inverse: Tensor) -> Tensor:
-        ctx.save_for_backward(table, inverse)
-        out = y[:, 0].index_select(1, inverse[0])
-        for k in range(1, y.shape[1]):
-            out += y[:, k].index_select(1, inverse[k])
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        table, inverse = ctx.saved_tensors
-        return _HSEncode.apply(grads[0], table, inverse), None, None
-
-
-def _gather(x: Tensor, table: Tensor) -> Tensor:
-    return x.index_select(1, table.flatten()).unflatten(1, tuple(table.shape))
-
-
-def hs_encode(
-    x: Float[Tensor, "B L D"], table: Int64[Tensor, "K L"], inverse: Int64[Tensor, "K L"]
-) -> Float[Tensor, "B K L D"]:
-    """HS encoder: the tokens of an image in the visiting order of each route (`table`)."""
-    return _HSEncode.apply(x, table, inverse)
-
-
-def hs_decode(
-    y: Float[Tensor, "B K L D"], table: Int64[Tensor, "K L"], inverse: Int64[Tensor, "K L"]
-) -> Float[Tensor, "B L D"]:
-    """HS decoder: every route back to image order (`inverse` = argsort of `table`), then the sum over the routes."""
-    return _HSDecode.apply(y, table, inverse)
+def route_table(shares: tuple[tuple[str, int], ...], side: int, device: torch.device) -> Int64[Tensor, "K L"]:
+    """`hybrid_routes` on a device, kept between calls; do not write into it."""
+    with torch.inference_mode(False):  # or a table first made while predicting could not serve in training
+        return hybrid_routes(shares, side).to(device)

@@ -9,15 +9,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mambaad.ops.selective_scan import mamba
 from mambaad.ops.selective_scan.chunked import selective_scan_chunked
+from mambaad.ops.selective_scan.exportable import selective_scan_exportable
 from mambaad.ops.selective_scan.reference import selective_scan_reference
 
 BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     "reference": selective_scan_reference,  # the definition
     "chunked": selective_scan_chunked,  # pure PyTorch, any device
+    "exportable": selective_scan_exportable,  # no loop in its graph: for ONNX
+    "mamba_ssm": mamba.selective_scan_mamba,  # the CUDA kernel of another package, where that is installed
 }
 
-__all__ = ["BACKENDS", "pick_backend", "selective_scan"]
+__all__ = ["BACKENDS", "pick_backend", "selective_scan", "unavailable"]
+
+
+def unavailable(backend: str) -> str | None:
+    """Why a backend cannot run here and what to do about it, in one sentence; None if it can."""
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {sorted(BACKENDS)} or 'auto', got {backend!r}")
+    return mamba.unavailable() if backend == "mamba_ssm" else None
 
 
 def pick_backend(device: torch.device | str) -> str:
@@ -56,9 +67,10 @@ def selective_scan(
 
     Raises:
         ValueError: unknown backend; shapes, devices or dtypes that do not fit.
+        RuntimeError: a named backend that cannot run here, with the reason and the remedy.
     """
-    if backend != "auto" and backend not in BACKENDS:
-        raise ValueError(f"backend must be one of {sorted(BACKENDS)} or 'auto', got {backend!r}")
+    if backend != "auto" and (reason := unavailable(backend)) is not None:
+        raise RuntimeError(reason)
     _check(u, delta, A, B, C, D, delta_bias)
     return BACKENDS[pick_backend(u.device) if backend == "auto" else backend](u, delta, A, B, C, D, delta_bias)
 

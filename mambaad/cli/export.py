@@ -1,0 +1,71 @@
+"""`mambaad export`: a checkpoint as a graph for other runtimes."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from mambaad.cli.options import AddCommand, set_threads
+
+
+def add(command: AddCommand) -> None:
+    """Add the command."""
+    sub = command("export", _export, "write a checkpoint as an ONNX or torch.export graph, compared with PyTorch")
+    sub.add_argument("--weights", required=True, help="checkpoint file, or the name of published weights")
+    sub.add_argument("--format", default="onnx", choices=["onnx", "torch"], help="torch is torch.export's .pt2")
+    sub.add_argument("--out", type=Path, required=True, help="file to write; its record is written beside as .json")
+    sub.add_argument("--side", type=int, help="side of the graph's images in pixels (not given: the checkpoint's)")
+    sub.add_argument(
+        "--images", type=Path, help="image or folder to compare on, 3 images of it (not given: random noise)"
+    )
+    sub.add_argument("--repeats", type=int, default=5, help="timed calls for the record; 0 times nothing")
+    sub.add_argument("--threads", type=int, help="CPU threads (not given: torch's choice)")
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from mambaad.data.transforms import load_image
+    from mambaad.export import export
+    from mambaad.model import load_checkpoint
+    from mambaad.model.checkpoint import read_checkpoint
+    from mambaad.predict import find_images
+    from mambaad.threshold import stored_side, stored_threshold
+    from mambaad.weights_hub import resolve
+
+    set_threads(arguments)
+    content = read_checkpoint(resolve(arguments.weights))
+    side = arguments.side or stored_side(content)
+    threshold = stored_threshold(content)
+    facts: dict[str, Any] = {"checkpoint": str(Path(arguments.weights).name)}
+    if threshold is not None and threshold.side == side:
+        facts["threshold"] = threshold.value
+    if arguments.images is None:
+        images = torch.rand(3, 3, side, side, generator=torch.Generator().manual_seed(0))
+    else:
+        found = find_images(arguments.images)
+        # spread over the folder: its first images are often all of one kind
+        chosen = [found[i * (len(found) - 1) // 2] for i in range(3)]
+        images = torch.stack([load_image(path, side, (0.0,) * 3, (1.0,) * 3) for path in chosen])
+    record = export(
+        load_checkpoint(content),
+        arguments.out,
+        images,
+        format=arguments.format,
+        facts=facts,
+        repeats=arguments.repeats,
+    )
+    compared, times = record["compared"], record["milliseconds_per_image"]
+    print(
+        f"written: {arguments.out} ({record['bytes'] / 2**20:.1f} MiB, sha256 {record['sha256'][:12]}), "
+        f"record {arguments.out}.json\n"
+        f"largest difference from PyTorch: map {compared['max_difference_map']:.2g}, "
+        f"score {compared['max_difference_score']:.2g}; largest map value {compared['largest_map_value']:.3g}"
+    )
+    if times:
+        print(
+            f"milliseconds per image, {times['threads']} threads: PyTorch {times['pytorch']:.0f}, "
+            f"exported {times['exported']:.0f}"
+        )
+    return 0

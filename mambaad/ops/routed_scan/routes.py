@@ -1,0 +1,53 @@
+"""HS encoder and HS decoder: tokens to route order and back.  Paper: section 3.3, "HS encoder" and "HS decoder".
+
+Axes: B batch, L tokens in image order, D channels, K scan routes.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+
+class _HSEncode(torch.autograd.Function):
+    """A route is a permutation, so encode and decode are each other's adjoint: no scatter, no atomics."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, table: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(table, inverse)
+        return x.index_select(1, table.flatten()).unflatten(1, tuple(table.shape))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        table, inverse = ctx.saved_tensors
+        return _HSDecode.apply(grads[0], table, inverse), None, None
+
+
+class _HSDecode(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, table: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(table, inverse)
+        out = y[:, 0].index_select(1, inverse[0])
+        for k in range(1, y.shape[1]):
+            out += y[:, k].index_select(1, inverse[k])
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        table, inverse = ctx.saved_tensors
+        return _HSEncode.apply(grads[0], table, inverse), None, None
+
+
+def hs_encode(
+    x: Float[Tensor, "B L D"], table: Int64[Tensor, "K L"], inverse: Int64[Tensor, "K L"]
+) -> Float[Tensor, "B K L D"]:
+    """HS encoder: the tokens of an image in the visiting order of each route (`table`)."""
+    return _HSEncode.apply(x, table, inverse)
+
+
+def hs_decode(
+    y: Float[Tensor, "B K L D"], table: Int64[Tensor, "K L"], inverse: Int64[Tensor, "K L"]
+) -> Float[Tensor, "B L D"]:
+    """HS decoder: every route back to image order (`inverse` = argsort of `table`), then the sum over the routes."""
+    return _HSDecode.apply(y, table, inverse)

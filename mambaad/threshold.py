@@ -1,0 +1,146 @@
+"""The score above which an image is called anomalous, from good images that were not trained on.
+
+Split conformal calibration: of n good scores, the k-th smallest is exceeded by another good image with a probability
+of at most (n + 1 - k) / (n + 1), whatever their distribution, if the new image comes from the same source.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mambaad.model.checkpoint import CheckpointError, load_checkpoint, read_checkpoint, save_checkpoint
+
+KEY = "threshold"
+"""Where a checkpoint holds the threshold, as plain values."""
+DEFAULT_RATE = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threshold:
+    """An image is anomalous if its score is above `value`."""
+
+    value: float
+    rate: float
+    """The share of good images wanted above it at most, 0..1."""
+    supported_rate: float
+    """The share that so few images can vouch for; above `rate` if there were too few."""
+    images: int
+    """Good images that it was calibrated on."""
+    side: int
+    """Side of the network's input in pixels: scores of another side are not comparable."""
+    median: float
+    """Median score of those images."""
+
+    @classmethod
+    def given(cls, value: float, side: int) -> Threshold:
+        """One that was set by hand: it vouches for nothing.  Raises ValueError if it is not finite."""
+        if not math.isfinite(value):
+            raise ValueError(f"the threshold must be a finite number, got {value}")
+        return cls(value=value, rate=1.0, supported_rate=1.0, images=0, side=side, median=math.nan)
+
+    @property
+    def note(self) -> str:
+        """In one sentence what the threshold vouches for."""
+        if not self.images:
+            return f"threshold {self.value:.6g} as given: not calibrated"
+        text = f"threshold {self.value:.6g} from {self.images} good images at side {self.side}"
+        if self.supported_rate <= self.rate * (1 + 1e-9):
+            return f"{text}: at most {self.rate:.3g} of good images are expected above it"
+        needed = math.ceil(1 / self.rate - 1e-9) - 1
+        return (
+            f"{text}, their largest score: {self.images} images support a rate of {self.supported_rate:.3g} at best, "
+            f"for {self.rate:.3g} calibrate with {needed} or more"
+        )
+
+
+def calibrate(scores: Sequence[float], rate: float = DEFAULT_RATE, *, side: int) -> Threshold:
+    """The smallest of the scores that at most the share `rate` of good images is expected to exceed.
+
+    With fewer than 1 / rate - 1 scores no such value exists; then the largest score is taken, and `supported_rate` and
+    `note` say so.
+
+    Args:
+        scores: of good images that the model was not trained on.
+        rate: false-positive rate wanted, between 0 and 1.
+
+    Raises:
+        ValueError: a rate that is not between 0 and 1; no scores, or scores that are not finite.
+    """
+    check_rate(rate)
+    ordered = sorted(map(float, scores))
+    if not ordered:
+        raise ValueError("a threshold needs the scores of good images, got none")
+    if not all(map(math.isfinite, ordered)):
+        raise ValueError("a threshold needs finite scores, got inf or NaN: the checkpoint is damaged")
+    n = len(ordered)
+    above = math.floor((n + 1) * rate + 1e-9)  # scores, the new image's included, that may lie above
+    k = min(n + 1 - above, n)
+    return Threshold(
+        value=ordered[k - 1],
+        rate=rate,
+        supported_rate=(n + 1 - k) / (n + 1),
+        images=n,
+        side=side,
+        median=ordered[n // 2] if n % 2 else (ordered[n // 2 - 1] + ordered[n // 2]) / 2,
+    )
+
+
+def check_rate(rate: float) -> None:
+    """Raise ValueError for a false-positive rate that is not between 0 and 1."""
+    if not 0 < rate < 1:
+        raise ValueError(f"the false-positive rate must be between 0 and 1, such as 0.01, got {rate:g}")
+
+
+def stored_threshold(content: Mapping[str, Any]) -> Threshold | None:
+    """The threshold in a checkpoint's content, if there is one.  Raises CheckpointError for a damaged one."""
+    values = content.get(KEY)
+    if values is None:
+        return None
+    try:
+        return Threshold(**values)
+    except TypeError as error:
+        raise CheckpointError(f"the checkpoint's threshold cannot be read ({error}): calibrate again") from error
+
+
+def stored_side(content: Mapping[str, Any], default: int = 256) -> int:
+    """The side that a checkpoint belongs to: of its threshold, else of its training, else the paper's."""
+    threshold = stored_threshold(content)
+    if threshold is not None:
+        return threshold.side
+    try:
+        return int(content["run"]["data"]["side"])
+    except (KeyError, TypeError):
+        return default
+
+
+def store_threshold(weights: str | Path, threshold: Threshold, out: str | Path | None = None) -> Path:
+    """Write the checkpoint `weights` with a threshold to `out`, by default over itself; return the path written.
+
+    A published checkpoint is written as one of this project's, and only elsewhere: its file stays as it was published.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read, or is a published one and `out` is missing or the same file.
+    """
+    weights = Path(weights)
+    content = read_checkpoint(weights)
+    out = weights if out is None else Path(out)
+    if "format" in content:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+        try:
+            torch.save({**content, KEY: asdict(threshold)}, temporary)
+            os.replace(temporary, out)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return out
+    if out.resolve() == weights.resolve():
+        raise CheckpointError(f"{weights} is a published checkpoint and is left as it is: name another file with --out")
+    save_checkpoint(out, load_checkpoint(content), {KEY: asdict(threshold)})
+    return out

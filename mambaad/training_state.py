@@ -1,0 +1,62 @@
+"""An interrupted run's state: what continuing it to the same weights needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mambaad.config import RunConfig
+from mambaad.model import MambaAD, save_checkpoint
+from mambaad.model.checkpoint import read_checkpoint
+
+
+class TrainingState:
+    """Where training stands: what a continued run needs beside the code and the data."""
+
+    def __init__(self, run: RunConfig) -> None:
+        self.run_hash = run.hash
+        self.losses: list[float] = []
+        self.seconds = 0.0
+        self.rng = rng_states()
+
+    @property
+    def step(self) -> int:
+        return len(self.losses)
+
+    def advance(self, loss: float) -> None:
+        """One step is done: an interruption in the middle of the next one must not shift its random numbers."""
+        self.losses.append(loss)
+        self.rng = rng_states()
+
+    def save(self, path: Path, model: MambaAD, optimizer: torch.optim.Optimizer, seconds: float) -> None:
+        extra: dict[str, Any] = {
+            "run_hash": self.run_hash,
+            "losses": self.losses,
+            "seconds": self.seconds + seconds,
+            "optimizer": optimizer.state_dict(),
+            "rng": self.rng,
+        }
+        save_checkpoint(path, model, extra)
+
+    def load(self, path: Path, model: MambaAD, optimizer: torch.optim.Optimizer) -> None:
+        content = read_checkpoint(path)
+        if content.get("run_hash") != self.run_hash:
+            raise ValueError(
+                f"{path} belongs to the run {content.get('run_hash')}, not to {self.run_hash}: "
+                "remove it or choose another output folder"
+            )
+        model.load_state_dict(content["state_dict"])
+        optimizer.load_state_dict(content["optimizer"])
+        self.losses, self.seconds = list(content["losses"]), float(content["seconds"])
+        self.rng = content["rng"]
+        torch.set_rng_state(self.rng["cpu"])
+        if "cuda" in self.rng and torch.cuda.is_available():
+            torch.cuda.set_rng_state(self.rng["cuda"])
+
+
+def rng_states() -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    return states | {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else states
