@@ -6,16 +6,15 @@ are labelled once and not once per threshold, and its coordinates are kept.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from statistics import median
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from mambaad.benchmarks.timing import interleaved
 from mambaad.metrics import METRICS, StreamingMetrics, evaluate_protocols
 
 SEED = 0
@@ -90,12 +89,16 @@ def metrics_benchmark(
             "mambaad": partial(_exact, maps, masks),
             "mambaad, streaming": partial(_streamed, maps, masks),
         }
-        times, values = _interleaved(calls, repeats)
-        slow, expected = median(times["scikit-learn and loop"]), values["scikit-learn and loop"]
+        values = {name: call() for name, call in calls.items()}
+        times = interleaved(calls, repeats)
+        slow, expected = times["scikit-learn and loop"]["median_ms"], values["scikit-learn and loop"]
         for name, measured in times.items():
             row: dict[str, Any] = {"scores": kind, "implementation": name, "images": images, "side": side}
-            row |= {"median_ms": median(measured), "min_ms": min(measured), "max_ms": max(measured)}
-            row |= {"ratio": slow / median(measured), "largest_difference": _largest_difference(values[name], expected)}
+            row |= measured
+            row |= {
+                "ratio": slow / measured["median_ms"],
+                "largest_difference": _largest_difference(values[name], expected),
+            }
             rows.append(row)
     return rows, facts
 
@@ -167,18 +170,3 @@ def aupro_loop(maps: Maps, masks: Masks, limit: float = 0.3, thresholds: int = 1
         points.append((fpr, float(np.mean([np.mean(region > threshold) for region in regions]))))
     fpr, pro = np.array(sorted(point for point in points if point[0] < limit)).T
     return float(np.trapezoid(pro, (fpr - fpr.min()) / (fpr.max() - fpr.min())))
-
-
-def _interleaved(
-    calls: dict[str, Callable[[], dict[str, float]]], repeats: int
-) -> tuple[dict[str, list[float]], dict[str, dict[str, float]]]:
-    """Milliseconds of `repeats` rounds, each of which makes every call once, after one round that does not count."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    values = {}
-    for i in range(repeats + 1):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            values[name] = call()
-            if i:
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return times, values

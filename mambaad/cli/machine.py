@@ -8,16 +8,25 @@ from pathlib import Path
 
 from mambaad.cli.options import AddCommand
 
+SUITES = ("scan", "stages", "model", "scaling", "metrics")  # of mambaad.benchmarks, which is slow to import
+
 
 def add(command: AddCommand) -> None:
     """Add both commands."""
     doctor = command("doctor", _doctor, "what this machine has: device, backends, versions, caches")
     doctor.add_argument("--json", action="store_true", help="print JSON")
 
-    benchmark = command("benchmark", _benchmark, "time the scan backends on this machine and write the record")
-    benchmark.add_argument("--out", type=Path, default=Path("results/benchmarks"), help="folder for the record")
+    benchmark = command("benchmark", _benchmark, "time this library on this machine and write the records")
+    benchmark.add_argument(
+        "suites",
+        nargs="*",
+        metavar="suite",
+        help=f"{', '.join(SUITES)} (none named: all of them, some ten minutes on two cores)",
+    )
+    benchmark.add_argument("--out", type=Path, default=Path("results/benchmarks"), help="folder for the records")
+    benchmark.add_argument("--device", default="cpu", help="cpu or cuda")
     benchmark.add_argument("--threads", type=int, default=2, help="CPU threads")
-    benchmark.add_argument("--repeats", type=int, default=5, help="timed repeats of each backend")
+    benchmark.add_argument("--repeats", type=int, help="timed calls of each side (not given: the suite's own number)")
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
@@ -29,7 +38,15 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _benchmark(arguments: argparse.Namespace) -> int:
-    from mambaad.benchmark import scan
+    from mambaad.benchmarks import run_suite
+    from mambaad.train import resolve_device
 
-    scan(repeats=arguments.repeats, threads=arguments.threads, out=arguments.out / "selective_scan_cpu.csv")
+    device = str(resolve_device(arguments.device))
+    unknown = [name for name in arguments.suites if name not in SUITES]
+    if unknown:
+        raise ValueError(f"benchmark must be one of {sorted(SUITES)}, got {unknown[0]!r}")
+    for name in arguments.suites or SUITES:
+        print(f"benchmark {name} ...", flush=True)
+        path = run_suite(name, arguments.out, arguments.repeats, arguments.threads, device)
+        print(f"{path.read_text(encoding='utf-8')}written: {path}", flush=True)
     return 0
