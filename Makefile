@@ -18,7 +18,7 @@ NOISE = ^(\[.*\]|Assuming|Building|Using|Rules claim|Provided|Select|Execute|Fin
 graph = set -o pipefail; $(SNAKEMAKE) $(1) --unlock >/dev/null 2>&1 || true; \
 	$(SNAKEMAKE) $(1) 2>&1 | { grep --line-buffered -vE '$(NOISE)' || true; }
 
-.PHONY: help setup reproduce book records test lint lock clean
+.PHONY: help setup reproduce book records benchmark test lint lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || grep '##' Makefile
@@ -39,6 +39,9 @@ records: reproduce ## replace the committed records and tables by the ones just 
 	@cp build/$(PROFILE)/results/runs/*.json results/runs/
 	@cp build/$(PROFILE)/results/tables/*.csv results/tables/
 
+benchmark: $(READY) ## time this library on this machine and replace the benchmark records
+	@$(BIN)/python -m mambaad benchmark $(ARGS)
+
 test: $(READY) ## run the tests
 	@$(BIN)/python -m pytest $(ARGS)
 
@@ -57,7 +60,7 @@ clean: ## remove build/
 # uv installs exactly the lock in seconds once its cache is warm, and ignores pip's configuration, which on some
 # machines offers a CPU build of torch that does not fit the locked torchvision.  pip is the way out without uv.
 # UV_TORCH_BACKEND=cpu (uv's own variable) leaves the CUDA libraries out.
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock pyproject.toml $(wildcard mambaad/ops/routed_scan/native/*)
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else \
 		"Python 3.11 or newer is needed, but $(PYTHON) is %d.%d. Name another: make PYTHON=python3.12" % v[:2])'
 	@$(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \

@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LOADERS = ("mvtec_ad", "folder", "visa", "real_iad", "mvtec3d", "medical", "coco_ad", "meta_json")
 FILES = [f"data/{name}.py" for name in ("__init__", "sample", "transforms", *LOADERS, "check", "where")]
+CALLS = ("complain", "problems.append", "faults.append")  # and everything that ends in Error
 PAGE = ROOT / "book" / "your_own_data.md"
 
 
@@ -18,6 +19,8 @@ def template(node: ast.expr) -> list[str]:
         return [node.value] if isinstance(node.value, str) else []
     if isinstance(node, ast.JoinedStr):
         return ["".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)]
+    if isinstance(node, ast.BinOp):
+        return [f"{text}…" for text in template(node.left)]
     if isinstance(node, ast.IfExp):
         return template(node.body) + template(node.orelse)
     return []
@@ -29,7 +32,7 @@ def messages(path: Path) -> list[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and node.args:
             called = ast.unparse(node.func)
-            if called in ("DatasetError", "ValueError", "complain", "problems.append", "faults.append"):
+            if called in CALLS or (called.endswith("Error") and called[0].isupper()):
                 found += template(node.args[0])
         if isinstance(node, ast.FunctionDef) and node.name == "explain":
             for inner in ast.walk(node):
@@ -44,7 +47,10 @@ def rows() -> list[str]:
     return re.findall(r"^\| `([^`]+)` \|", tables, flags=re.MULTILINE)
 
 
-MESSAGES = {(name, text) for name in [*FILES, "predict.py"] for text in messages(ROOT / "mambaad" / name)}
+TOOLS = ["predict.py", "threshold.py", "ground_truth.py", "export.py", "weights_hub.py", "published_weights.py"]
+TOOLS.append("model/checkpoint.py")
+TOOLS += [f"cli/{name}.py" for name in ("predict", "weights")]
+MESSAGES = {(name, text) for name in [*FILES, *TOOLS] for text in messages(ROOT / "mambaad" / name)}
 
 
 @pytest.mark.parametrize("row", rows())

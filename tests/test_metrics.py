@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from mambaad.metrics import auroc, average_precision, f1_max, f1_max_grid
+from mambaad.metrics import auroc, average_precision, f1_max, f1_max_grid, ranking
 
 EXACT = 1e-12  # float64, sums of at most some 10^5 terms
 RANKING = (auroc, average_precision, f1_max)
@@ -206,3 +206,14 @@ def test_errors_say_what_arrived(metric, labels, scores, message):
 def test_a_grid_needs_two_thresholds(thresholds):
     with pytest.raises(ValueError, match="thresholds must be an integer of at least 2"):
         f1_max_grid([0, 1], [0.0, 1.0], thresholds=thresholds)
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3, None])
+def test_sorting_in_two_threads_is_sorting(levels, monkeypatch):
+    """Also where one of the halves is empty: with one level nothing is below the median."""
+    monkeypatch.setattr(ranking, "MANY", 5000)
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal(20_000) if levels is None else rng.integers(0, levels, 20_000).astype(float)
+    expected = np.sort(values)
+    ranking.sort(values)
+    assert np.array_equal(values, expected)

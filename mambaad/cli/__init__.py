@@ -1,4 +1,4 @@
-"""The command line: train, evaluate, predict, reproduce, doctor, benchmark; one module per group of commands.
+"""The command line; one module per group of commands: data, train, predict, weights, export, machine.
 
 Every mistake a user can make ends in one sentence and exit code 2; an interrupted run in exit code 130.
 """
@@ -26,7 +26,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return arguments.run(arguments)
     except KeyboardInterrupt:
-        print("interrupted; the same command continues from the last saved state", file=sys.stderr)
+        print(
+            "interrupted; the same command goes on from the last saved state, or starts again where there is none",
+            file=sys.stderr,
+        )
         return 130
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
         print(f"mambaad {arguments.command}: {error}", file=sys.stderr)

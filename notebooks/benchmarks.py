@@ -1,0 +1,182 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # How fast it is
+#
+# What the library does with the hardware, measured against what one would use instead. All sides of a comparison run
+# in one process on one input, and their calls alternate; what counts is the ratio, since absolute times belong to one
+# machine. `mambaad benchmark` writes the records behind this page (`results/benchmarks/`), on your machine too.
+
+# %% tags=["hide-input"]
+import json
+import math
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from IPython.display import Markdown, display
+
+from mambaad import figures
+from mambaad.notebook import check_parameters, results_folder
+from mambaad.table_view import plain
+
+# %% tags=["parameters"]
+results: str = "results"  # folder of records, relative to the repository
+
+# %% tags=["hide-input"]
+given = check_parameters(globals(), results=str)
+plt.rcParams.update({**sns.axes_style("whitegrid"), **figures.STYLE, "figure.constrained_layout.use": True})
+folder = results_folder(given.results) / "benchmarks"
+
+
+def read(suite):
+    """Rows and facts of a suite by device; nothing where there is no record."""
+    return {
+        path.stem.removeprefix(f"{suite}_"): (pd.read_csv(path), json.loads(path.with_suffix(".json").read_text()))
+        for path in sorted(folder.glob(f"{suite}_*.csv"))
+    }
+
+
+def machine(facts):
+    """One line about where and with what a record was made."""
+    e = facts["environment"]
+    commit = (e["code"]["commit"] or "unknown")[:12] + (" (with changes)" if e["code"]["dirty"] else "")
+    return (
+        f"*{e['device']}, {e['threads']} CPU thread(s); PyTorch {e['packages']['torch']}, scan: {e['scan_backend']}; "
+        f"{facts['repeats']} timed calls of each side, medians; code {commit}.*"
+    )
+
+
+suites = {name: read(name) for name in ("scan", "stages", "model", "scaling", "metrics")}
+if not any(suites.values()):
+    display(Markdown(f"**There is no benchmark record in `{given.results}/benchmarks` yet.** `mambaad benchmark`."))
+elif all("cpu" in found and len(found) == 1 for found in suites.values() if found):
+    display(Markdown("**All records here are of a CPU.** No GPU was measured yet: nothing below says how fast one is."))
+
+# %% [markdown]
+# ## The scan
+#
+# The scan of the decoder's last stage for one image of 256 pixels: 8 Hilbert routes, 128 channels, 4096 tokens, 16
+# states. *Per-step loop* is the plain loop over time on tensors that already lie in route order; all others start from
+# the image and bring their results back into it. *reference* is that loop between a gather and a scatter (our layout is
+# kinder to it), *chunked* is pure PyTorch in chunks of time with a hand-written backward, *native* is the C kernel
+# that reads and writes through the routes.
+
+# %% tags=["hide-input"]
+for rows, facts in suites["scan"].values():
+    figure, panels = plt.subplots(1, 2, figsize=(7.5, 2.6))
+    for panel, (kind, part) in zip(panels, rows.groupby("pass", sort=False), strict=True):
+        ordered = part.sort_values("median_ms")
+        panel.barh(ordered["form"], ordered["median_ms"], color="C0")
+        panel.set(xscale="log", xlabel="milliseconds (log scale)", title=kind)
+        panel.bar_label(panel.containers[0], [f"{v:.3g}" for v in ordered["median_ms"]], padding=3, fontsize=8)
+        panel.set_xlim(right=ordered["median_ms"].max() * 4)
+        panel.grid(axis="y", visible=False)
+    display(figure)
+    plt.close(figure)
+    columns = ["form", "pass", "median_ms", "min_ms", "max_ms", "times_faster_than_loop", "times_faster_than_chunked"]
+    display(plain(rows[columns], 1), Markdown(machine(facts)))
+
+# %% [markdown]
+# ### How far from the limit
+#
+# A scan cannot be faster than its multiply-adds at the rate of a large matrix product, nor than the bytes of its arguments
+# and results at the rate of a large copy. The larger of the two is the floor. Eight multiply-adds for each state and
+# step of the forward are counted: five for the exponential, three for the recurrence and its output; fifteen more for
+# the backward. The achieved fraction is the floor divided by the measured time. What stands between: the other half of
+# an exponential (rounding, table look-up, exponent), the sums over channels in the backward, and the way through the table.
+
+# %% tags=["hide-input"]
+for rows, facts in suites["stages"].values():
+    shown = rows.assign(
+        **{"multiply-adds, M": rows["multiply_adds"] / 1e6, "bytes, MB": rows["bytes"] / 1e6},
+    )[
+        ["L", "D", "pass", "median_ms", "multiply-adds, M", "bytes, MB", "arithmetic_floor_ms", "memory_floor_ms"]
+        + ["achieved_fraction"]
+    ]
+    rates = (
+        f"Measured limits: {facts['multiply_adds_per_s'] / 1e9:.0f} billion multiply-adds per second, "
+        f"{facts['bytes_per_s'] / 1e9:.0f} GB/s."
+    )
+    display(plain(shown), Markdown(f"{rates} {machine(facts)}"))
+
+# %% tags=["hide-input"]
+goals = {"forward": 80, "forward+backward": 60}
+sentences = []
+for device, (rows, _) in suites["scan"].items():
+    if device != "cpu" or "cpu" not in suites["stages"]:
+        continue
+    stages = suites["stages"]["cpu"][0]
+    for kind, goal in goals.items():
+        part = rows[rows["pass"] == kind].set_index("form")
+        floor = stages[(stages["pass"] == kind) & (stages["L"] == 4096)]["arithmetic_floor_ms"].item()
+        for name, wanted in (("per-step loop", goal), ("chunked", 15)):
+            ratio = part.loc[name, "median_ms"] / part.loc["native", "median_ms"]
+            need = part.loc[name, "median_ms"] / wanted
+            verdict = "reached" if ratio >= wanted else "**not reached**"
+            reason = "" if ratio >= wanted else f": it would take {need:.1f} ms, and the floor is {floor:.1f} ms"
+            sentences.append(f"- {kind}, wanted {wanted} times the {name}: {ratio:.1f}, {verdict}{reason}")
+display(Markdown("\n".join(["What we had set out to reach on two cores:", "", *sentences] if sentences else [])))
+
+# %% [markdown]
+# ## The whole network
+#
+# The paper's main model (ResNet34, depths 3 4 6 3) at 256 pixels, float32: one image forward, and forward, loss and backward of
+# two images. The same network, the same weights; only the scan differs.
+
+# %% tags=["hide-input"]
+for rows, facts in suites["model"].values():
+    columns = ["pass", "batch", "scan", "median_ms", "min_ms", "max_ms", "times_faster_than_loop", "scan_share"]
+    display(plain(rows[columns], 2), Markdown(machine(facts)))
+
+# %% [markdown]
+# *scan_share* is the part of the time that torch's profiler finds in the fused scan; the rest is convolutions and
+# matrix products.
+#
+# ## How it grows
+#
+# The paper claims linear growth with the number of tokens. An exponent of 1 in the number of pixels is linear; attention over
+# all tokens would come to 2.
+
+# %% tags=["hide-input"]
+for rows, facts in suites["scaling"].values():
+    axes = list(rows["axis"].unique())
+    figure, panels = plt.subplots(1, len(axes), figsize=(2.3 * len(axes), 2.6))
+    for panel, axis in zip(panels, axes, strict=True):
+        part = rows[rows["axis"] == axis]
+        panel.plot(part["value"], part["median_ms"], marker="o", markersize=4)
+        panel.set(xlabel={"side": "side, pixels", "K": "routes K"}.get(axis, axis), ylim=(0, None))
+        if axis == "side":
+            panel.set(xscale="log", yscale="log", ylim=(None, None), ylabel="milliseconds")
+        panel.set_xticks(part["value"], [str(v) for v in part["value"]])
+        panel.minorticks_off()
+    display(figure)
+    plt.close(figure)
+    fitted = facts["exponents_in_pixels"]
+    words = f"Exponent in the number of pixels: time {fitted['median_ms']:.2f}"
+    if "peak_mb" in fitted and not math.isnan(fitted["peak_mb"]):
+        words += f", memory {fitted['peak_mb']:.2f}"
+    display(plain(rows, 1), Markdown(f"{words}. {machine(facts)}"))
+
+# %% [markdown]
+# ## The metrics
+#
+# The seven metrics of one category: 117 maps of 256 pixels, against scikit-learn for six of them and a loop over 100
+# thresholds for AU-PRO. Ours sorts once and gives both protocols; streaming keeps histograms and no map, and
+# knows its own error bound.
+
+# %% tags=["hide-input"]
+for rows, facts in suites["metrics"].values():
+    shown = rows[["scores", "implementation", "median_ms", "min_ms", "max_ms", "ratio", "largest_difference"]].copy()
+    shown["largest_difference"] = shown["largest_difference"].map(lambda v: f"{v:.1e}")
+    display(plain(shown, 1), Markdown(machine(facts)))
