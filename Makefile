@@ -39,8 +39,9 @@ records: reproduce ## replace the committed records and tables by the ones just 
 	@cp build/$(PROFILE)/results/runs/*.json results/runs/
 	@cp build/$(PROFILE)/results/tables/*.csv results/tables/
 
+# Bound threads: the times of a run agree better with each other.
 benchmark: $(READY) ## time this library on this machine and replace the benchmark records
-	@$(BIN)/python -m mambaad benchmark $(ARGS)
+	@OMP_PROC_BIND=true $(BIN)/python -m mambaad benchmark $(ARGS)
 
 test: $(READY) ## run the tests
 	@$(BIN)/python -m pytest $(ARGS)

@@ -52,7 +52,7 @@ def machine(facts):
     e = facts["environment"]
     commit = (e["code"]["commit"] or "unknown")[:12] + (" (with changes)" if e["code"]["dirty"] else "")
     return (
-        f"*{e['device']}, {e['threads']} CPU thread(s); PyTorch {e['packages']['torch']}, scan: {e['scan_backend']}; "
+        f"*{e['device']}, {e['threads']} CPU thread(s), bound: {e['threads_bound']}; PyTorch {e['packages']['torch']}, scan: {e['scan_backend']}; "
         f"{facts['repeats']} timed calls of each side, medians; code {commit}.*"
     )
 
@@ -151,8 +151,8 @@ for rows, facts in suites["model"].values():
 #
 # ## How it grows
 #
-# The paper claims linear growth with the number of tokens. An exponent of 1 in the number of pixels is linear; attention
-# over all tokens would come to 2.
+# The paper claims linear growth with the number of tokens. An exponent of 1 in the number of pixels is linear;
+# attention over all tokens would come to 2.
 
 # %% tags=["hide-input"]
 for rows, facts in suites["scaling"].values():

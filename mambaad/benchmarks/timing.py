@@ -82,15 +82,19 @@ def write_benchmark(path: Path, rows: Sequence[Mapping[str, Any]], facts: Mappin
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text.getvalue(), encoding="utf-8")
-    write_json(path.with_suffix(".json"), {"environment": environment(device) | cuda_versions(device), **facts})
+    write_json(path.with_suffix(".json"), {"environment": machine(device), **facts})
     os.replace(temporary, path)
     return path
 
 
+def machine(device: str) -> dict[str, Any]:
+    """The environment of a record, whether threads were bound to cores, and driver, CUDA and Triton of a GPU."""
+    found = environment(device) | {"threads_bound": os.environ.get("OMP_PROC_BIND", "not set")}
+    return found | cuda_versions(device) if device.startswith("cuda") else found
+
+
 def cuda_versions(device: str) -> dict[str, str]:
-    """Driver, CUDA and Triton, where the device is a GPU."""
-    if not device.startswith("cuda"):
-        return {}
+    """What a GPU's times depend on beside torch."""
     from importlib.metadata import PackageNotFoundError, version
 
     found = {"cuda": str(torch.version.cuda), "capability": str(torch.cuda.get_device_capability(device))}
