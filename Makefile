@@ -39,9 +39,10 @@ records: reproduce ## replace the committed records and tables by the ones just 
 	@cp build/$(PROFILE)/results/runs/*.json results/runs/
 	@cp build/$(PROFILE)/results/tables/*.csv results/tables/
 
-# Bound threads: the times of a run agree better with each other.
+# Bound threads: the times of a run agree better with each other; the metrics' threads are numpy's and are not bound.
 benchmark: $(READY) ## time this library on this machine and replace the benchmark records
-	@OMP_PROC_BIND=true $(BIN)/python -m mambaad benchmark $(ARGS)
+	@OMP_PROC_BIND=true $(BIN)/python -m mambaad benchmark scan stages model scaling
+	@$(BIN)/python -m mambaad benchmark metrics
 
 test: $(READY) ## run the tests
 	@$(BIN)/python -m pytest $(ARGS)

@@ -52,8 +52,9 @@ def machine(facts):
     e = facts["environment"]
     commit = (e["code"]["commit"] or "unknown")[:12] + (" (with changes)" if e["code"]["dirty"] else "")
     return (
-        f"*{e['device']}, {e['threads']} CPU thread(s), bound: {e['threads_bound']}; PyTorch {e['packages']['torch']}, scan: {e['scan_backend']}; "
-        f"{facts['repeats']} timed calls of each side, medians; code {commit}.*"
+        f"*{e['device']}, {e['threads']} CPU thread(s), bound: {e['threads_bound']}; PyTorch "
+        f"{e['packages']['torch']}, scan: {e['scan_backend']}; {facts['repeats']} timed calls of each side, medians; "
+        f"code {commit}.*"
     )
 
 
