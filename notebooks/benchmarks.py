@@ -162,9 +162,11 @@ for rows, facts in suites["scaling"].values():
     for panel, axis in zip(panels, axes, strict=True):
         part = rows[rows["axis"] == axis]
         panel.plot(part["value"], part["median_ms"], marker="o", markersize=4)
-        panel.set(xlabel={"side": "side, pixels", "K": "routes K"}.get(axis, axis), ylim=(0, None))
+        panel.set(xlabel={"side": "side, pixels", "K": "routes K"}.get(axis, axis))
         if axis == "side":
-            panel.set(xscale="log", yscale="log", ylim=(None, None), ylabel="milliseconds")
+            panel.set(xscale="log", yscale="log", ylabel="milliseconds")
+        else:
+            panel.set_ylim(bottom=0)
         panel.set_xticks(part["value"], [str(v) for v in part["value"]])
         panel.minorticks_off()
     display(figure)

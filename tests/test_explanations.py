@@ -129,3 +129,19 @@ def test_real_images_with_a_record(tmp_path):
     assert (given.categories, given.side, given.epochs) == (["bottle", "screw"], 128, 40)
     assert (given.encoder_file, given.pad_type, given.mean) == (Path("net.safetensors"), "same", [0.5] * 3)
     assert (given.depths, given.batch_size, given.clip_norm) == ([2, 2, 2, 2], 8, 10.0)
+
+
+def test_benchmarks_without_a_record(tmp_path):
+    page = run_cells("benchmarks", results=str(tmp_path))
+    assert not any(page["suites"].values())
+    assert page["sentences"] == []
+
+
+def test_benchmarks_with_the_committed_records():
+    page = run_cells("benchmarks")
+    assert set(page["suites"]) == {"scan", "stages", "model", "scaling", "metrics"}
+    assert all("cpu" in found for found in page["suites"].values())
+    assert len(page["sentences"]) == 4  # two passes, two goals
+    rows = page["suites"]["scan"]["cpu"][0].set_index(["form", "pass"])
+    ratio = rows.loc[("chunked", "forward"), "median_ms"] / rows.loc[("native", "forward"), "median_ms"]
+    assert any(f"wanted 15 times the chunked: {ratio:.1f}" in sentence for sentence in page["sentences"])
