@@ -80,13 +80,14 @@ for rows, facts in suites["scan"].values():
         ordered = part.sort_values("median_ms")
         panel.barh(ordered["form"], ordered["median_ms"], color="C0")
         panel.set(xscale="log", xlabel="milliseconds (log scale)", title=kind)
-        panel.bar_label(panel.containers[0], [f"{v:.3g}" for v in ordered["median_ms"]], padding=3, fontsize=8)
+        panel.bar_label(panel.containers[0], [f"{v:.0f}" if v >= 100 else f"{v:.1f}" for v in ordered["median_ms"]], padding=3, fontsize=8)
         panel.set_xlim(right=ordered["median_ms"].max() * 4)
         panel.grid(axis="y", visible=False)
     display(figure)
     plt.close(figure)
-    columns = ["form", "pass", "median_ms", "min_ms", "max_ms", "times_faster_than_loop", "times_faster_than_chunked"]
-    display(plain(rows[columns], 1), Markdown(machine(facts)))
+    columns = ["form", "pass", "times_faster_than_loop", "times_faster_than_chunked", "median_ms", "min_ms", "max_ms"]
+    names = {"times_faster_than_loop": "× loop", "times_faster_than_chunked": "× chunked"}
+    display(plain(rows[columns].rename(columns=names), 1), Markdown(f"× is how many times faster. {machine(facts)}"))
 
 # %% [markdown]
 # ### How far from the limit
@@ -100,11 +101,17 @@ for rows, facts in suites["scan"].values():
 
 # %% tags=["hide-input"]
 for rows, facts in suites["stages"].values():
-    columns = ["L", "D", "pass", "median_ms", "multiply-adds, M", "bytes, MB", "arithmetic_floor_ms"]
+    names = {
+        "achieved_fraction": "achieved",
+        "arithmetic_floor_ms": "floor, arithmetic",
+        "memory_floor_ms": "floor, memory",
+        "median_ms": "measured",
+    }
     counted = {"multiply-adds, M": rows["multiply_adds"] / 1e6, "bytes, MB": rows["bytes"] / 1e6}
-    shown = rows.assign(**counted)[[*columns, "memory_floor_ms", "achieved_fraction"]]
+    columns = ["L", "D", "pass", *names.values(), *counted]
+    shown = rows.assign(**counted).rename(columns=names)[columns]
     rates = (
-        f"Measured limits: {facts['multiply_adds_per_s'] / 1e9:.0f} billion multiply-adds per second, "
+        f"Times in milliseconds. Measured limits: {facts['multiply_adds_per_s'] / 1e9:.0f} billion multiply-adds per second, "
         f"{facts['bytes_per_s'] / 1e9:.0f} GB/s."
     )
     display(plain(shown), Markdown(f"{rates} {machine(facts)}"))
@@ -135,8 +142,10 @@ display(Markdown("\n".join(["What we had set out to reach on two cores:", "", *s
 
 # %% tags=["hide-input"]
 for rows, facts in suites["model"].values():
-    columns = ["pass", "batch", "scan", "median_ms", "min_ms", "max_ms", "times_faster_than_loop", "scan_share"]
-    display(plain(rows[columns], 2), Markdown(machine(facts)))
+    columns = ["pass", "batch", "scan", "times_faster_than_loop", "scan_share", "median_ms", "min_ms", "max_ms"]
+    shown = rows[columns].rename(columns={"times_faster_than_loop": "× loop", "scan_share": "scan's share"})
+    shown["scan's share"] = [f"{v:.0%}" if v == v else "" for v in rows["scan_share"]]
+    display(plain(shown, 1), Markdown(machine(facts)))
     lines = ["We had set out for 25 times the loop:", ""]
     for kind, part in rows.groupby("pass", sort=False):
         loop, fused = part.iloc[0], part.iloc[-1]
@@ -147,7 +156,7 @@ for rows, facts in suites["model"].values():
     display(Markdown("\n".join(lines)))
 
 # %% [markdown]
-# *scan_share* is the part of the time that torch's profiler finds in the fused scan; the rest is convolutions and
+# *The scan's share* is the part of the time that torch's profiler finds in the fused scan; the rest is convolutions and
 # matrix products.
 #
 # ## How it grows
