@@ -80,7 +80,12 @@ for rows, facts in suites["scan"].values():
         ordered = part.sort_values("median_ms")
         panel.barh(ordered["form"], ordered["median_ms"], color="C0")
         panel.set(xscale="log", xlabel="milliseconds (log scale)", title=kind)
-        panel.bar_label(panel.containers[0], [f"{v:.0f}" if v >= 100 else f"{v:.1f}" for v in ordered["median_ms"]], padding=3, fontsize=8)
+        panel.bar_label(
+            panel.containers[0],
+            [f"{v:.0f}" if v >= 100 else f"{v:.1f}" for v in ordered["median_ms"]],
+            padding=3,
+            fontsize=8,
+        )
         panel.set_xlim(right=ordered["median_ms"].max() * 4)
         panel.grid(axis="y", visible=False)
     display(figure)
@@ -111,7 +116,8 @@ for rows, facts in suites["stages"].values():
     columns = ["L", "D", "pass", *names.values(), *counted]
     shown = rows.assign(**counted).rename(columns=names)[columns]
     rates = (
-        f"Times in milliseconds. Measured limits: {facts['multiply_adds_per_s'] / 1e9:.0f} billion multiply-adds per second, "
+        "Times in milliseconds. Measured limits: "
+        f"{facts['multiply_adds_per_s'] / 1e9:.0f} billion multiply-adds per second, "
         f"{facts['bytes_per_s'] / 1e9:.0f} GB/s."
     )
     display(plain(shown), Markdown(f"{rates} {machine(facts)}"))
