@@ -31,12 +31,12 @@ from mambaad.notebook import check_parameters, results_folder
 from mambaad.table_view import plain
 
 # %% tags=["parameters"]
-results: str = "results"  # folder of records, relative to the repository
+source: str = "results"  # folder of records; not the study's own, since timings are made apart from it
 
 # %% tags=["hide-input"]
-given = check_parameters(globals(), results=str)
+given = check_parameters(globals(), source=str)
 plt.rcParams.update({**sns.axes_style("whitegrid"), **figures.STYLE, "figure.constrained_layout.use": True})
-folder = results_folder(given.results) / "benchmarks"
+folder = results_folder(given.source) / "benchmarks"
 
 
 def read(suite):
@@ -60,7 +60,7 @@ def machine(facts):
 
 suites = {name: read(name) for name in ("scan", "stages", "model", "scaling", "metrics")}
 if not any(suites.values()):
-    display(Markdown(f"**There is no benchmark record in `{given.results}/benchmarks` yet.** `mambaad benchmark`."))
+    display(Markdown(f"**There is no benchmark record in `{given.source}/benchmarks` yet.** `mambaad benchmark`."))
 elif all("cpu" in found and len(found) == 1 for found in suites.values() if found):
     display(Markdown("**All records here are of a CPU.** No GPU was measured yet: nothing below says how fast one is."))
 

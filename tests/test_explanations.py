@@ -132,7 +132,7 @@ def test_real_images_with_a_record(tmp_path):
 
 
 def test_benchmarks_without_a_record(tmp_path):
-    page = run_cells("benchmarks", results=str(tmp_path))
+    page = run_cells("benchmarks", source=str(tmp_path))
     assert not any(page["suites"].values())
     assert page["sentences"] == []
 
