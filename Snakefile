@@ -16,7 +16,7 @@ from pathlib import Path
 
 import jupytext
 
-from mambaad import study
+from mambaad.study import plan
 
 PROFILE = config.get("profile", "quick")
 TRAIN = str(config.get("train", True)).lower() == "true"
@@ -27,7 +27,7 @@ SOURCE = f"{BOOK}/source"  # the book's texts and the executed notebooks, side b
 
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("*.py"))
 # The runs behind each table; several tables share some.
-RUNS = {table: list(study.runs(PROFILE, (table,))) for table in study.TABLES} if TRAIN else {}
+RUNS = {table: list(plan.runs(PROFILE, (table,))) for table in plan.TABLES} if TRAIN else {}
 # Importing torch and timm takes seconds, as much as a third of a quick run: a job does several runs, one after another.
 EVERY_RUN = list(dict.fromkeys(run for runs in RUNS.values() for run in runs))
 JOBS = [EVERY_RUN[i : i + 4] for i in range(0, len(EVERY_RUN), 4)]
@@ -47,8 +47,8 @@ def sources(*parts: str) -> list[str]:
 
 DATA_SOURCES = sources("data")
 RUN_SOURCES = sources(
-    *("config.py", "runner.py", "train.py", "schedule.py", "training_state.py", "features.py", "evaluate.py"),
-    *("data", "ops", "model", "metrics", "assets"),
+    *("config.py", "device.py", "files.py", "efficiency.py"),
+    *("data", "ops", "model", "metrics", "engine", "assets"),
 )
 ALL_SOURCES = sources("")
 PUBLISHED = sorted(map(str, Path("results").glob("paper/*.csv")))

@@ -1,9 +1,20 @@
 """MambaAD, an open reproduction: multi-class unsupervised anomaly detection with state space models.
 
-Reading order: `config` (everything that can be set), `data` (images), `ops.selective_scan` (the recurrence),
-`model` (encoder, Half-FPN, scan orders, HSS and LSS blocks, decoder, anomaly map), `train`, `metrics`, `evaluate`,
-`records` (what a run leaves behind), `efficiency` (parameters and FLOPs), `study` and `tables` (the paper's tables),
-`cli`.
+Each part may import only the parts above it, which is also the order to read them in:
+
+    config      everything that can be set, as frozen dataclasses
+    files       writing a file so that nobody meets half of it
+    device      devices by name
+    data        images in, tensors out
+    ops         the selective scan, along one sequence and along routes through an image
+    model       encoder, Half-FPN, scan orders, HSS and LSS blocks, decoder, anomaly map
+    metrics     AU-ROC, AP, F1max, AU-PRO under two protocols
+    efficiency  parameters and FLOPs
+    engine      one run: training, evaluation, its record
+    inference   what a checkpoint is for: prediction, thresholds, export
+    study       the paper's tables: which run stands behind each row, and what was found
+    benchmarks  how fast it is here
+    cli         the command line
 """
 
 __version__ = "0.1.0"

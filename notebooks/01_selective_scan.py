@@ -39,13 +39,14 @@ import torch
 from IPython.display import display
 from scipy.integrate import solve_ivp
 
-from mambaad import MambaAD, figures
-from mambaad.data.synthetic import draw
-from mambaad.notebook import check_parameters
+from mambaad import MambaAD
+from mambaad.data.synthetic.generate import draw
 from mambaad.ops.selective_scan import BACKENDS, selective_scan
-from mambaad.ops.selective_scan.reference import selective_scan_reference
-from mambaad.profiles import quick_base
-from mambaad.table_view import plain
+from mambaad.ops.selective_scan.naive import selective_scan_reference
+from mambaad.study import figures
+from mambaad.study.notebook import check_parameters
+from mambaad.study.profiles import quick_base
+from mambaad.study.table_view import plain
 
 # %% tags=["parameters"]
 seed: int = 0  # seed of the random sequences and of the untrained network

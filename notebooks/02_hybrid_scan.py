@@ -35,13 +35,13 @@ import torch
 from IPython.display import display
 from matplotlib.collections import LineCollection
 
-from mambaad import figures
 from mambaad.config import SCAN_METHODS
-from mambaad.model.hybrid_scan import hs_decode, hs_encode, hybrid_routes, routes
+from mambaad.model.routes import hs_decode, hs_encode, hybrid_routes, routes
 from mambaad.model.scan_order import scan_order
-from mambaad.notebook import check_parameters
 from mambaad.ops.selective_scan import selective_scan
-from mambaad.table_view import plain
+from mambaad.study import figures
+from mambaad.study.notebook import check_parameters
+from mambaad.study.table_view import plain
 
 # %% tags=["parameters"]
 side: int = 64  # tokens a side of the maps that section 2 measures; a power of two

@@ -35,14 +35,15 @@ import seaborn as sns
 import torch
 from IPython.display import display
 
-from mambaad import MambaAD, ModelConfig, efficiency, figures
+from mambaad import MambaAD, ModelConfig, efficiency
 from mambaad.data import load_dataset, load_image, load_mask, write_synthetic
-from mambaad.evaluate import evaluate_run
+from mambaad.engine.evaluate import evaluate_run
+from mambaad.engine.train import train_run
 from mambaad.model.anomaly_map import anomaly_map, image_score
-from mambaad.notebook import check_parameters
-from mambaad.profiles import quick_base
-from mambaad.table_view import plain
-from mambaad.train import train_run
+from mambaad.study import figures
+from mambaad.study.notebook import check_parameters
+from mambaad.study.profiles import quick_base
+from mambaad.study.table_view import plain
 
 # %% tags=["parameters"]
 category: str = "fabric"  # drawn category that the small network of sections 4 and 5 is about

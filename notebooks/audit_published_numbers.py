@@ -26,9 +26,10 @@
 # %% tags=["hide-input"]
 from IPython.display import display
 
-from mambaad import audit, audit_text, figures, published
-from mambaad.notebook import check_parameters, published_folder
-from mambaad.table_view import plain
+from mambaad.study import figures, published_numbers
+from mambaad.study.audit import checks, claims
+from mambaad.study.notebook import check_parameters, published_folder
+from mambaad.study.table_view import plain
 
 # %% tags=["parameters"]
 paper: str = "results/paper"  # folder of the published numbers, relative to the repository
@@ -36,8 +37,8 @@ paper: str = "results/paper"  # folder of the published numbers, relative to the
 # %% tags=["hide-input"]
 given = check_parameters(globals(), paper=str)
 root = published_folder(given.paper)
-images = audit.per_category("images", root)
-neurips = audit.per_category("neurips", root)
+images = checks.per_category("images", root)
+neurips = checks.per_category("neurips", root)
 
 # %% [markdown]
 # ## Between tables
@@ -45,27 +46,27 @@ neurips = audit.per_category("neurips", root)
 # **1.** Table 6 gives DeSTSeg the mAD of SimpleNet and the other way round. The seven metrics of table 1 settle it.
 
 # %%
-plain(audit.mad_of_table_6(root))
+plain(checks.mad_of_table_6(root))
 
 # %% [markdown]
 # **2.** MambaAD's mAD on VisA is 78.7 in table 1, which its seven metrics confirm, and 78.9 in tables 2 and 3.
 
 # %%
-plain(audit.mambaad_visa(root))
+plain(checks.mambaad_visa(root))
 
 # %% [markdown]
 # **3.** UniAD on VisA: the row of table 1 is not the printed mean of the appendix, in any of the seven metrics. All
 # other means of the two agree, but for one last digit that the NeurIPS text changed (SimpleNet on MVTec-3D).
 
 # %%
-plain(audit.main_against_appendix("neurips", root), 1)
+plain(checks.main_against_appendix("neurips", root), 1)
 
 # %% [markdown]
 # **4.** Row 1 of table 2 (a plain Mamba decoder with two directions) and *global* of table 3 (eight directions) are
 # different networks with the same printed accuracy on both data sets.
 
 # %%
-plain(audit.tables_2_and_3(root), 1)
+plain(checks.tables_2_and_3(root), 1)
 
 # %% [markdown]
 # ## Printed means against their own rows
@@ -74,8 +75,8 @@ plain(audit.tables_2_and_3(root), 1)
 # lie:
 
 # %%
-differences = audit.mean_differences(images)
-plain(audit.mean_differences(images, more_than=0.08))
+differences = checks.mean_differences(images)
+plain(checks.mean_differences(images, more_than=0.08))
 
 # %%
 figures.mean_differences(differences)
@@ -86,13 +87,13 @@ figures.mean_differences(differences)
 # RD4AD. With the NeurIPS cells in place one difference beyond rounding is left, **8**, DiAD's AU-PRO on Uni-Medical:
 
 # %%
-plain(audit.mean_differences(neurips, more_than=0.1))
+plain(checks.mean_differences(neurips, more_than=0.1))
 
 # %% [markdown]
 # **9.** The single-class tables have one, UniAD's image AP on MVTec-AD:
 
 # %%
-plain(audit.mean_differences(published.load("single_class", root), more_than=0.1))
+plain(checks.mean_differences(published_numbers.load("single_class", root), more_than=0.1))
 
 # %% [markdown]
 # ## Values that do not fit together
@@ -107,7 +108,7 @@ plain(audit.mean_differences(published.load("single_class", root), more_than=0.1
 # DeSTSeg, F1max is too low, as a coarse grid of thresholds would make it.
 
 # %%
-above = audit.ap_above_limit(neurips)
+above = checks.ap_above_limit(neurips)
 plain(above, 1)
 
 # %%
@@ -122,14 +123,14 @@ figures.ap_against_f1max(neurips, above)
 # suggests that DiAD was counted on other images (an inference).
 
 # %%
-plain(audit.f1max_below_others("realiad", "DiAD", at_least=5, root=root), 1)
+plain(checks.f1max_below_others("realiad", "DiAD", at_least=5, root=root), 1)
 
 # %% [markdown]
 # **12.** MVTec-AD, image level, DiAD: with the numbers of anomalous and normal images of these categories, the printed
 # AU-ROC forces a higher AP and a higher F1max than are printed, for every possible ranking.
 
 # %%
-plain(audit.mvtec_image_level("DiAD", root), 1)
+plain(checks.mvtec_image_level("DiAD", root), 1)
 
 # %% [markdown]
 # ## Text against tables
@@ -138,34 +139,34 @@ plain(audit.mvtec_image_level("DiAD", root), 1)
 # gain of 1.3 over DiAD.
 
 # %%
-plain(audit_text.quoted_f1max(root), 1)
+plain(claims.quoted_f1max(root), 1)
 
 # %% [markdown]
 # **14.** Gains between the rows of table 3, in the text and in the table:
 
 # %%
-plain(audit_text.branch_gains(root), 1)
+plain(claims.branch_gains(root), 1)
 
 # %% [markdown]
 # **15.** Depth [3,4,6,3] is said to cost slightly more than [2,9,2,2] and to be consistently better. It has fewer
 # parameters, and a slightly lower pixel AP and AU-PRO; its average is higher. WideResNet50's average is higher still.
 
 # %%
-plain(audit_text.depth_claim(root), 1)
+plain(claims.depth_claim(root), 1)
 
 # %% [markdown]
 # **16.** "State of the art on six data sets with seven metrics": MambaAD has the best printed value alone in 31 of the
 # 42 cells. The others:
 
 # %%
-plain(audit.best_methods(root), 1)
+plain(checks.best_methods(root), 1)
 
 # %% [markdown]
 # **17.** The single-method rows of table 5 differ from hilbert with eight directions by less than the spread of 0.3
 # that table 1 prints for that model, and hilbert-8 is best neither in pixel AP nor in AU-PRO.
 
 # %%
-plain(audit_text.scan_spread(root))
+plain(claims.scan_spread(root))
 
 # %% [markdown]
 # **18.** Typography, without effect on values: in the pictures, RD4AD's 60.4 for pixel F1max on *carpet* is bold and
@@ -174,6 +175,6 @@ plain(audit_text.scan_spread(root))
 # ## Summary
 
 # %%
-summary = audit_text.findings(root)
+summary = claims.findings(root)
 display(plain(summary))
 print(f"{(summary['found'] == 'found').sum()} of {len(summary)} contradictions found in the files")

@@ -26,9 +26,9 @@ import pandas as pd
 import seaborn as sns
 from IPython.display import Markdown, display
 
-from mambaad import figures
-from mambaad.notebook import check_parameters, results_folder
-from mambaad.table_view import plain
+from mambaad.study import figures
+from mambaad.study.notebook import check_parameters, results_folder
+from mambaad.study.table_view import plain
 
 # %% tags=["parameters"]
 source: str = "results"  # folder of records; not the study's own, since timings are made apart from it

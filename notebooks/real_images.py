@@ -32,10 +32,12 @@ import pandas as pd
 import seaborn as sns
 from IPython.display import Markdown, display
 
-from mambaad import audit, figures, records
-from mambaad.notebook import check_parameters, results_folder
-from mambaad.published import METRIC_NAMES, SEVEN
-from mambaad.table_view import plain
+from mambaad.engine import records
+from mambaad.study import figures
+from mambaad.study.audit import checks
+from mambaad.study.notebook import check_parameters, results_folder
+from mambaad.study.published_numbers import METRIC_NAMES, SEVEN
+from mambaad.study.table_view import plain
 
 # %% tags=["parameters"]
 profile: str = "subset"  # the profile whose records are shown: real images named by whoever runs it
@@ -139,7 +141,7 @@ def measured(record):
 
 
 if found:
-    published = audit.per_category("neurips")
+    published = checks.per_category("neurips")
     published = published[(published["dataset"] == "mvtec") & (published["method"] == "MambaAD")]
     for name, record in zip(names, found, strict=True):
         display(Markdown(f"*{name}*"), plain(measured(record), 1))

@@ -41,8 +41,8 @@
 # %% tags=["hide-input"]
 from IPython.display import Markdown, display
 
-from mambaad import figures, published_weights, study, table_view
-from mambaad.notebook import MODES, check_parameters, loss_of_rows, results_folder, table_from
+from mambaad.study import figures, plan, published_weights, table_view
+from mambaad.study.notebook import MODES, check_parameters, loss_of_rows, results_folder, table_from
 
 TABLE = "table_1_main_results"
 
@@ -58,7 +58,7 @@ dataset: str = "mvtec_ad"  # mode published_weights: mvtec_ad, visa, realiad, me
 # %% tags=["hide-input"]
 given = check_parameters(
     globals(),
-    profile=study.PROFILES,
+    profile=plan.PROFILES,
     mode=(*MODES, "published_weights"),
     results=str,
     data_root=str,

@@ -36,8 +36,8 @@
 # %% tags=["hide-input"]
 from IPython.display import Markdown
 
-from mambaad import figures, study, table_view
-from mambaad.notebook import MODES, check_parameters, table_from
+from mambaad.study import figures, plan, table_view
+from mambaad.study.notebook import MODES, check_parameters, table_from
 
 TABLE = "table_7_lss_designs"
 
@@ -49,7 +49,7 @@ data_root: str = ""  # mode run: images of the subset, or folder with one folder
 encoder_file: str = ""  # mode run, profile subset: local encoder weights
 
 # %% tags=["hide-input"]
-given = check_parameters(globals(), profile=study.PROFILES, mode=MODES, results=str, data_root=str, encoder_file=str)
+given = check_parameters(globals(), profile=plan.PROFILES, mode=MODES, results=str, data_root=str, encoder_file=str)
 
 # %%
 frame = table_from(TABLE, given)

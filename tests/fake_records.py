@@ -2,7 +2,8 @@
 
 import itertools
 
-from mambaad import published, records, study
+from mambaad.engine import records
+from mambaad.study import plan, published_numbers
 
 SYNTHETIC = ("fabric", "gear")
 
@@ -12,7 +13,7 @@ def values(start, names):
     numbers = itertools.count(start, 0.25)
 
     def one():
-        seven = dict(zip(published.SEVEN, numbers, strict=False))
+        seven = dict(zip(published_numbers.SEVEN, numbers, strict=False))
         return {**seven, "mad": sum(seven.values()) / 7}
 
     return {"mean": one(), "categories": {name: one() for name in names}}
@@ -32,5 +33,5 @@ def write_fake(results, profile, run, start=70.0, names=SYNTHETIC):
 
 def write_all_quick(results):
     """A record for every run of the quick profile."""
-    for number, run in enumerate(study.runs("quick").values()):
+    for number, run in enumerate(plan.runs("quick").values()):
         write_fake(results, "quick", run, start=60 + number / 2)

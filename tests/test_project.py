@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -16,28 +15,14 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import mambaad
-from mambaad import study
 from mambaad.cli import parser
+from mambaad.study import plan
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mambaad"
 
-# What each part may import of the package, itself aside. Parts not named here are on top: they only must form no cycle.
-ALLOWED = {
-    "config": set(),
-    "data": set(),
-    "ops": set(),
-    "metrics": set(),
-    "model": {"config", "ops"},
-    "efficiency": {"config", "model"},
-    "records": {"config", "ops"},
-    "schedule": {"config", "data"},
-    "training_state": {"config", "model"},
-    "features": {"config", "data", "model"},
-    "train": {"config", "data", "features", "model", "records", "schedule", "training_state"},
-    "evaluate": {"config", "data", "metrics", "model", "records", "train"},
-}
-ON_TOP = {"study", "tables", "cli", "notebook", "figures", "reproduce", "runner", "benchmarks"}
+PARTS = re.findall(r"^    (\w+)  +\S", mambaad.__doc__ or "", flags=re.MULTILINE)
+"""The parts of the package in their one order, as its docstring lists them."""
 
 
 def imported_parts(path: Path) -> Iterator[str]:
@@ -69,27 +54,17 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 IMPORTS = {path: set(imported_parts(path)) - {part_of(path)} for path in MODULES}
 
 
-@pytest.mark.parametrize("part", ALLOWED)
-def test_lower_parts_import_only_what_is_below_them(part: str) -> None:
-    files = [path for path in MODULES if part_of(path) == part]
-    assert files, f"there is no mambaad/{part}"
-    for path in files:
-        assert IMPORTS[path] <= ALLOWED[part], f"{path.relative_to(ROOT)} imports {IMPORTS[path] - ALLOWED[part]}"
+def test_every_part_of_the_package_is_listed_once() -> None:
+    found = {part_of(path) for path in MODULES} - {"__init__", "__main__"}
+    assert sorted(PARTS) == sorted(found)
 
 
-def test_nothing_below_imports_what_is_on_top() -> None:
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_imports_only_what_is_above_it(part: str) -> None:
+    above = set(PARTS[: PARTS.index(part)])
     for path in MODULES:
-        if part_of(path) in ALLOWED:
-            assert not IMPORTS[path] & (ON_TOP | {"__init__"}), path
-
-
-def test_parts_form_no_cycle() -> None:
-    graph: dict[str, set[str]] = {}
-    for path in MODULES:
-        if path.parent != PACKAGE or path.stem not in ("__init__", "__main__"):
-            graph.setdefault(part_of(path), set()).update(IMPORTS[path])
-    assert "__init__" not in set().union(*graph.values()), "a module imports the package as a whole"
-    TopologicalSorter(graph).prepare()  # raises CycleError
+        if part_of(path) == part:
+            assert IMPORTS[path] <= above, f"{path.relative_to(ROOT)} imports {IMPORTS[path] - above}"
 
 
 def test_import_reader_sees_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +95,7 @@ def test_importing_the_library_needs_no_optional_package() -> None:
 
 def test_every_table_has_one_notebook_and_one_published_file() -> None:
     notebooks = {path.stem for path in (ROOT / "notebooks").glob("table_*.py")}
-    assert notebooks == set(study.TABLES)
+    assert notebooks == set(plan.TABLES)
     chapters = {"01_selective_scan", "02_hybrid_scan", "03_mambaad", "audit_published_numbers"}
     assert chapters <= {path.stem for path in (ROOT / "notebooks").glob("*.py")}
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mambaad.benchmarks.timing import interleaved, peak_rates
-from mambaad.model.hybrid_scan import hybrid_routes
+from mambaad.model.routes import hybrid_routes
 from mambaad.ops.routed_scan import backends, pick_backend, routed_scan, unavailable
 from mambaad.ops.selective_scan import selective_scan
 

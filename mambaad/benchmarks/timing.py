@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from mambaad.records import environment, write_json
+from mambaad.engine.environment import environment
+from mambaad.files import write_json
 
 Key = TypeVar("Key", bound=Hashable)
 

@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     weights.add(command)
     export.add(command)
 
-    from mambaad.reproduce import add_options, reproduce
+    from mambaad.cli.reproduce import add_options, reproduce
 
     reproduce_parser = command("reproduce", reproduce, "run the study behind the paper's tables")
     add_options(reproduce_parser)

@@ -32,7 +32,7 @@ def add(command: AddCommand) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from mambaad.data.check import check_dataset, render
+    from mambaad.data.validate import check_dataset, render
 
     report = check_dataset(arguments.dataset, arguments.root, arguments.categories, quick=arguments.quick)
     if arguments.json:
@@ -43,7 +43,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _where(arguments: argparse.Namespace) -> int:
-    from mambaad.data.where import where
+    from mambaad.data.detect import where
 
     print(where(arguments.name))
     return 0

@@ -27,12 +27,12 @@ def _export(arguments: argparse.Namespace) -> int:
     import torch
 
     from mambaad.data.transforms import load_image
-    from mambaad.export import export
+    from mambaad.inference.export import export
+    from mambaad.inference.predict import find_images
+    from mambaad.inference.threshold import stored_side, stored_threshold
+    from mambaad.inference.weights_hub import resolve
     from mambaad.model import load_checkpoint
     from mambaad.model.checkpoint import read_checkpoint
-    from mambaad.predict import find_images
-    from mambaad.threshold import stored_side, stored_threshold
-    from mambaad.weights_hub import resolve
 
     set_threads(arguments)
     content = read_checkpoint(resolve(arguments.weights))

@@ -30,7 +30,7 @@ def add(command: AddCommand) -> None:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from mambaad.doctor import diagnose, report
+    from mambaad.cli.doctor import diagnose, report
 
     facts = diagnose()
     print(json.dumps(facts, indent=1) if arguments.json else report(facts))
@@ -39,7 +39,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 def _benchmark(arguments: argparse.Namespace) -> int:
     from mambaad.benchmarks import run_suite
-    from mambaad.train import resolve_device
+    from mambaad.device import resolve_device
 
     device = str(resolve_device(arguments.device))
     unknown = [name for name in arguments.suites if name not in SUITES]

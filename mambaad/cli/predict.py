@@ -56,12 +56,12 @@ def add(command: AddCommand) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from mambaad.data import load_dataset
-    from mambaad.evaluate import evaluate_samples
+    from mambaad.engine.evaluate import evaluate_samples
+    from mambaad.files import write_json
+    from mambaad.inference.threshold import stored_side
+    from mambaad.inference.weights_hub import PUBLISHED, resolve
     from mambaad.model import load_checkpoint
     from mambaad.model.checkpoint import read_checkpoint
-    from mambaad.records import write_json
-    from mambaad.threshold import stored_side
-    from mambaad.weights_hub import PUBLISHED, resolve
 
     set_threads(arguments)
     path = resolve(arguments.weights)
@@ -83,7 +83,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 def _print_beside_paper(loader: str, results: Mapping, whole: bool) -> None:
     """The paper's values beside ours; the mean only where it is over all categories."""
     try:
-        from mambaad.published_weights import beside_paper
+        from mambaad.study.published_weights import beside_paper
 
         frame = beside_paper(loader, results)
     except (ImportError, FileNotFoundError) as error:
@@ -98,12 +98,12 @@ def _print_beside_paper(loader: str, results: Mapping, whole: bool) -> None:
 
 def _predict(arguments: argparse.Namespace) -> int:
     from mambaad.data import DatasetError
-    from mambaad.ground_truth import find_truth
+    from mambaad.inference.ground_truth import find_truth
+    from mambaad.inference.predict import find_images, predict_files
+    from mambaad.inference.threshold import Threshold, stored_side, stored_threshold
+    from mambaad.inference.weights_hub import resolve
     from mambaad.model import load_checkpoint
     from mambaad.model.checkpoint import read_checkpoint
-    from mambaad.predict import find_images, predict_files
-    from mambaad.threshold import Threshold, stored_side, stored_threshold
-    from mambaad.weights_hub import resolve
 
     set_threads(arguments)
     images = find_images(arguments.images, exclude=arguments.out)
@@ -148,11 +148,11 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 def _calibrate(arguments: argparse.Namespace) -> int:
     from mambaad.data import DatasetError
+    from mambaad.inference.predict import find_images, score_files
+    from mambaad.inference.threshold import calibrate, check_rate, store_threshold, stored_side
+    from mambaad.inference.weights_hub import resolve
     from mambaad.model import load_checkpoint
     from mambaad.model.checkpoint import read_checkpoint
-    from mambaad.predict import find_images, score_files
-    from mambaad.threshold import calibrate, check_rate, store_threshold, stored_side
-    from mambaad.weights_hub import resolve
 
     set_threads(arguments)
     check_rate(arguments.fpr)

@@ -9,7 +9,7 @@ from pathlib import Path
 from mambaad.cli.options import AddCommand, data_options, device_options, print_metrics
 from mambaad.config import SCAN_METHODS, DataConfig, ModelConfig, RunConfig, TrainConfig
 from mambaad.data.image_cache import default_cache_dir
-from mambaad.features import FEATURES
+from mambaad.engine.feature_cache import FEATURES
 
 DEFAULT_MODEL, DEFAULT_TRAIN = ModelConfig(), TrainConfig()
 
@@ -93,8 +93,8 @@ def model_config(arguments: argparse.Namespace) -> tuple[ModelConfig, str, Path 
 
 def _train(arguments: argparse.Namespace) -> int:
     from mambaad.data import index_hash, load_dataset
-    from mambaad.runner import execute
-    from mambaad.train import CHECKPOINT
+    from mambaad.engine.run import execute
+    from mambaad.engine.train import CHECKPOINT
 
     samples = load_dataset(arguments.dataset, arguments.data, arguments.categories)
     model, weights, file = model_config(arguments)

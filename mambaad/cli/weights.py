@@ -28,7 +28,7 @@ def _weights(arguments: argparse.Namespace) -> int:
     if not arguments.name:
         raise ValueError(f"mambaad weights {arguments.action} needs a name; mambaad weights list shows them")
     if arguments.action == "fetch":
-        from mambaad.weights_hub import fetch, read_pins
+        from mambaad.inference.weights_hub import fetch, read_pins
 
         path = fetch(arguments.name, arguments.revision)
         pin = read_pins()[arguments.name]
@@ -38,7 +38,7 @@ def _weights(arguments: argparse.Namespace) -> int:
 
 
 def _list() -> int:
-    from mambaad.weights_hub import PUBLISHED, REPOSITORY, pins_file, read_pins
+    from mambaad.inference.weights_hub import PUBLISHED, REPOSITORY, pins_file, read_pins
 
     pins = read_pins()
     print(f"Hugging Face repository {REPOSITORY}; pins in {pins_file()}")
@@ -51,9 +51,9 @@ def _list() -> int:
 
 
 def _verify(name: str, pinned_as: str | None) -> int:
+    from mambaad.inference.weights_hub import PUBLISHED, WeightsError, cached, check, sha256
     from mambaad.model import load_checkpoint
     from mambaad.model.checkpoint import published_dialect, read_checkpoint
-    from mambaad.weights_hub import PUBLISHED, WeightsError, cached, check, sha256
 
     path: Path | None = Path(name)
     assert path is not None

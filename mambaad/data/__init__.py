@@ -1,5 +1,5 @@
-"""Images in, tensors out.  Reading order: sample, transforms, mvtec_ad, folder, the other loaders (visa, real_iad,
-mvtec3d, medical, coco_ad, meta_json), synthetic, image_set, image_cache; check, where and sources stand on all of them.
+"""Images in, tensors out.  Reading order: sample, transforms, datasets, synthetic, image_set, image_cache,
+validate, detect.
 
 Every loader takes a root folder and the categories wanted and returns a list of `Sample`.
 """
@@ -10,21 +10,21 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from .coco_ad import SPLITS, load_coco_ad
-from .contact_sheet import contact_sheet
-from .folder import load_folder
-from .image_cache import default_cache_dir, open_image_cache
-from .image_set import ImageSet
-from .medical import load_medical
-from .meta_json import load_meta_json
-from .mvtec3d import load_mvtec3d
-from .mvtec_ad import load_mvtec_ad
-from .real_iad import load_real_iad
-from .row_store import CacheError
-from .sample import DatasetError, Loader, Sample, counts, index_hash
-from .synthetic import SYNTHETIC_CATEGORIES, write_synthetic
-from .transforms import load_image, load_mask
-from .visa import load_visa
+from mambaad.data.contact_sheet import contact_sheet
+from mambaad.data.datasets.coco_ad import SPLITS, load_coco_ad
+from mambaad.data.datasets.folder import load_folder
+from mambaad.data.datasets.medical import load_medical
+from mambaad.data.datasets.meta_json import load_meta_json
+from mambaad.data.datasets.mvtec3d import load_mvtec3d
+from mambaad.data.datasets.mvtec_ad import load_mvtec_ad
+from mambaad.data.datasets.real_iad import load_real_iad
+from mambaad.data.datasets.visa import load_visa
+from mambaad.data.image_cache import default_cache_dir, open_image_cache
+from mambaad.data.image_set import ImageSet
+from mambaad.data.row_store import CacheError
+from mambaad.data.sample import DatasetError, Loader, Sample, counts, index_hash
+from mambaad.data.synthetic.generate import SYNTHETIC_CATEGORIES, write_synthetic
+from mambaad.data.transforms import load_image, load_mask
 
 __all__ = [
     "DATASETS",

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .mvtec_ad import load_mvtec_ad
-from .sample import DatasetError, Sample
-from .transforms import load_mask, read_rgb, resize_rgb
+from mambaad.data.datasets.mvtec_ad import load_mvtec_ad
+from mambaad.data.sample import DatasetError, Sample
+from mambaad.data.transforms import load_mask, read_rgb, resize_rgb
 
 _OUTLINE = (255, 40, 200)
 _LINE = 16  # height of a label in pixels

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from .row_store import Fill, RowStore, open_rows
-from .sample import DatasetError, Sample
-from .transforms import load_mask, read_rgb, resize_rgb
+from mambaad.data.row_store import Fill, RowStore, open_rows
+from mambaad.data.sample import DatasetError, Sample
+from mambaad.data.transforms import load_mask, read_rgb, resize_rgb
 
 PIXEL_RULE = 1
 """Counts up whenever the same file gives other pixels (see `transforms`); every cache is then built again."""

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .image_cache import ImageCache, open_image_cache
-from .sample import DatasetError, Sample
-from .transforms import load_mask, normalise, read_rgb, resize_rgb
+from mambaad.data.image_cache import ImageCache, open_image_cache
+from mambaad.data.sample import DatasetError, Sample
+from mambaad.data.transforms import load_mask, normalise, read_rgb, resize_rgb
 
 
 class ImageSet(Dataset[tuple[Tensor, Tensor, int]]):

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from .sample import DatasetError
+from mambaad.data.sample import DatasetError
 
 SAVE_SECONDS = 10.0  # an interruption loses at most this much of a build
 GO_WITHOUT = "choose another folder, or go without this cache"

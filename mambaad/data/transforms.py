@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from .sample import DatasetError
+from mambaad.data.sample import DatasetError
 
 # Pillow's names of one-channel modes with more than 8 bits; `convert("RGB")` would clip them at 255.
 _DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")

@@ -5,10 +5,10 @@ numbers of a table, `exact` or `paper`), bounds and streaming (the same from his
 memory).
 """
 
-from .aupro import aupro
-from .ranking import auroc, average_precision, f1_max, f1_max_grid
-from .report import METRICS, PROTOCOLS, evaluate, evaluate_protocols, mean_over_categories
-from .streaming import Streamed, StreamingMetrics
+from mambaad.metrics.aupro import aupro
+from mambaad.metrics.ranking import auroc, average_precision, f1_max, f1_max_grid
+from mambaad.metrics.report import METRICS, PROTOCOLS, evaluate, evaluate_protocols, mean_over_categories
+from mambaad.metrics.streaming import Streamed, StreamingMetrics
 
 __all__ = [
     "METRICS",

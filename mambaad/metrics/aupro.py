@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 from scipy.integrate import trapezoid
 
-from .inputs import check_maps
-from .ranking import Ranking, count_above, rank
+from mambaad.metrics.inputs import check_maps
+from mambaad.metrics.ranking import Ranking, count_above, rank
 
 EIGHT_CONNECTED = np.ones((3, 3), dtype=int)
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .inputs import check_scores
+from mambaad.metrics.inputs import check_scores
 
 MANY = 1 << 20  # values worth a second thread
 

@@ -7,15 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .aupro import ranked_aupro, region_weights
-from .inputs import check_labels, check_maps
-from .ranking import (
-    rank,
-    ranked_auroc,
-    ranked_average_precision,
-    ranked_f1_max,
-    ranked_f1_max_grid,
-)
+from mambaad.metrics.aupro import ranked_aupro, region_weights
+from mambaad.metrics.inputs import check_labels, check_maps
+from mambaad.metrics.ranking import rank, ranked_auroc, ranked_average_precision, ranked_f1_max, ranked_f1_max_grid
 
 METRICS = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "pixel_aupro")
 PROTOCOLS = ("exact", "paper")

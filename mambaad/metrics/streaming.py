@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .aupro import region_areas
-from .bounds import (
+from mambaad.metrics.aupro import region_areas
+from mambaad.metrics.bounds import (
     Bounded,
     Histogram,
     bounded_aupro,
@@ -27,9 +27,9 @@ from .bounds import (
     bounded_f1_max,
     bounded_f1_max_grid,
 )
-from .inputs import check_labels, check_maps
-from .ranking import rank, ranked_auroc, ranked_average_precision, ranked_f1_max
-from .report import METRICS, PAPER_AUPRO_THRESHOLDS, PROTOCOLS, in_percent
+from mambaad.metrics.inputs import check_labels, check_maps
+from mambaad.metrics.ranking import rank, ranked_auroc, ranked_average_precision, ranked_f1_max
+from mambaad.metrics.report import METRICS, PAPER_AUPRO_THRESHOLDS, PROTOCOLS, in_percent
 
 SIGN = np.uint32(1 << 31)
 LARGEST = float(np.finfo(np.float32).max)

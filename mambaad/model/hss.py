@@ -13,7 +13,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mambaad.model.hybrid_scan import route_table
+from mambaad.model.routes import route_table
 from mambaad.ops.routed_scan import routed_scan
 
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4  # range of the initial step sizes (Mamba's)
@@ -62,7 +62,7 @@ class SS2D(nn.Module):
         return self.out_proj(y * F.silu(z))
 
     def scan_routes(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
-        """HS encoder, selective scan of each route, HS decoder: readable in `mambaad/ops/routed_scan/definition.py`.
+        """HS encoder, selective scan of each route, HS decoder: readable in `mambaad/ops/routed_scan/naive.py`.
 
         Each token is projected once for all routes, in image order, since a projection does not depend on the order.
         """

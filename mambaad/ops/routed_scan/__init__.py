@@ -11,9 +11,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from mambaad.ops import selective_scan as sequences
-from mambaad.ops.routed_scan import native, triton_scan
-from mambaad.ops.routed_scan.definition import routed_scan_defined
-from mambaad.ops.routed_scan.routes import hs_decode, hs_encode
+from mambaad.ops.routed_scan import native
+from mambaad.ops.routed_scan import triton as triton_scan
+from mambaad.ops.routed_scan.naive import routed_scan_defined
+from mambaad.ops.routed_scan.permute import hs_decode, hs_encode
 
 FUSED = {"native": native.routed_scan_native, "triton": triton_scan.routed_scan_triton}
 """Every other backend is one of `selective_scan`, between a gather and a scatter."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from mambaad.ops.selective_scan import mamba
 from mambaad.ops.selective_scan.chunked import selective_scan_chunked
 from mambaad.ops.selective_scan.exportable import selective_scan_exportable
-from mambaad.ops.selective_scan.reference import selective_scan_reference
+from mambaad.ops.selective_scan.naive import selective_scan_reference
 
 BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     "reference": selective_scan_reference,  # the definition

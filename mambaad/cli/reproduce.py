@@ -1,0 +1,160 @@
+"""`mambaad reproduce`: the study's runs, one at a time or all of them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from mambaad.config import RunConfig
+from mambaad.engine.records import record_path
+from mambaad.study import plan
+from mambaad.study.profiles import PROFILES, SubsetOptions, load_subset, quick_base, save_subset
+
+
+def add_options(sub: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    sub.add_argument("--profile", default="quick", choices=PROFILES, help="settings of the runs")
+    sub.add_argument(
+        "--tables", nargs="*", default=plan.TABLES, choices=plan.TABLES, metavar="TABLE", help="tables to cover"
+    )
+    sub.add_argument("--results", type=Path, help="folder of the records (not given: build/PROFILE/results)")
+    sub.add_argument("--data-dir", type=Path, help="root of the images (quick: where the synthetic set is drawn)")
+    sub.add_argument("--run", dest="run_hashes", metavar="HASH", nargs="+", help="only these runs")
+    what = sub.add_mutually_exclusive_group()
+    what.add_argument("--prepare", action="store_true", help="only draw the synthetic set")
+    what.add_argument("--list", action="store_true", help="print the hash of every run and stop")
+    what.add_argument("--dry-run", action="store_true", help="describe every run and stop")
+    subset = sub.add_argument_group("subset profile")
+    subset.add_argument("--categories", nargs="*", default=[], help="categories, all in one model")
+    subset.add_argument("--encoder-file", type=Path, help="local encoder weights (not given: the embedded encoder)")
+    subset.add_argument("--backbone", default="", help="timm model name of the encoder file")
+    subset.add_argument("--pad-type", help='timm padding of some backbones, for example "same"')
+    subset.add_argument("--mean", type=float, nargs=3, help="input mean of the encoder (not given: ImageNet's)")
+    subset.add_argument("--std", type=float, nargs=3, help="input standard deviation (not given: ImageNet's)")
+    subset.add_argument("--side", type=int, default=256, help="side of the network input in pixels")
+    subset.add_argument("--depths", type=int, nargs=4, default=(3, 4, 6, 3), help="HSS blocks per decoder stage")
+    subset.add_argument("--epochs", type=int, default=100, help="passes over the training images")
+    subset.add_argument("--batch-size", type=int, default=16, help="images per step")
+    subset.add_argument("--lr", type=float, default=1e-3, help="peak learning rate")
+    subset.add_argument("--warmup-steps", type=int, default=20, help="steps of linear warm-up")
+    subset.add_argument("--clip-norm", type=float, default=10.0, help="largest gradient norm")
+
+
+def reproduce(arguments: argparse.Namespace) -> int:
+    """The command itself; returns the exit code."""
+    arguments.results = results = arguments.results or Path("build") / arguments.profile / "results"
+    if arguments.prepare:
+        print(f"images: {_images(quick_base(), arguments)}")
+        return 0
+    subset = _subset(arguments) if arguments.profile == "subset" else None
+    runs = plan.runs(arguments.profile, arguments.tables, subset)
+    if arguments.run_hashes is not None:
+        unknown = [run_hash for run_hash in arguments.run_hashes if run_hash not in runs]
+        if unknown:
+            raise ValueError(
+                f"the profile {arguments.profile!r} has no run {unknown[0]!r} in the tables chosen; "
+                "--list prints those it has"
+            )
+        runs = {run_hash: runs[run_hash] for run_hash in arguments.run_hashes}
+    if arguments.list:
+        print("\n".join(runs))
+        return 0
+    if arguments.dry_run:
+        for line in _describe(runs, arguments, subset):
+            print(line)
+        return 0
+    if subset is not None:
+        save_subset(subset, results)
+    from mambaad.engine.run import execute
+
+    for number, (run_hash, run) in enumerate(runs.items(), start=1):
+        print(f"run {number} of {len(runs)}: {run_hash} ({_summary(run)})", file=sys.stderr)
+        execute(
+            run,
+            results,
+            profile=arguments.profile,
+            data_root=_images(run, arguments),
+            encoder_file=arguments.encoder_file,
+            device=arguments.device,
+            threads=arguments.threads or torch.get_num_threads(),
+        )
+    return 0
+
+
+def _images(run: RunConfig, arguments: argparse.Namespace) -> Path:
+    """Root of a run's images; the synthetic set is drawn if it is not there."""
+    from mambaad.data import write_synthetic
+
+    data = run.data
+    if data.dataset == "synthetic":
+        root = arguments.data_dir or arguments.results.parent / "data"
+        return write_synthetic(
+            root, side=data.side, seed=data.synthetic_seed, train=data.synthetic_train, test=data.synthetic_test
+        )
+    if arguments.data_dir is None:
+        raise ValueError(f"the profile {arguments.profile!r} needs --data-dir, the root of the images")
+    return arguments.data_dir if arguments.profile == "subset" else arguments.data_dir / data.dataset
+
+
+def _subset(arguments: argparse.Namespace) -> SubsetOptions:
+    """The subset study: as it was started in this results folder, or as the options say."""
+    import dataclasses
+
+    from mambaad.data import index_hash, load_dataset
+    from mambaad.model.encoder import weights_file_name
+    from mambaad.study.profiles import QUICK_TRAIN
+
+    if arguments.data_dir is None:
+        return load_subset(arguments.results)
+    if arguments.encoder_file and not arguments.backbone:
+        raise ValueError("--encoder-file needs --backbone, the timm model name of its network")
+    samples = load_dataset("mvtec_ad", arguments.data_dir, arguments.categories)
+    return SubsetOptions(
+        categories=tuple(arguments.categories),
+        index_hash=index_hash(samples, arguments.data_dir),
+        side=arguments.side,
+        encoder_weights=weights_file_name(arguments.encoder_file) if arguments.encoder_file else "embedded",
+        backbone=arguments.backbone,
+        backbone_kwargs={"pad_type": arguments.pad_type} if arguments.pad_type else {},
+        mean=tuple(arguments.mean) if arguments.mean else None,
+        std=tuple(arguments.std) if arguments.std else None,
+        depths=tuple(arguments.depths),
+        train=dataclasses.replace(
+            QUICK_TRAIN,
+            steps=None,
+            epochs=arguments.epochs,
+            batch_size=arguments.batch_size,
+            lr=arguments.lr,
+            warmup_steps=arguments.warmup_steps,
+            clip_norm=arguments.clip_norm,
+        ),
+    )
+
+
+def _describe(runs: Mapping[str, RunConfig], arguments: argparse.Namespace, subset: SubsetOptions | None) -> list[str]:
+    """One line for every run: hash, whether its record is there, the table rows it serves, its settings."""
+    uses: dict[str, list[str]] = {}
+    for table in arguments.tables:
+        for row in plan.rows(table, arguments.profile, subset):
+            if row.run is not None:
+                uses.setdefault(row.run.hash, []).append("_".join(table.split("_")[:2]))
+    lines = []
+    for run_hash, run in runs.items():
+        done = "done" if record_path(arguments.results, arguments.profile, run_hash).is_file() else "to do"
+        lines.append(f"{run_hash}  {done:5}  {', '.join(dict.fromkeys(uses[run_hash]))}: {_summary(run)}")
+    return [*lines, f"{len(runs)} runs"]
+
+
+def _summary(run: RunConfig) -> str:
+    model, train = run.model, run.train
+    scan = model.scan if isinstance(model.scan, str) else "+".join(f"{m} {n}" for m, n in model.scan)
+    length = f"{train.steps} steps" if train.steps else f"{train.epochs} epochs"
+    return (
+        f"{run.data.dataset} at {run.data.side} px, {model.backbone} ({run.encoder_weights}), depths {model.depths}, "
+        f"branches {model.branches}, kernels {model.local_kernels}, scan {scan} in {model.directions} directions, "
+        f"{length}"
+    )

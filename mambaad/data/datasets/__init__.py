@@ -1,0 +1,1 @@
+"""One module per data set or layout; `catalog` says what is published about each."""

@@ -1,0 +1,201 @@
+"""COCO-AD: four splits of COCO 2017, made from its own annotations.
+
+    <root>/train2017/*.jpg
+    <root>/val2017/*.jpg
+    <root>/annotations/instances_{train,val}2017.json
+
+Split i holds out the classes 20 i ... 20 i + 19 of the 80, by rising id. It trains on the images of train2017 without
+any of them and tests on val2017, where their segments are the defects. Images without annotations are not used: what
+they show is not known. Masks are drawn once, as PNG files beside an index of all four splits, in the folder
+`mambaad_index` below the root or, where that cannot be written, below the user's cache folder.
+
+Source: Zhang et al., "Learning Feature Inversion for Multi-class Anomaly Detection under General-purpose COCO-AD
+Benchmark", 2024.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from mambaad.data.image_cache import default_cache_dir
+from mambaad.data.sample import INDEX_FOLDER, Complain, DatasetError, Sample, choose, refuse
+
+SPLITS, HELD_OUT = 4, 20
+ANNOTATIONS = {"train": "annotations/instances_train2017.json", "val": "annotations/instances_val2017.json"}
+IMAGES = {"train": "train2017", "val": "val2017"}
+INDEX_FILE = "coco_ad.json"
+_VERSION = 1
+
+
+def load_coco_ad(
+    split: int, root: str | Path, categories: Sequence[str] = (), complain: Complain = refuse, /
+) -> list[Sample]:
+    """The samples of one split, 0 to 3: one category `coco<split>`, kind of defect "held_out".
+
+    The first call draws the masks of all splits; interrupted, the next one goes on where it stopped.
+
+    Raises DatasetError if the root lacks COCO's folders or annotations, these are not those of COCO 2017, an image is
+    missing, or pycocotools is not installed when masks have to be drawn.
+    """
+    root = Path(root)
+    category = f"coco{split}"
+    for part in (*IMAGES.values(), *ANNOTATIONS.values()):
+        if not (root / part).exists():
+            raise DatasetError(
+                f"{root / part}: not there, expected {', '.join(IMAGES.values())} and annotations/ of COCO 2017 below "
+                f"{root}"
+            )
+    choose(root, [category], categories)
+    folder, index = open_index(root)
+    samples = []
+    there = {part: set(os.listdir(root / IMAGES[part])) for part in IMAGES}
+    for part, name, mask in [
+        *(("train", name, None) for name in index["splits"][split]["train"]),
+        *(("val", name, mask) for name, mask in index["splits"][split]["test"]),
+    ]:
+        image = root / IMAGES[part] / name
+        if name not in there[part]:
+            complain(f"{image}: no such file, but {root / ANNOTATIONS[part]} lists it; unpack the images again")
+            continue
+        if part == "train":
+            samples.append(Sample(image, category, "train"))
+        else:
+            samples.append(Sample(image, category, "test", "held_out" if mask else "good", mask and folder / mask))
+    return samples
+
+
+def open_index(root: Path, progress: bool = True) -> tuple[Path, dict[str, Any]]:
+    """The index's folder and content, built if there is none for these annotations or masks are missing."""
+    sizes = {part: (root / name).stat().st_size for part, name in ANNOTATIONS.items()}
+    places = [root / INDEX_FOLDER, _cache_folder(root)]
+    for folder in places:
+        index = _read_index(folder, sizes)
+        if index is not None:
+            return folder, index
+    folder = places[0] if os.access(root, os.W_OK) else places[1]
+    try:
+        return folder, build_index(root, folder, sizes, progress=progress)
+    except OSError as error:
+        raise DatasetError(
+            f"{folder}: the masks of COCO-AD cannot be written there ({error}); make room, or name another "
+            "folder in the environment variable MAMBAAD_CACHE if the data set's own cannot be written"
+        ) from error
+
+
+def _cache_folder(root: Path) -> Path:
+    place = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:12]
+    return default_cache_dir() / f"coco_ad_{place}" / INDEX_FOLDER
+
+
+def _read_index(folder: Path, sizes: dict[str, int]) -> dict[str, Any] | None:
+    try:
+        index = json.loads((folder / INDEX_FILE).read_bytes())
+        if index["version"] != _VERSION or index["sizes"] != sizes:
+            return None
+        listed = {mask for split in index["splits"] for _, mask in split["test"] if mask}
+        drawn = {f"{part}/{name}" for part in index["masks"] for name in os.listdir(folder / part)}
+        return index if listed <= drawn else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def build_index(root: Path, folder: Path, sizes: dict[str, int], *, progress: bool = True) -> dict[str, Any]:
+    """Draw the masks that are not there yet, then write the index; both are put in place whole."""
+    try:
+        from pycocotools import mask as _
+    except ImportError as error:
+        raise DatasetError(
+            f"{root}: the masks of COCO-AD need the package pycocotools, which is not installed; "
+            "install it with pip install 'mambaad[coco]'"
+        ) from error
+    val, digest = _annotations(root / ANNOTATIONS["val"], with_segments=True)
+    train, _ = _annotations(root / ANNOTATIONS["train"], with_segments=False)
+    splits: list[dict[str, list]] = [{"train": _normal(train, i), "test": []} for i in range(SPLITS)]
+    names = [f"coco{i}/{digest}" for i in range(SPLITS)]  # the digest ties the masks to their annotations
+    for name in names:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    with tqdm(total=SPLITS * len(val), desc="COCO-AD masks", unit="image", disable=not progress) as bar:
+        for i, name in enumerate(names):
+            drawn = set(os.listdir(folder / name))
+            for image in val:
+                segments = [s for position, s in image["objects"] if position // HELD_OUT == i]
+                file = f"{Path(image['file_name']).stem}.png"
+                if segments and file not in drawn:
+                    _save(_union(segments, image["height"], image["width"]), folder / name / file)
+                splits[i]["test"].append([image["file_name"], f"{name}/{file}" if segments else None])
+                bar.update()
+    index = {"version": _VERSION, "sizes": sizes, "masks": names, "splits": splits}
+    temporary = folder / f".{INDEX_FILE}.{os.getpid()}"
+    temporary.write_text(json.dumps(index))
+    os.replace(temporary, folder / INDEX_FILE)
+    return index
+
+
+def _annotations(path: Path, *, with_segments: bool) -> tuple[list[dict[str, Any]], str]:
+    """The images that have annotations, each with `objects`: (position of the class, segment); and the file's digest.
+
+    Segments of the large training file are dropped while it is being parsed: they would take most of the memory.
+    """
+    text = path.read_bytes()
+    hook = None if with_segments else lambda values: {k: v for k, v in values.items() if k != "segmentation"}
+    try:
+        content = json.loads(text, object_hook=hook)
+        ids = sorted(entry["id"] for entry in content["categories"])
+        images = {entry["id"]: {k: entry[k] for k in ("file_name", "height", "width")} for entry in content["images"]}
+        position = {identifier: k for k, identifier in enumerate(ids)}
+        objects: dict[int, list[tuple[int, Any]]] = defaultdict(list)
+        for entry in content["annotations"]:
+            segment = entry["segmentation"] if with_segments else None
+            objects[entry["image_id"]].append((position[entry["category_id"]], segment))
+    except (ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{path}: expected COCO's instance annotations, got {error!r}; download it again") from error
+    if len(ids) != SPLITS * HELD_OUT:
+        raise DatasetError(f"{path}: expected the {SPLITS * HELD_OUT} classes of COCO 2017, got {len(ids)}")
+    with_objects = [images[k] | {"objects": objects[k]} for k in sorted(images) if k in objects]
+    return with_objects, hashlib.sha256(text).hexdigest()[:12]
+
+
+def _normal(images: list[dict[str, Any]], split: int) -> list[str]:
+    """File names of the images without any object of the held-out classes."""
+    return [i["file_name"] for i in images if all(position // HELD_OUT != split for position, _ in i["objects"])]
+
+
+def _union(segments: Sequence[Any], height: int, width: int) -> np.ndarray:
+    """Pixels of any of the segments: uint8 (height, width), 255 inside.
+
+    A segment is a list of polygons, or run lengths, compressed or not (COCO's crowds).
+    """
+    from pycocotools import mask as codec
+
+    runs: list[Any] = []
+    for segment in segments:
+        if isinstance(segment, list):
+            polygons = [polygon for polygon in segment if len(polygon) >= 6]  # three points at least
+            runs += codec.frPyObjects(polygons, height, width) if polygons else []
+        elif isinstance(segment["counts"], list):
+            runs.append(codec.frPyObjects(segment, height, width))
+        else:
+            runs.append(segment)
+    if not runs:
+        return np.zeros((height, width), dtype=np.uint8)
+    with warnings.catch_warnings():
+        # pycocotools' own array class lacks an argument that NumPy 2 asks for; nothing of ours can add it
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return codec.decode(codec.merge(runs)) * np.uint8(255)
+
+
+def _save(pixels: np.ndarray, path: Path) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    Image.fromarray(pixels).save(temporary, format="PNG")
+    os.replace(temporary, path)

@@ -1,0 +1,61 @@
+"""Any data set with the index of the later benchmark repository: one `meta.json` names every image.
+
+    <root>/meta.json    {"train": {<category>: [entry, ...]}, "test": {<category>: [entry, ...]}}
+    entry               {"img_path": ..., "mask_path": ..., "cls_name": ..., "specie_name": ..., "anomaly": 0 or 1}
+
+Paths are below the root. The mask's is empty for good images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mambaad.data.sample import Complain, DatasetError, Sample, choose, indexed_sample, listed, once, read_json, refuse
+
+
+def load_meta_json(root: str | Path, categories: Sequence[str] = (), complain: Complain = refuse, /) -> list[Sample]:
+    """The samples of the named categories, or of all, in the index's order.
+
+    A category whose index names no mask at all counts for the metrics of whole images only.
+
+    Raises DatasetError if the index is missing or not of this form, a category is unknown, a listed file is missing,
+    or only some of a category's defective images have masks. Sizes of masks are left to `mambaad data check`.
+    """
+    root = Path(root)
+    index = root / "meta.json"
+    if not index.is_file():
+        raise DatasetError(f"{index}: no such file, expected the index of all images; name the folder that holds it")
+    content = read_json(index)
+    for split in ("train", "test"):
+        if not isinstance(content, dict) or not isinstance(content.get(split), dict):
+            raise DatasetError(f"{index}: expected 'train' and 'test' with a list per category, found no {split!r}")
+    samples = []
+    for category in choose(root, list(dict.fromkeys([*content["train"], *content["test"]])), categories):
+        entries = [(split, e) for split in ("train", "test") for e in content[split].get(category, [])]
+        has_masks = any(isinstance(e, dict) and e.get("anomaly") and e.get("mask_path") for _, e in entries)
+        for split, entry in entries:
+            sample = _sample(entry, root, category, split, index, has_masks, complain)
+            if sample is not None:
+                samples.append(sample)
+    return once(samples, index, complain)
+
+
+def _sample(
+    entry: object, root: Path, category: str, split: str, index: Path, has_masks: bool, complain: Complain
+) -> Sample | None:
+    fields = entry if isinstance(entry, dict) else {}
+    name, mask_name, anomaly = fields.get("img_path"), fields.get("mask_path"), fields.get("anomaly")
+    if not isinstance(name, str) or anomaly not in (0, 1):
+        complain(f"{index}: expected entries with img_path and anomaly 0 or 1, got {entry!r}; correct the index")
+        return None
+    image = listed(root, name, index, complain)
+    if image is None:
+        return None
+    kind = "good"
+    if anomaly:
+        kind = fields.get("specie_name") or "anomaly"
+        kind = "anomaly" if kind == "good" else kind  # the flag decides, the name only groups
+    mask = listed(root, mask_name, index, complain) if anomaly and mask_name else None
+    sample = Sample(image, category, "train" if split == "train" else "test", kind, mask)
+    return indexed_sample(sample, index, needs_mask=has_masks and not mask_name, complain=complain)

@@ -1,0 +1,89 @@
+"""The layout of MVTec AD: one folder per category.
+
+    <root>/<category>/train/good/000.png
+    <root>/<category>/test/good/000.png
+    <root>/<category>/test/<defect>/000.png
+    <root>/<category>/ground_truth/<defect>/000_mask.png
+
+The synthetic set is written in it too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mambaad.data.sample import Complain, DatasetError, Sample, choose, refuse
+from mambaad.data.transforms import image_size
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The image files directly in `folder`, by name; hidden files are not images."""
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+
+
+def kinds_in(folder: Path) -> list[str]:
+    """Names of the folders in `folder`, "good" first; none if it does not exist."""
+    if not folder.is_dir():
+        return []
+    return sorted((p.name for p in folder.iterdir() if p.is_dir()), key=lambda kind: (kind != "good", kind))
+
+
+def load_category(
+    folder: Path, category: str, *, masks: bool = True, sizes: bool = True, complain: Complain = refuse
+) -> list[Sample]:
+    """The samples of one category: train, test/good, then the defects by name.
+
+    With `masks` every defective image must have one; without, masks are taken where they are.  With `sizes` a mask
+    must have its image's size.  Faults go to `complain`, naming the folder or file and what was expected.
+    """
+    train = images_in(folder / "train" / "good")
+    if not train:
+        complain(
+            f"{folder / 'train' / 'good'}: expected good training images ({', '.join(IMAGE_SUFFIXES)}), found none"
+        )
+    samples = [Sample(path, category, "train") for path in train]
+    for kind in kinds_in(folder / "test"):
+        truth = {path.stem: path for path in images_in(folder / "ground_truth" / kind)} if kind != "good" else {}
+        for path in images_in(folder / "test" / kind):
+            mask = truth.get(f"{path.stem}_mask", truth.get(path.stem))
+            if kind != "good" and masks and mask is None:
+                expected = folder / "ground_truth" / kind / f"{path.stem}_mask.png"
+                complain(f"{path}: a defective image without a mask, expected {expected}")
+            if mask is not None and sizes:
+                _compare_sizes(path, mask, complain)
+            samples.append(Sample(path, category, "test", kind, mask))
+    return samples
+
+
+def _compare_sizes(image: Path, mask: Path, complain: Complain) -> None:
+    try:
+        expected, got = image_size(image), image_size(mask, "a mask")
+    except DatasetError as error:
+        complain(str(error))
+        return
+    if got != expected:
+        complain(f"{mask}: expected a mask of its image's size {expected} (width, height), got {got}")
+
+
+def load_mvtec_ad(
+    root: str | Path, categories: Sequence[str] = (), complain: Complain = refuse, /, *, sizes: bool = True
+) -> list[Sample]:
+    """The samples of the named categories, in the order given; of all, by name, if none is named.
+
+    Raises DatasetError if the root does not exist or holds no category, if a category is unknown (the message
+    lists those there), has no training images, or a defective image has no mask of its size.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DatasetError(f"{root}: no such folder, expected one folder per category (MVTec AD layout)")
+    available = sorted(p.name for p in root.iterdir() if (p / "train").is_dir())
+    if not available:
+        hint = "; it looks like a single category: name the folder above it" if (root / "train").is_dir() else ""
+        raise DatasetError(f"{root}: expected folders <category>/train/good (MVTec AD layout), found none{hint}")
+    chosen = choose(root, available, categories)
+    return [s for name in chosen for s in load_category(root / name, name, sizes=sizes, complain=complain)]

@@ -1,0 +1,275 @@
+"""Is this data set whole?  Every file opened, counts beside the published ones, and what to do about each fault.
+
+A check never stops at the first fault: the loaders hand theirs over, and every image and mask is opened besides.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from mambaad.data import DATASETS
+from mambaad.data.datasets.catalog import Counts, Source, source_of
+from mambaad.data.datasets.mvtec_ad import IMAGE_SUFFIXES
+from mambaad.data.detect import explain, guess_layout
+from mambaad.data.sample import INDEX_FOLDER, DatasetError, Sample, counts
+from mambaad.data.transforms import image_size, read_mask, read_rgb
+
+SPLITS = ("train", "test_good", "test_defect")
+_NAMES = ("training", "good test", "defective test")
+_SHOWN = 20  # faults and files of a kind that `render` lists by name
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a check found."""
+
+    dataset: str
+    """Name of the loader; empty if the layout was not recognised."""
+    root: str
+    counts: dict[str, dict[str, int]]
+    """Images found: `{category: {"train": n, "test_good": n, "test_defect": n}}`."""
+    published: dict[str, dict[str, int] | None]
+    """The same as published, by category; None where it is not known. Empty for one's own images."""
+    published_total: dict[str, int] | None
+    """Published sums; None where only some categories were to be checked, or there is only one."""
+    opened: int
+    """Files opened."""
+    quick: bool
+    """Only headers were read."""
+    problems: tuple[str, ...]
+    """Faults, each with what to do; none: the data set is whole."""
+    notes: tuple[str, ...]
+    """What is worth knowing but no fault."""
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+
+def check_dataset(
+    name: str | None,
+    root: str | Path,
+    categories: Sequence[str] = (),
+    *,
+    quick: bool = False,
+    progress: bool = True,
+) -> Report:
+    """Read a data set's index and open all its images and masks.
+
+    Args:
+        name: the loader; None: recognised from the files.
+        categories: those to check; none named: all, and then every published one has to be there.
+        quick: read the files' headers only, without decoding them.
+
+    Raises:
+        DatasetError: unknown `name`. Faults of the data set itself are in the report.
+    """
+    if name is not None and name not in DATASETS:
+        raise DatasetError(f"no data set layout {name!r}; available: {', '.join(DATASETS)}")
+    root = Path(root)
+    problems: list[str] = []
+    notes: list[str] = []
+    samples: list[Sample] = []
+    try:
+        name = name or guess_layout(root)
+        samples = DATASETS[name](root, categories, problems.append)
+    except DatasetError as error:
+        problems.append(str(error) + (explain(root, name) if name else ""))
+    found = counts(samples)
+    source = _published_source(name, found) if name else None
+    published, total = _compare(name or "", source, found, categories, problems) if source else ({}, None)
+    opened = _open_all(samples, quick, progress, problems, notes)
+    if name and samples and not categories and not name.startswith("coco"):
+        _unused(name, root, samples, problems, notes)
+    if samples and not any(sample.split == "test" for sample in samples):
+        notes.append("there are no test images: a model can be trained, but nothing measured")
+    return Report(
+        dataset=name or "",
+        root=str(root),
+        counts=found,
+        published=published,
+        published_total=total,
+        opened=opened,
+        quick=quick,
+        problems=tuple(dict.fromkeys(problems)),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _published_source(name: str, found: dict) -> Source | None:
+    """The published data set; None if the folder holds mostly other categories in the layout of MVTec AD."""
+    source = source_of(name)
+    if source is not None and name == "mvtec_ad" and 2 * len(found.keys() & source.categories.keys()) <= len(found):
+        return None
+    return source
+
+
+def _compare(
+    name: str, source: Source, found: dict[str, dict[str, int]], wanted: Sequence[str], problems: list[str]
+) -> tuple[dict[str, dict[str, int] | None], dict[str, int] | None]:
+    """Published counts of the categories that are or should be here; differences go to `problems`."""
+    theirs = {k: v for k, v in source.categories.items() if len(source.loaders) == 1 or k == name}
+    missing = [category for category in theirs if category not in found and category in (wanted or theirs)]
+    if missing and found:
+        problems.append(
+            f"{len(missing)} of {len(theirs)} categories are missing: {', '.join(missing)}; unpack them, or name the "
+            "categories that are wanted with --categories"
+        )
+    extra = [category for category in found if category not in theirs]
+    if extra:
+        problems.append(f"not categories of {source.title}: {', '.join(extra)}; move them elsewhere")
+    published = {k: _as_dict(v) for k, v in theirs.items() if k in found or k in missing}
+    for category, row in found.items():
+        _differences(category, row, published.get(category), problems)
+    total = _as_dict(source.total) if len(theirs) > 1 and not wanted else None
+    if None in theirs.values() and found.keys() == theirs.keys():
+        _differences("all categories", {k: sum(row[k] for row in found.values()) for k in SPLITS}, total, problems)
+    return published, total
+
+
+def _as_dict(values: Counts | None) -> dict[str, int] | None:
+    return None if values is None else dict(zip(SPLITS, values, strict=True))
+
+
+def _differences(what: str, row: dict[str, int], published: dict[str, int] | None, problems: list[str]) -> None:
+    for key, name in zip(SPLITS, _NAMES, strict=True):
+        if published and row[key] != published[key]:
+            problems.append(f"{what}: {row[key]:,} {name} images, published are {published[key]:,}; unpack it again")
+
+
+def _open_all(samples: Sequence[Sample], quick: bool, progress: bool, problems: list[str], notes: list[str]) -> int:
+    """Open every image and mask; returns their number."""
+    test = _headers if quick else _decoded
+    empty, lossy = [], []
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        try:
+            results = tqdm(
+                pool.map(test, samples), "check", len(samples), unit="image", disable=not (progress and samples)
+            )
+            for sample, (faults, has_defect) in zip(samples, results, strict=True):
+                problems += faults
+                if sample.mask is not None and not has_defect:
+                    empty.append(sample.mask)
+                if sample.mask is not None and sample.mask.suffix.lower() in (".jpg", ".jpeg"):
+                    lossy.append(sample.mask)
+        except BaseException:  # Ctrl-C must not wait for the images that are still in the queue
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    if empty:
+        notes.append(f"{len(empty)} masks mark nothing: {_some(empty)}")
+    if lossy:
+        problems.append(
+            f"{len(lossy)} masks are JPEG files, whose compression marks pixels around each defect: {_some(lossy)}; "
+            "save masks as PNG"
+        )
+    bare = sum(sample.is_defect and sample.mask is None for sample in samples)
+    if bare and not any("without a mask" in problem for problem in problems):
+        notes.append(f"{bare} defective images have no ground truth: only the metrics of whole images count them")
+    return len(samples) + sum(sample.mask is not None for sample in samples)
+
+
+def _headers(sample: Sample) -> tuple[list[str], bool]:
+    return _sizes(sample, image_size, lambda path: image_size(path, "a mask")), True
+
+
+def _decoded(sample: Sample) -> tuple[list[str], bool]:
+    seen = True
+
+    def mask_size(path: Path) -> tuple[int, int]:
+        nonlocal seen
+        defect = read_mask(path)
+        seen = bool(np.any(defect))
+        return defect.shape[1], defect.shape[0]
+
+    return _sizes(sample, lambda path: read_rgb(path).size, mask_size), seen
+
+
+def _sizes(
+    sample: Sample, image: Callable[[Path], tuple[int, int]], mask: Callable[[Path], tuple[int, int]]
+) -> list[str]:
+    """Faults of one image and its mask."""
+    faults, sizes = [], []
+    for path, read in ((sample.image, image), (sample.mask, mask)):
+        if path is not None:
+            try:
+                sizes.append(read(path))
+            except DatasetError as error:
+                faults.append(str(error))
+    if len(sizes) == 2 and sizes[0] != sizes[1]:
+        faults.append(f"{sample.mask}: expected a mask of its image's size {sizes[0]} (width, height), got {sizes[1]}")
+    return faults
+
+
+def _unused(name: str, root: Path, samples: Sequence[Sample], problems: list[str], notes: list[str]) -> None:
+    """Files that lie where images belong but belong to no sample."""
+    used = {os.path.abspath(p) for sample in samples for p in (sample.image, sample.mask) if p is not None}
+    places = ("train", "validation", "test", "ground_truth") if name not in ("visa", "realiad", "meta_json") else ()
+    masks, files = [], []
+    for folder, inner, names in os.walk(root):
+        inner[:] = sorted(d for d in inner if not d.startswith(".") and d != INDEX_FOLDER)
+        parts = Path(folder).relative_to(root).parts
+        if name == "mvtec3d" and (parts[-1:] == ("xyz",) or parts[-2:] == ("good", "gt")):
+            continue
+        for file in sorted(names):
+            path = Path(folder, file)
+            if file.startswith(".") or os.path.abspath(path) in used:
+                continue
+            if "ground_truth" in parts and parts[-1] != "good":
+                masks.append(path)
+            elif path.suffix.lower() in IMAGE_SUFFIXES or set(parts) & set(places):
+                files.append(path)
+    if masks:
+        problems.append(f"{len(masks)} masks have no image of their name: {_some(masks)}; restore the images")
+    if files:
+        notes.append(f"{len(files)} files are not used: {_some(files)}")
+
+
+def _some(paths: Sequence[Path]) -> str:
+    more = f" and {len(paths) - 3:,} more" if len(paths) > 3 else ""
+    return ", ".join(str(path) for path in paths[:3]) + more
+
+
+def render(report: Report) -> str:
+    """The report as text: counts with the published ones in brackets, faults, notes, and OK or what to do."""
+    lines = [f"{report.root}: {report.dataset or 'layout not recognised'}"]
+    if report.counts:
+        lines += ["", *_table(report), ""]
+    for title, entries in (("faults", report.problems), ("notes", report.notes)):
+        if entries:
+            lines.append(f"{title}: {len(entries):,}")
+            lines += [f"  {entry}" for entry in entries[:_SHOWN]]
+            if len(entries) > _SHOWN:
+                lines.append(f"  and {len(entries) - _SHOWN:,} more, all with --json")
+    how = "headers read" if report.quick else "files opened and decoded"
+    lines.append(f"{report.opened:,} {how}")
+    lines.append("OK" if report.ok else "NOT OK: put right what is named under faults and check again")
+    return "\n".join(lines)
+
+
+def _table(report: Report) -> list[str]:
+    rows: dict[str, dict[str, int] | None] = dict(report.counts)
+    rows |= {name: None for name in report.published if name not in rows}  # not here at all
+    published = dict(report.published)
+    if len(rows) > 1:
+        rows["total"] = {k: sum(row[k] for row in report.counts.values()) for k in SPLITS}
+        published["total"] = report.published_total
+    width = max(map(len, rows))
+    lines = [f"{'':{width}}  " + "  ".join(f"{name + ' images':>22}" for name in _NAMES)]
+    for name, row in rows.items():
+        theirs = published.get(name)
+        ours = {k: f"{row[k]:,}" if row else "-" for k in SPLITS}
+        cells = (f"{ours[k]} ({theirs[k]:,})" if theirs else ours[k] for k in SPLITS)
+        lines.append(f"{name:{width}}  " + "  ".join(f"{cell:>22}" for cell in cells))
+    if any(published.values()):
+        lines.append("in brackets: as published")
+    unknown = [name for name, values in report.published.items() if values is None]
+    if unknown:
+        lines.append(f"published count not known: {', '.join(unknown)}")
+    return lines

@@ -1,0 +1,40 @@
+"""The device that everything runs on, by name."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+import torch
+
+
+def resolve_device(device: str) -> torch.device:
+    """ "auto" or a torch device name -> the device.  Raises ValueError, with the remedy, for one that is not there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        target = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device must be 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps', got {device!r}") from error
+    if target.type == "cuda" and (target.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"there is no device {device!r}: torch sees {torch.cuda.device_count()} CUDA devices; use 'cpu'"
+        )
+    if target.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("torch sees no 'mps' device on this machine; use 'cpu'")
+    return target
+
+
+def device_name(device: str) -> str:
+    """The device in words: the card, or the processor and the number of cores."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(torch.device(device))
+    if device != "cpu":
+        return device
+    model = platform.processor() or platform.machine()
+    if sys.platform == "linux":
+        lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+    return f"CPU {model}, {os.cpu_count()} cores"

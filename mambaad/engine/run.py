@@ -1,0 +1,151 @@
+"""One run from its settings to its record: data, training, evaluation, and everything worth knowing about them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from mambaad.config import DataConfig, RunConfig, to_dict
+from mambaad.data import DatasetError, Sample, counts, index_hash, load_dataset, write_synthetic
+from mambaad.efficiency import count
+from mambaad.engine import records
+from mambaad.engine.environment import environment
+from mambaad.engine.evaluate import evaluate_run
+from mambaad.engine.train import train_run
+from mambaad.model.encoder import weights_sha256
+
+
+def execute(
+    run: RunConfig,
+    results: str | Path,
+    *,
+    profile: str,
+    data_root: str | Path | None = None,
+    encoder_file: str | Path | None = None,
+    outputs: str | Path | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    processes: int = 1,
+    workers: int = 0,
+    image_cache: str | Path | None = None,
+    features: str = "off",
+    feature_dir: str | Path | None = None,
+    compile: bool = False,
+    force: bool = False,
+    progress: bool = True,
+) -> Path:
+    """Train and evaluate a run and write its record, `<results>/runs/<profile>_<hash>.json`; returns that path.
+
+    Without test images the record's metrics are empty.
+
+    Nothing is done if a record of this run and profile is there and valid. An interrupted run continues from its last
+    training state.
+
+    Args:
+        results: folder of the records.
+        data_root: the images; None for the synthetic set, which is then drawn below `outputs`.
+        encoder_file: the file behind `run.encoder_weights` where that is a file name.
+        outputs: folder for checkpoints and drawn images; default: `outputs` beside `results`.
+        device, threads, processes, workers, image_cache, features, feature_dir, compile, progress: as for
+            `mambaad.engine.train.train_run`; no part of the run's hash, the record's `execution` tells them.
+        force: run again even if there is a record.
+
+    Raises:
+        DatasetError: no data root for a data set that needs one, or not the files that the run names.
+        CacheError, EncoderWeightsError, ValueError: as for `train_run`.
+    """
+    path = records.record_path(results, profile, run.hash)
+    if not force and _finished(path, run, profile):
+        return path
+    started = time.perf_counter()
+    outputs = Path(outputs) if outputs is not None else Path(results).resolve().parent / "outputs"
+    root = data_folder(run.data, data_root, outputs)
+    samples = load_dataset(run.data.dataset, root, run.data.categories)
+    index = check_index(run.data, samples, root)
+    trained = train_run(
+        run,
+        data_root=root,
+        encoder_file=encoder_file,
+        out=outputs / "runs" / f"{profile}_{run.hash}",
+        device=device,
+        threads=threads,
+        processes=processes,
+        workers=workers,
+        image_cache=image_cache,
+        features=features,
+        feature_dir=feature_dir,
+        compile=compile,
+        progress=progress,
+    )
+    if not trained.is_main:
+        raise SystemExit(0)  # one of several training processes: the first one evaluates and writes the record
+    has_test = any(sample.split == "test" for sample in samples)
+    metrics = evaluate_run(trained.model, run, root, device, progress=progress) if has_test else {}
+    efficiency = count(run.model, side=run.data.side)
+    weights = encoder_file or run.encoder_weights
+    record = {
+        "schema": records.SCHEMA_VERSION,
+        "profile": profile,
+        "hash": run.hash,
+        "config": to_dict(run),
+        "encoder": {
+            "name": run.model.backbone,
+            "weights": run.encoder_weights,
+            "sha256": weights_sha256(run.model.backbone, weights, trained.model.encoder.net),
+        },
+        "data": {"dataset": run.data.dataset, "index_hash": index, "counts": counts(samples)},
+        "seed": run.train.seed,
+        "environment": environment(trained.device),
+        "wall_seconds": time.perf_counter() - started,
+        "train": {
+            "loss": [list(point) for point in trained.loss],
+            "steps": trained.steps,
+            "seconds_per_step": trained.seconds / trained.steps,
+        },
+        "execution": trained.execution,
+        "metrics": metrics,
+        "efficiency": {"params_m": efficiency.params_m, "flops_g": efficiency.flops_g},
+    }
+    return records.write_record(path, record)
+
+
+def _finished(path: Path, run: RunConfig, profile: str) -> bool:
+    try:
+        record = records.read_record(path)
+    except records.RecordError:
+        return False
+    return record["hash"] == run.hash and record["profile"] == profile
+
+
+def data_folder(data: DataConfig, data_root: str | Path | None, outputs: Path) -> Path:
+    """The folder of a run's images; the synthetic set is drawn first if it is not there.
+
+    Raises:
+        DatasetError: another data set without a data root.
+    """
+    if data_root is not None:
+        return Path(data_root)
+    if data.dataset != "synthetic":
+        raise DatasetError(
+            f"the data set {data.dataset!r} needs its images: pass the folder that holds them as data_root"
+        )
+    size = f"{data.side}px_seed{data.synthetic_seed}_{data.synthetic_train}train_{data.synthetic_test}test"
+    return write_synthetic(
+        outputs / "synthetic" / size,
+        side=data.side,
+        seed=data.synthetic_seed,
+        train=data.synthetic_train,
+        test=data.synthetic_test,
+        categories=data.categories,
+    )
+
+
+def check_index(data: DataConfig, samples: list[Sample], root: Path) -> str:
+    """Hash of the files a run sees.  Raises DatasetError if the run's settings name other files."""
+    found = index_hash(samples, root)
+    if data.index_hash and found != data.index_hash:
+        raise DatasetError(
+            f"the files below {root} have the index hash {found}, this run is about {data.index_hash}: "
+            "pass the data root the study was planned with, or plan it again with this one"
+        )
+    return found

@@ -1,0 +1,261 @@
+"""Training of one run.  Paper: section 4.1; the published optimiser's groups and schedule.
+
+The encoder is frozen; fusion and decoder learn to reconstruct its features of good images.
+A run is repeatable: the order of the images follows from the seed and the epoch, and an interrupted run
+continues from its last checkpoint with the same random numbers.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from mambaad.config import RunConfig, to_dict
+from mambaad.data import ImageSet, Sample, load_dataset
+from mambaad.device import resolve_device
+from mambaad.engine.feature_cache import FEATURES, as_features, cache_features
+from mambaad.engine.optim import batches, lr_factor, parameter_groups, total_steps
+from mambaad.engine.state import TrainingState
+from mambaad.model import MambaAD, check_side, reconstruction_loss, save_checkpoint
+
+CACHE_BYTES = 2 * 1024**3  # decoded training images are kept in memory up to this size
+LOSS_POINTS = 500  # at most this many points of the loss curve are recorded
+TRAINING_STATE = "training_state.pt"
+CHECKPOINT = "checkpoint.pth"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    model: MambaAD
+    loss: list[tuple[int, float]]
+    """(last step, mean loss) of consecutive stretches of steps; steps count from 1."""
+    steps: int
+    seconds: float
+    """Time spent in optimiser steps, over all resumed parts."""
+    device: str
+    is_main: bool = True
+    """False in all but the first of several training processes."""
+    execution: dict[str, Any] = field(default_factory=dict)
+    """How the run was carried out where that does not belong to its settings; no paths."""
+
+
+def train_run(
+    run: RunConfig,
+    *,
+    data_root: str | Path,
+    encoder_file: str | Path | None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    workers: int = 0,
+    processes: int = 1,
+    checkpoint_every: int | None = None,
+    image_cache: str | Path | None = None,
+    features: str = "off",
+    feature_dir: str | Path | None = None,
+    compile: bool = False,
+    progress: bool = True,
+) -> TrainResult:
+    """Train one run on the good training images below `data_root`.
+
+    Args:
+        encoder_file: the file behind `run.encoder_weights` when that names local weights.
+        out: folder for checkpoint.pth (at the end) and training_state.pt (at intervals and when interrupted; a later
+            call with the same run continues from it). None: nothing is written.
+        device: "auto" (CUDA if there is one, else the CPU), "cpu", "cuda", "cuda:1", "mps".
+        threads: CPU threads of torch; None leaves them as they are.
+        workers: processes that decode images.
+        processes: training processes, one per card (or CPU process), which share each batch; the program is started
+            again for all but the first. BatchNorm sees each process's share alone.
+        checkpoint_every: steps between writes of the training state; None: a tenth of the run.
+        image_cache: folder that keeps decoded images from run to run (`mambaad.data.open_image_cache`); None: decoded
+            images stay in memory if they take less than CACHE_BYTES, else every epoch decodes them again.
+        features: "float32" or "float16": run the encoder over every image once, and train on its features kept in
+            this type (`mambaad.engine.feature_cache`); "off": run it in every step.
+        feature_dir: folder that keeps features from run to run; None: the memory of the device.
+        compile: run fusion and decoder through torch.compile; stochastic depth then draws other random numbers.
+
+    Raises:
+        CacheError: no room for images or features, or a folder that cannot be written.
+        DatasetError: no training images, or fewer than one batch.
+        EncoderWeightsError: see `mambaad.model.Encoder`.
+        FloatingPointError: the loss became infinite or NaN; the last training state is kept.
+        ValueError: a device that is not there, a training state of another run, a batch that does not split evenly,
+            an unknown kind of features, no compiler for `compile`.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    check_side(run.model, run.data.side, run.data.side)
+    target = resolve_device(device)
+    if features not in FEATURES:
+        raise ValueError(f"features must be one of {', '.join(FEATURES)}, got {features!r}")
+    if compile:
+        check_compiler(target)
+    if run.train.batch_size % processes:
+        raise ValueError(f"a batch of {run.train.batch_size} images does not split among {processes} processes evenly")
+    fabric = _fabric(target, processes, run.train.precision)
+    torch.manual_seed(run.train.seed)
+    model = MambaAD(run.model, weights=encoder_file or run.encoder_weights)
+    if processes > 1:  # the same weights everywhere, but not the same stochastic depth
+        torch.manual_seed(run.train.seed + fabric.global_rank)
+    images = _training_images(run, data_root, image_cache, features != "off", progress)
+    steps = total_steps(run.train, len(images))
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model, run.train.weight_decay), lr=run.train.lr, betas=run.train.betas
+    )
+    wrapped, wrapped_optimizer = fabric.setup(_Step(model, compile), optimizer)
+
+    state_file = None if out is None else Path(out) / TRAINING_STATE
+    state = TrainingState(run)
+    if state_file is not None and state_file.is_file():
+        state.load(state_file, model, optimizer)
+    cached = None
+    if features != "off":
+        cached = cache_features(
+            model,
+            images,
+            features,
+            device=fabric.device,
+            folder=feature_dir,
+            precision=run.train.precision,
+            autocast=fabric.autocast,
+            workers=workers,
+            sharers=processes if target.type == "cpu" else 1,
+            progress=progress and fabric.is_global_zero,
+        )
+    in_memory = cached is not None and cached.store is None
+    loader: DataLoader[Any] = DataLoader(
+        images if cached is None else cached,
+        batch_sampler=[
+            batch[fabric.global_rank :: processes]
+            for batch in list(batches(len(images), run.train, steps))[state.step :]
+        ],
+        collate_fn=_images_alone if cached is None else list,
+        num_workers=0 if in_memory else workers,
+        generator=torch.Generator(),  # or the loader draws from the global one, and a continued run differs
+        pin_memory=target.type == "cuda" and not in_memory,
+    )
+    every = checkpoint_every or max(1, steps // 10)
+    wrapped.train()
+    started = time.perf_counter()
+    bar = tqdm(
+        total=steps, initial=state.step, desc="train", unit="step", disable=not (progress and fabric.is_global_zero)
+    )
+    try:
+        for batch in loader:
+            for group in optimizer.param_groups:
+                group["lr"] = run.train.lr * lr_factor(state.step, steps, run.train)
+            if cached is None:
+                pair = wrapped(batch.to(fabric.device, non_blocking=True))
+            else:
+                pair = wrapped(as_features(batch, fabric.device))
+            loss = reconstruction_loss(*pair)
+            fabric.backward(loss)
+            fabric.clip_gradients(wrapped, optimizer, max_norm=run.train.clip_norm, error_if_nonfinite=False)
+            value = _mean(fabric, loss.detach())
+            if value != value or value in (float("inf"), float("-inf")):
+                raise FloatingPointError(
+                    f"the loss is {value} at step {state.step + 1}: lower the learning rate ({run.train.lr}) "
+                    f"or the gradient clip ({run.train.clip_norm})"
+                )
+            wrapped_optimizer.step()
+            wrapped_optimizer.zero_grad(set_to_none=True)
+            state.advance(value)
+            bar.update()
+            bar.set_postfix(loss=f"{value:.3f}")
+            if state_file is not None and fabric.is_global_zero and state.step % every == 0 and state.step < steps:
+                state.save(state_file, model, optimizer, time.perf_counter() - started)
+    except KeyboardInterrupt:
+        if state_file is not None and fabric.is_global_zero:
+            state.save(state_file, model, optimizer, time.perf_counter() - started)
+        raise
+    finally:
+        bar.close()
+    seconds = state.seconds + time.perf_counter() - started
+    model.eval()
+    if out is not None and fabric.is_global_zero:
+        save_checkpoint(Path(out) / CHECKPOINT, model, {"run": to_dict(run)})
+        assert state_file is not None
+        state_file.unlink(missing_ok=True)
+    execution = {
+        "precision": run.train.precision,
+        "compiled": compile,
+        "features": features,
+        "features_in": "none" if features == "off" else "memory" if in_memory else "folder",
+        "image_cache": image_cache is not None,
+        "processes": processes,
+        "workers": workers,
+    }
+    return TrainResult(model, thin(state.losses), steps, seconds, str(fabric.device), fabric.is_global_zero, execution)
+
+
+class _Step(nn.Module):
+    """What runs in every step, in the run's precision and with gradients shared among the processes."""
+
+    def __init__(self, model: MambaAD, compiled: bool) -> None:
+        super().__init__()
+        self.model = model
+        # kept beside the model, whose keys and whose evaluation stay as they are
+        self.reconstruct = torch.compile(model.reconstruct, dynamic=False) if compiled else model.reconstruct
+
+    def forward(self, batch: Tensor | list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Images, or encoder features computed before -> (encoder_features, decoder_features)."""
+        features = self.model.encode(batch) if isinstance(batch, Tensor) else batch
+        return features, self.reconstruct(features)
+
+
+def _images_alone(items: list[tuple[Tensor, Tensor, int]]) -> Tensor:
+    return torch.stack([image for image, _, _ in items])
+
+
+def check_compiler(device: torch.device) -> None:
+    """Raise ValueError, with the remedy, if torch.compile cannot make code for `device`."""
+    if device.type == "cuda":
+        if find_spec("triton") is None:
+            raise ValueError("torch.compile needs Triton on CUDA devices: install triton, or go without compile")
+    elif not any(map(shutil.which, filter(None, (os.environ.get("CXX"), "g++", "clang++", "c++")))):
+        raise ValueError("torch.compile needs a C++ compiler, and none was found: install g++, or go without compile")
+
+
+def _fabric(target: torch.device, processes: int, precision: Any) -> Fabric:
+    if processes == 1:
+        device = [target.index or 0] if target.type == "cuda" else 1
+        fabric = Fabric(accelerator=target.type, devices=device, precision=precision)
+    else:
+        fabric = Fabric(accelerator=target.type, devices=processes, strategy="ddp", precision=precision)
+    fabric.launch()
+    return fabric
+
+
+def _mean(fabric: Fabric, loss: Tensor) -> float:
+    """Mean of a loss over the processes."""
+    mean: Any = fabric.all_reduce(loss, reduce_op="mean") if fabric.world_size > 1 else loss
+    return float(mean)
+
+
+def _training_images(
+    run: RunConfig, data_root: str | Path, image_cache: str | Path | None, once: bool, progress: bool
+) -> ImageSet:
+    samples: list[Sample] = load_dataset(run.data.dataset, data_root, run.data.categories)
+    good = [sample for sample in samples if sample.split == "train"]
+    in_memory = not once and len(good) * run.data.side**2 * 3 <= CACHE_BYTES
+    cache = in_memory if image_cache is None else image_cache
+    return ImageSet(good, run.data.side, run.model.mean, run.model.std, cache=cache, progress=progress)
+
+
+def thin(losses: list[float], points: int = LOSS_POINTS) -> list[tuple[int, float]]:
+    """(last step, mean loss) of at most `points` consecutive stretches of equal length."""
+    stretch = -(-len(losses) // points) or 1
+    values = Tensor(losses).split(stretch) if losses else ()
+    return [(min((i + 1) * stretch, len(losses)), v.mean().item()) for i, v in enumerate(values)]

@@ -1,0 +1,1 @@
+"""What a checkpoint is for: prediction, ground truth, gallery, thresholds, export, published weights."""

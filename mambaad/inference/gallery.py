@@ -1,0 +1,225 @@
+"""Maps painted over images, and one HTML page of the most anomalous ones that needs no other file and no other host."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TextIO
+from urllib.parse import quote
+
+import numpy as np
+from PIL import Image
+
+from mambaad.inference.threshold import Threshold
+
+THUMBNAIL = 220  # pixels on the long side
+BINS = 48
+_WEAK, _STRONG = np.array([255, 214, 0], dtype=np.float32), np.array([214, 0, 50], dtype=np.float32)
+_OPAQUE = 0.72
+
+
+def colour_scale(scores: Sequence[float], threshold: float | None = None) -> tuple[float, float]:
+    """Map values shown without colour and in full colour, the same for all images.
+
+    With a threshold it lies in the middle: half of it is bare, half as much again is full. Without one the scale runs
+    from half the median score to the 99th percentile.
+    """
+    if threshold is not None:
+        low, high = sorted((0.5 * threshold, 1.5 * threshold))
+    else:
+        low, high = 0.5 * float(np.median(scores)), float(np.quantile(scores, 0.99))
+    return low, max(high, low + 1e-9)
+
+
+def overlay(image: Image.Image, anomaly_map: np.ndarray, low: float, high: float) -> Image.Image:
+    """An RGB image with a map (side, side) over it, stretched bilinearly to the image's size.
+
+    Values up to `low` leave the image as it is; towards `high` it is covered by yellow, then red.
+    """
+    stretched = Image.fromarray(anomaly_map.astype(np.float32)).resize(image.size, Image.Resampling.BILINEAR)
+    heat = np.clip((np.asarray(stretched) - low) / (high - low), 0, 1)[..., None]
+    colour = _WEAK + (_STRONG - _WEAK) * heat
+    opacity = _OPAQUE * np.sqrt(heat)
+    mixed = np.asarray(image, dtype=np.float32) * (1 - opacity) + colour * opacity
+    return Image.fromarray(mixed.round().astype(np.uint8))
+
+
+class Gallery:
+    """gallery.html, written image by image and moved into place by `close`.
+
+    Args:
+        path: the page.
+        scores: of all images, for the histogram.
+        threshold: drawn into the histogram and explained.
+        room: images that the page takes at most.
+    """
+
+    def __init__(self, path: str | Path, scores: Sequence[float], threshold: Threshold | None, room: int) -> None:
+        self.path = Path(path)
+        self.room = min(room, len(scores))
+        """Images that still fit in."""
+        self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        self._file: TextIO | None = self._temporary.open("w", encoding="utf-8", errors="replace")
+        shown = (
+            f"{len(scores)} images"
+            if self.room == len(scores)
+            else f"the {self.room} most anomalous of {len(scores)} images"
+        )
+        note = "no threshold: calibrate one on good images to have images called anomalous"
+        if threshold is not None:
+            above = sum(score > threshold.value for score in scores)
+            note = f"{above} above the {threshold.note}"
+        self._file.write(
+            _HEAD.replace("@STYLE@", _STYLE)
+            .replace("@SHOWN@", shown)
+            .replace("@NOTE@", html.escape(note))
+            .replace("@HISTOGRAM@", _histogram(scores, None if threshold is None else threshold.value))
+            .replace("@HIDE@", "" if threshold is not None else " hidden")
+        )
+
+    def add(
+        self,
+        name: str,
+        score: float,
+        anomalous: bool | None,
+        image: Image.Image,
+        mixed: Image.Image,
+        link: str | None = None,
+    ) -> None:
+        """One image, plain and with its map; `link` is the file behind the thumbnail, relative to the page."""
+        assert self._file is not None
+        assert self.room > 0
+        self.room -= 1
+        text = html.escape(name, quote=True)
+        state = {None: "", True: "yes", False: "no"}[anomalous]
+        badge = {"": "", "yes": '<b class="bad">anomalous</b>', "no": "<b>normal</b>"}[state]
+        size = f'width="{_small(image).width}" height="{_small(image).height}"'
+        pictures = (
+            f'<img class="map" {size} alt="{text} with its anomaly map" src="{_data_uri(mixed)}">'
+            f'<img class="plain" {size} alt="{text}" src="{_data_uri(image)}">'
+        )
+        if link is not None:
+            pictures = f'<a href="{html.escape(quote(link), quote=True)}">{pictures}</a>'
+        self._file.write(
+            f'<li data-name="{text}" data-score="{score:.9g}" data-anomalous="{state}">{pictures}'
+            f'<p><span class="score">{score:.4f}</span> {badge}<br><span class="name">{text}</span></p></li>\n'
+        )
+
+    def close(self, failed: Mapping[str, str]) -> None:
+        """Add the files that were not read, with their reasons, and move the page into place."""
+        assert self._file is not None
+        self._file.write("</ul>")
+        if failed:
+            lines = "".join(
+                f"<li><code>{html.escape(name)}</code>: {html.escape(why)}</li>" for name, why in failed.items()
+            )
+            self._file.write(f"<details open><summary>{len(failed)} not read</summary><ul>{lines}</ul></details>")
+        self._file.write(f"</main><script>{_SCRIPT}</script></body></html>\n")
+        self._file.close()
+        self._file = None
+        os.replace(self._temporary, self.path)
+
+    def discard(self) -> None:
+        """Remove a page that was not closed; nothing after `close`."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            self._temporary.unlink(missing_ok=True)
+
+
+def _small(image: Image.Image) -> Image.Image:
+    small = image.copy()
+    small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
+    return small
+
+
+def _data_uri(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    _small(image).save(buffer, "JPEG", quality=82)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _histogram(scores: Sequence[float], threshold: float | None) -> str:
+    """The distribution of all scores as inline SVG, the threshold as a line."""
+    low, high = min(scores), max(scores)
+    if threshold is not None:
+        low, high = min(low, threshold), max(high, threshold)
+    high = max(high, low + 1e-9)
+    counts, _ = np.histogram(scores, bins=BINS, range=(low, high))
+    width, tall = 10, 60
+    bars = "".join(
+        f'<rect x="{i * width}" y="{tall - tall * n / counts.max():.1f}" width="{width - 1}" '
+        f'height="{tall * n / counts.max():.1f}"/>'
+        for i, n in enumerate(counts)
+        if n
+    )
+    line = ""
+    if threshold is not None:
+        x = (threshold - low) / (high - low) * BINS * width
+        line = f'<line x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{tall}"/>'
+    return (
+        f'<figure><svg viewBox="0 0 {BINS * width} {tall}" preserveAspectRatio="none" role="img" '
+        f'aria-label="histogram of the scores">{bars}{line}</svg>'
+        f"<figcaption><span>{low:.4f}</span><span>score</span><span>{high:.4f}</span></figcaption></figure>"
+    )
+
+
+_STYLE = """
+:root{color-scheme:light dark;--bg:#fff;--fg:#1b1f24;--dim:#57606a;--line:#d0d7de;--card:#f6f8fa;
+--bad:#b3123a;--ok:#2f6f9f}
+@media(prefers-color-scheme:dark){:root{--bg:#14171a;--fg:#e6e9ec;--dim:#9aa4ae;--line:#333b43;--card:#1c2126;
+--bad:#ff7b93;--ok:#7db7e8}}
+*{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--fg);font:15px/1.45 system-ui,sans-serif}
+main{max-width:1500px;margin:0 auto;padding:16px}h1{font-size:1.25rem;margin:0 0 4px}
+.note{color:var(--dim);margin:0 0 12px;max-width:75ch}
+figure{margin:0 0 12px;max-width:640px}svg{width:100%;height:60px;display:block;border-bottom:1px solid var(--line)}
+rect{fill:var(--ok)}line{stroke:var(--bad);stroke-width:2;vector-effect:non-scaling-stroke}
+figcaption{display:flex;justify-content:space-between;color:var(--dim);font-size:.8rem}
+form{display:flex;flex-wrap:wrap;gap:8px 14px;align-items:center;background:var(--bg);padding:8px 0;
+border-bottom:1px solid var(--line);margin-bottom:12px}@media(min-width:700px){form{position:sticky;top:0}}
+label{display:flex;gap:6px;align-items:center}select,input{font:inherit;padding:4px 6px;max-width:100%}
+output{color:var(--dim)}[hidden]{display:none!important}
+ul.grid{list-style:none;margin:0;padding:0;display:grid;gap:12px;grid-template-columns:repeat(auto-fill,minmax(160px,1fr))}
+ul.grid>li{background:var(--card);border:1px solid var(--line);border-radius:6px;padding:8px;min-width:0}
+ul.grid img{display:block;width:100%;height:auto;max-height:260px;object-fit:contain}
+ul.grid p{margin:6px 0 0}.score{font-variant-numeric:tabular-nums;font-weight:600}
+.name{color:var(--dim);font-size:.78rem;overflow-wrap:anywhere}b{font-weight:500;color:var(--dim);font-size:.85rem}
+b.bad{color:var(--bad)}a:focus-visible{outline:3px solid var(--ok);outline-offset:2px}
+.plain{display:none!important}.bare .plain{display:block!important}.bare .map{display:none!important}
+details{margin-top:16px}
+"""
+
+_HEAD = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+content="default-src 'none';img-src data:;style-src 'unsafe-inline';script-src 'unsafe-inline'">
+<title>Anomaly scores</title><style>@STYLE@</style></head><body><main>
+<h1>Anomaly scores of @SHOWN@</h1><p class="note">@NOTE@</p>@HISTOGRAM@
+<form><label>Order <select id="order"><option value="down">highest score first</option>
+<option value="up">lowest score first</option><option value="name">by name</option></select></label>
+<label@HIDE@>Show <select id="show"><option value="">all</option><option value="yes">anomalous</option>
+<option value="no">normal</option></select></label>
+<label>Name <input id="name" type="search" size="14" placeholder="contains"></label>
+<label><input id="plain" type="checkbox"> without map (key m)</label><output id="count"></output></form>
+<ul class="grid">
+"""
+
+_SCRIPT = """
+const grid=document.querySelector('ul.grid'),cards=[...grid.children],id=x=>document.getElementById(x);
+function sort(){const o=id('order').value,s=c=>+c.dataset.score;
+cards.sort((a,b)=>o==='name'?a.dataset.name.localeCompare(b.dataset.name,undefined,{numeric:true}):
+(o==='up'?s(a)-s(b):s(b)-s(a)));grid.append(...cards)}
+function filter(){const w=id('show').value,t=id('name').value.toLowerCase();let n=0;
+for(const c of cards){c.hidden=(w&&c.dataset.anomalous!==w)||!c.dataset.name.toLowerCase().includes(t);n+=!c.hidden}
+id('count').value=n+' of '+cards.length}
+function bare(){grid.classList.toggle('bare',id('plain').checked)}
+id('order').onchange=sort;id('show').onchange=filter;id('name').oninput=filter;id('plain').onchange=bare;
+document.querySelector('form').onsubmit=e=>e.preventDefault();
+document.onkeydown=e=>{if(e.key==='m'&&!/INPUT|SELECT/.test(e.target.tagName)&&!e.ctrlKey&&!e.metaKey){
+id('plain').checked=!id('plain').checked;bare()}};
+sort();filter();bare();
+"""

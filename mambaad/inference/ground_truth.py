@@ -1,0 +1,120 @@
+"""What is known about predicted images: good or defective, their masks, and the metrics that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mambaad.data import DatasetError, Sample, load_mask
+from mambaad.data.datasets.mvtec_ad import IMAGE_SUFFIXES
+from mambaad.metrics import StreamingMetrics, evaluate_protocols, mean_over_categories
+
+EXACT_BYTES = 2 * 2**30  # float32 maps of one category in memory; beyond it metrics come from histograms
+BATCH = 32
+
+
+def find_truth(images: Sequence[Path], root: str | Path, ground_truth: str | Path | None = None) -> list[Sample] | None:
+    """What the images' folders tell about them, as samples; None if they tell nothing.
+
+    An image is good if the folder it lies in is called "good", otherwise defective, and its mask is the file
+    <stem>_mask.* or <stem>.* in the folder of the same name below the ground truth. Without `ground_truth` the images
+    must lie in test/<kind>, with ground_truth/<kind> beside test.
+
+    Args:
+        root: the folder predicted.
+        ground_truth: folder of masks, with the same folders as `root`.
+
+    Raises:
+        DatasetError: no such folder; a defective image without a mask.
+    """
+    if ground_truth is not None and not Path(ground_truth).is_dir():
+        raise DatasetError(f"{ground_truth} does not exist: a folder of masks was expected as ground truth")
+    samples = []
+    for image in images:
+        kind = image.parent.name
+        if ground_truth is not None:
+            relative = image.parent.relative_to(root) if image.parent.is_relative_to(root) else Path()
+            folder, category = Path(ground_truth) / relative, relative.parts[0] if len(relative.parts) > 1 else "all"
+        else:
+            test = image.resolve().parent.parent
+            folder, category = test.parent / "ground_truth" / kind, test.parent.name
+            if test.name != "test" or not (test.parent / "ground_truth").is_dir():
+                return None
+        if kind == "good":
+            samples.append(Sample(image, category, "test"))
+            continue
+        masks = (p for stem in (f"{image.stem}_mask", image.stem) for p in sorted(folder.glob(f"{stem}.*")))
+        mask = next((p for p in masks if p.suffix.lower() in IMAGE_SUFFIXES), None)
+        if mask is None:
+            raise DatasetError(
+                f"{image}: no mask {image.stem}_mask.png in {folder}; add it, or put good images into folders named "
+                "good"
+            )
+        samples.append(Sample(image, category, "test", kind, mask))
+    return samples
+
+
+def measure(
+    samples: Sequence[Sample],
+    side: int,
+    load_map: Callable[[Path], np.ndarray],
+    threshold: float | None = None,
+    exact_bytes: int = EXACT_BYTES,
+) -> dict[str, Any]:
+    """Metrics in percent as `mambaad.engine.evaluate.evaluate_samples` gives them, from maps that are there already.
+
+    With a threshold also "threshold": its value, the share (0..1) of good images above it and of defective ones, and
+    the number of both.
+
+    Args:
+        side: of the maps, in pixels.
+        load_map: the float32 map (side, side) of an image.
+        exact_bytes: maps of a category larger than this are measured from histograms, not exactly.
+
+    Raises:
+        DatasetError: a mask cannot be read.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    scores: dict[bool, list[float]] = {False: [], True: []}
+    for category in dict.fromkeys(sample.category for sample in samples):
+        own = [sample for sample in samples if sample.category == category]
+        exact = len(own) * side * side * 4 <= exact_bytes
+        streaming = None if exact else StreamingMetrics()
+        batches = []
+        for start in range(0, len(own), BATCH):
+            some = own[start : start + BATCH]
+            maps = np.stack([load_map(sample.image) for sample in some])
+            masks = np.stack([_mask(sample, side) for sample in some])
+            for sample, score in zip(some, maps.max(axis=(1, 2)), strict=True):
+                scores[sample.is_defect].append(float(score))
+            if streaming is None:
+                batches.append((maps, masks))
+            else:
+                streaming.update(maps, masks, [sample.is_defect for sample in some])
+        if streaming is None:
+            all_maps, all_masks = (np.concatenate([batch[i] for batch in batches]) for i in range(2))
+            values = evaluate_protocols(all_maps, all_masks, [sample.is_defect for sample in own])
+        else:
+            values = dict(streaming.result().values)
+        for protocol, metrics in values.items():
+            found.setdefault(protocol, {})[category] = metrics
+    report: dict[str, Any] = {
+        protocol: {"mean": mean_over_categories(categories), "categories": categories}
+        for protocol, categories in found.items()
+    }
+    if threshold is not None:
+        report["threshold"] = {"value": threshold}
+        for kind, rate, number in (
+            (False, "false_positive_rate", "good_images"),
+            (True, "true_positive_rate", "defective_images"),
+        ):
+            above = [score > threshold for score in scores[kind]]
+            report["threshold"] |= {rate: sum(above) / len(above) if above else None, number: len(above)}
+    return report
+
+
+def _mask(sample: Sample, side: int) -> np.ndarray:
+    return np.zeros((side, side), dtype=bool) if sample.mask is None else load_mask(sample.mask, side).numpy()

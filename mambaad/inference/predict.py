@@ -1,0 +1,281 @@
+"""Anomaly scores and maps of image files, written to a folder; with ground truth also the metrics.
+
+Two passes: the first runs the network and writes maps and scores, the second paints the maps over the images, all on
+one colour scale, which only the scores of the first pass give.  Images and maps stream through both: what stays in
+memory is one row per image.  `scores.csv` is moved into place after both, so where it is, everything that it names is.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from mambaad.data import DatasetError, Sample, load_image
+from mambaad.data.datasets.mvtec_ad import IMAGE_SUFFIXES
+from mambaad.data.transforms import read_rgb
+from mambaad.device import resolve_device
+from mambaad.files import write_json
+from mambaad.inference.gallery import Gallery, colour_scale, overlay
+from mambaad.inference.ground_truth import measure
+from mambaad.inference.threshold import Threshold
+from mambaad.model import MambaAD, check_side
+
+MAP_FORMATS = ("npy", "tiff", "none")
+COLUMNS = ("image", "score", "anomalous", "error")
+GALLERY_IMAGES = 1000
+LARGEST_OVERLAY = 1024  # pixels on the long side
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image of scores.csv."""
+
+    path: Path
+    name: str
+    """Path below the folder predicted, with "/"; in `maps` and `overlays` a file of this name plus a suffix."""
+    score: float
+    anomalous: bool | None
+    """Whether the score is above the threshold; None without one."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was scored, most anomalous first, and what could not be read, each with its reason."""
+
+    rows: tuple[Row, ...]
+    failed: Mapping[Path, str]
+    metrics: Mapping[str, Any] | None
+    """Content of metrics.json; None without ground truth."""
+
+
+def find_images(path: str | Path, exclude: str | Path | None = None) -> list[Path]:
+    """The image itself, or every image below a folder, sorted, hidden ones and those below `exclude` left out.
+
+    Raises DatasetError if there is none.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DatasetError(f"{path} does not exist: an image or a folder of images was expected")
+    # what an earlier call wrote into a folder below the images is no image of the user's
+    own = None if exclude is None or Path(exclude).resolve() == path.resolve() else Path(exclude).resolve()
+    found = sorted(
+        p
+        for p in path.rglob("*")
+        if p.suffix.lower() in IMAGE_SUFFIXES
+        and not any(part.startswith(".") for part in p.relative_to(path).parts)
+        and p.is_file()
+        and (own is None or not p.resolve().is_relative_to(own))
+    )
+    if not found:
+        raise DatasetError(f"there is no image ({', '.join(IMAGE_SUFFIXES)}) below {path}")
+    return found
+
+
+def predict_files(
+    model: MambaAD,
+    images: Sequence[Path],
+    out: str | Path,
+    *,
+    root: str | Path | None = None,
+    side: int = 256,
+    threshold: Threshold | None = None,
+    truth: Sequence[Sample] | None = None,
+    maps: str = "npy",
+    overlays: bool = True,
+    gallery: int = GALLERY_IMAGES,
+    batch_size: int = 8,
+    device: str = "auto",
+    progress: bool = True,
+) -> Outcome:
+    """Write scores.csv, maps/NAME.npy, overlays/NAME.jpg, gallery.html and, with `truth`, metrics.json below `out`.
+
+    NAME is the image's path below `root`, its suffix included. A file that cannot be read gets its reason in scores.csv
+    instead of a score.
+
+    Args:
+        threshold: as calibrated for this model and this side.
+        truth: the samples of the same images, from `mambaad.inference.ground_truth.find_truth`.
+        maps: "npy" or "tiff", float32, side x side pixels, or "none".
+        overlays: maps painted over the images at their own size, or 1024 pixels on the long side if that is less.
+        gallery: images in the gallery, the most anomalous ones; 0 writes none.
+
+    Raises:
+        ValueError: a device that is not there, a side the scan order cannot fill or that the threshold is not of, an
+            unknown format of maps, a batch size below 1, two images of one NAME, scores that are not finite.
+        DatasetError: a mask cannot be read; everything but metrics.json is written then.
+    """
+    if batch_size < 1 or gallery < 0:
+        raise ValueError(f"batch_size must be at least 1 and gallery at least 0, got {batch_size} and {gallery}")
+    if maps not in MAP_FORMATS:
+        raise ValueError(f"maps must be one of {', '.join(MAP_FORMATS)}, got {maps!r}")
+    check_side(model.config, side, side)
+    if threshold is not None and threshold.side != side:
+        raise ValueError(
+            f"the threshold is of side {threshold.side} and the images would be scored at side {side}: "
+            f"use --side {threshold.side}, or calibrate again with --side {side}"
+        )
+    target = resolve_device(device)
+    names = Counter(_name(path, root) for path in images)
+    if twice := [name for name, number in names.items() if number > 1]:
+        raise ValueError(f"two images would be written as {twice[0]}: name the folder above all images as root")
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    for name in ("scores.csv", "metrics.json", "gallery.html"):  # an earlier call's, soon of other maps
+        (out / name).unlink(missing_ok=True)
+    temporary = out / f".{os.getpid()}.tmp"
+    map_folder = temporary if maps == "none" else out / "maps"
+    suffix = ".tiff" if maps == "tiff" else ".npy"
+    rows: list[Row] = []
+    failed: dict[Path, str] = {}
+    metrics: dict[str, Any] | None = None
+    try:
+        temporary.mkdir()
+        with tqdm(total=len(images), desc="scores", unit="image", disable=not progress) as bar:
+            for path, anomaly_map in _predicted(model, images, side, batch_size, target, failed, bar):
+                score = float(anomaly_map.max())
+                if not np.isfinite(score):
+                    raise ValueError(f"the score of {path} is {score}: the checkpoint is damaged, take another one")
+                row = Row(path, _name(path, root), score, None if threshold is None else score > threshold.value)
+                _save_map(map_folder / (row.name + suffix), anomaly_map)
+                rows.append(row)
+        rows.sort(key=lambda row: (-row.score, row.name))
+        if rows and (overlays or gallery):
+            _paint(rows, failed, out, threshold, map_folder, suffix, overlays, gallery, root, progress)
+        _write_scores(temporary / "scores.csv", rows, failed, root)
+        os.replace(temporary / "scores.csv", out / "scores.csv")
+        if truth is not None:
+            scored = {row.path: row for row in rows}
+            metrics = measure(
+                [sample for sample in truth if sample.image in scored],
+                side,
+                lambda image: _load_map(map_folder / (scored[image].name + suffix)),
+                None if threshold is None else threshold.value,
+            )
+            write_json(out / "metrics.json", metrics)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return Outcome(tuple(rows), failed, metrics)
+
+
+def score_files(
+    model: MambaAD,
+    images: Sequence[Path],
+    side: int,
+    *,
+    batch_size: int = 8,
+    device: str = "auto",
+    progress: bool = True,
+) -> tuple[dict[Path, float], dict[Path, str]]:
+    """Scores of image files, and the reasons for those that cannot be read.  Writes nothing.  Raises ValueError as
+    `predict_files`."""
+    check_side(model.config, side, side)
+    failed: dict[Path, str] = {}
+    with tqdm(total=len(images), desc="scores", unit="image", disable=not progress) as bar:
+        maps = _predicted(model, images, side, batch_size, resolve_device(device), failed, bar)
+        return {path: float(anomaly_map.max()) for path, anomaly_map in maps}, failed
+
+
+def _predicted(
+    model: MambaAD,
+    images: Sequence[Path],
+    side: int,
+    batch_size: int,
+    device: torch.device,
+    failed: dict[Path, str],
+    bar: tqdm,
+) -> Iterator[tuple[Path, np.ndarray]]:
+    model.to(device).eval()
+    for start in range(0, len(images), batch_size):
+        batch = {}
+        for path in images[start : start + batch_size]:
+            try:
+                batch[path] = load_image(path, side, model.config.mean, model.config.std)
+            except DatasetError as error:
+                failed[path] = str(error)
+        if batch:
+            prediction = model.predict(torch.stack(list(batch.values())).to(device))
+            yield from zip(batch, prediction.anomaly_map.float().cpu().numpy(), strict=True)
+        bar.update(min(batch_size, len(images) - start))
+
+
+def _paint(
+    rows: Sequence[Row],
+    failed: Mapping[Path, str],
+    out: Path,
+    threshold: Threshold | None,
+    map_folder: Path,
+    suffix: str,
+    overlays: bool,
+    gallery: int,
+    root: str | Path | None,
+    progress: bool,
+) -> None:
+    scale = colour_scale([row.score for row in rows], None if threshold is None else threshold.value)
+    page = Gallery(out / "gallery.html", [row.score for row in rows], threshold, gallery) if gallery else None
+    painted = rows if overlays else rows[:gallery]
+    try:
+        for row in tqdm(painted, desc="overlays", unit="image", disable=not progress):
+            image = read_rgb(row.path)
+            image.thumbnail((LARGEST_OVERLAY, LARGEST_OVERLAY), Image.Resampling.BILINEAR)
+            mixed = overlay(image, _load_map(map_folder / (row.name + suffix)), *scale)
+            link = None
+            if overlays:
+                link = f"overlays/{row.name}.jpg"
+                _save_beside(out / link, lambda path, mixed=mixed: mixed.save(path, "JPEG", quality=90))
+            if page is not None and page.room:
+                page.add(row.name, row.score, row.anomalous, image, mixed, link)
+        if page is not None:
+            page.close({_name(path, root): reason for path, reason in failed.items()})
+    finally:
+        if page is not None:
+            page.discard()
+
+
+def _save_beside(path: Path, save: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    save(temporary)
+    os.replace(temporary, path)
+
+
+def _save_map(path: Path, anomaly_map: np.ndarray) -> None:
+    if path.suffix == ".npy":
+        _save_beside(path, lambda temporary: np.save(temporary, anomaly_map.astype(np.float32)))
+    else:
+        _save_beside(path, lambda temporary: Image.fromarray(anomaly_map.astype(np.float32)).save(temporary, "TIFF"))
+
+
+def _load_map(path: Path) -> np.ndarray:
+    if path.suffix == ".npy":
+        return np.load(path)
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def _write_scores(path: Path, rows: Sequence[Row], failed: Mapping[Path, str], root: str | Path | None) -> None:
+    lines: list[tuple[str, str, int | str, str]]
+    lines = [(r.name, f"{r.score:.9g}", "" if r.anomalous is None else int(r.anomalous), "") for r in rows]
+    lines += [(_name(image, root), "", "", reason) for image, reason in failed.items()]
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(COLUMNS)
+        table.writerows(sorted(lines))
+
+
+def _name(path: Path, root: str | Path | None) -> str:
+    if root is None or path == Path(root) or not path.is_relative_to(root):
+        return path.name
+    return path.relative_to(root).as_posix()

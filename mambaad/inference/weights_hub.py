@@ -1,0 +1,196 @@
+"""The published checkpoints by name: from the authors' Hugging Face repository, pinned and hashed at first use.
+
+The commit that a file first came from and its SHA-256 are written to a JSON file of the user's; from then on the same
+commit is asked for, and a file of another hash is refused. Nothing is known of the hashes beforehand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+
+from mambaad.files import write_json
+
+REPOSITORY = "Lewandofski/MambaAD"
+ELSEWHERE = f"download it from the Hugging Face repository {REPOSITORY} on another machine and give the file's path"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """One published checkpoint."""
+
+    loader: str
+    """The data set that it was trained on, a name in `mambaad.data.DATASETS`."""
+    folder: str
+    """Where it lies in the repository."""
+    file: str | None = None
+    """Its name there; None where only the folder is known: then it is the one .pth file that the hub lists there."""
+
+
+PUBLISHED: Mapping[str, Published] = {
+    "mvtec": Published(loader="mvtec_ad", folder="mvtec", file="mambaad_mvtec.pth"),
+    "visa": Published(loader="visa", folder="visa", file="mambaad_visa.pth"),
+    "realiad": Published(loader="realiad", folder="realiad"),
+    "medical": Published(loader="medical", folder="medical"),
+    "mvtec3d": Published(loader="mvtec3d", folder="mvtec3d"),
+    "coco0": Published(loader="coco0", folder="cocoad/coco0", file="mambaad_coco0.pth"),
+    **{f"coco{k}": Published(loader=f"coco{k}", folder=f"cocoad/coco{k}") for k in range(1, 4)},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pin:
+    """What was found at first use."""
+
+    repository: str
+    revision: str
+    """Commit of the repository."""
+    file: str
+    """Path in the repository."""
+    sha256: str
+    bytes: int
+
+
+class WeightsError(ValueError):
+    """Published weights could not be had, or are not those of the first use."""
+
+
+def pins_file() -> Path:
+    """Where pins are kept: the environment variable MAMBAAD_PINS, else ~/.local/share/mambaad/published_weights.json.
+
+    Not in a cache: what is emptied at will must not decide which file is trusted.
+    """
+    named = os.environ.get("MAMBAAD_PINS")
+    return (
+        Path(named).expanduser() if named else Path.home() / ".local" / "share" / "mambaad" / "published_weights.json"
+    )
+
+
+def read_pins() -> dict[str, Pin]:
+    """The pins by name; none before first use.  Raises WeightsError if the file cannot be read."""
+    path = pins_file()
+    if not path.is_file():
+        return {}
+    try:
+        return {name: Pin(**values) for name, values in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{path} cannot be read ({error}): correct or remove it") from error
+
+
+def fetch(name: str, revision: str | None = None) -> Path:
+    """The file of published weights, downloaded unless it is in the Hugging Face cache; pinned at first use.
+
+    Interrupted downloads are continued by the hub's client where the hub allows it.
+
+    Args:
+        name: one of `PUBLISHED`.
+        revision: branch, tag or commit; default: the commit of the first use, or the main branch's.
+
+    Raises:
+        WeightsError: unknown name; the hub cannot be reached or has no such file; a hash other than the pinned one.
+    """
+    weights = _published(name)
+    pin = read_pins().get(name)
+    try:
+        if revision is not None or pin is None:
+            commit = str(huggingface_hub.HfApi().repo_info(REPOSITORY, revision=revision).sha)
+        else:
+            commit = pin.revision
+        file = pin.file if pin is not None else _file_in(weights, commit)
+        path = Path(huggingface_hub.hf_hub_download(REPOSITORY, file, revision=commit))
+    except WeightsError:
+        raise
+    except Exception as error:  # the hub client's errors, and those of what it connects with, have no common base
+        raise WeightsError(
+            f"the published weights {name!r} are not in the Hugging Face cache and could not be fetched "
+            f"({type(error).__name__}): {ELSEWHERE}"
+        ) from error
+    found = Pin(repository=REPOSITORY, revision=commit, file=file, sha256=sha256(path), bytes=path.stat().st_size)
+    if pin is None:
+        _write_pins({**read_pins(), name: found})
+    else:
+        _compare(name, path, found.sha256, pin)
+    return path
+
+
+def cached(name: str) -> Path | None:
+    """The file of a pinned name if it is in the Hugging Face cache; asks no host.  Raises WeightsError as `fetch`."""
+    _published(name)
+    pin = read_pins().get(name)
+    if pin is None:
+        return None
+    path = huggingface_hub.try_to_load_from_cache(REPOSITORY, pin.file, revision=pin.revision)
+    return Path(path) if isinstance(path, str) else None
+
+
+def check(name: str, path: str | Path) -> Pin | None:
+    """Compare a file with the pin of a name; returns the pin, None if there is none.
+
+    Raises:
+        WeightsError: the file's hash is another; the message names both.
+    """
+    pin = read_pins().get(name)
+    if pin is not None:
+        _compare(name, Path(path), sha256(path), pin)
+    return pin
+
+
+def resolve(weights: str | Path) -> Path:
+    """A checkpoint file by its path or, where there is no such file, by its published name, which is then fetched.
+
+    Raises:
+        WeightsError: neither a file nor a name; and as `fetch`.
+    """
+    if Path(weights).is_file():
+        return Path(weights)
+    if str(weights) in PUBLISHED:
+        return fetch(str(weights))
+    raise WeightsError(
+        f"the checkpoint {weights} does not exist: give the path of a file, or the name of published weights "
+        f"({', '.join(PUBLISHED)})"
+    )
+
+
+def sha256(path: str | Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _published(name: str) -> Published:
+    if name not in PUBLISHED:
+        raise WeightsError(f"there are no published weights {name!r}: known are {', '.join(PUBLISHED)}")
+    return PUBLISHED[name]
+
+
+def _file_in(weights: Published, commit: str) -> str:
+    if weights.file is not None:
+        return f"{weights.folder}/{weights.file}"
+    listed = huggingface_hub.HfApi().list_repo_files(REPOSITORY, revision=commit)
+    found = [path for path in listed if path.startswith(weights.folder + "/") and path.endswith(".pth")]
+    if len(found) != 1:
+        raise WeightsError(
+            f"one .pth file was expected in {weights.folder} of {REPOSITORY}, found {', '.join(found) or 'none'}: "
+            "download the right one and give its path"
+        )
+    return found[0]
+
+
+def _compare(name: str, path: Path, found: str, pin: Pin) -> None:
+    if found != pin.sha256:
+        raise WeightsError(
+            f"{path} has the SHA-256 {found}, but at first use {name!r} had {pin.sha256}: do not use it, or remove the "
+            f"entry in {pins_file()} if the change is known"
+        )
+
+
+def _write_pins(pins: Mapping[str, Pin]) -> None:
+    values: dict[str, Any] = {name: asdict(pin) for name, pin in pins.items()}
+    write_json(pins_file(), values)

@@ -1,0 +1,174 @@
+"""Figures of the table notebooks: one style, colours that colour-blind readers tell apart, readable on a phone.
+
+Every function returns a matplotlib Figure that is closed for pyplot, so that a notebook shows it once.
+Published values and ours are drawn in panels of their own wherever they are about different data.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mambaad.study.audit.checks import ap_limit
+from mambaad.study.published_numbers import DATASET_NAMES, METRIC_NAMES, UNITS
+
+# Okabe and Ito's colours
+PAPER, OURS, GREY = "#0072B2", "#D55E00", "#7F7F7F"
+PALETTE = (PAPER, OURS, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+WIDTH = 5.6  # inches: with 10 point text still legible on a screen of 360 points
+STYLE: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.labelsize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.dpi": 150,
+    "grid.color": "#DDDDDD",
+    "legend.frameon": False,
+}
+
+
+def _figure(columns: int = 1, height: float = 3.2, **options: Any) -> tuple[Figure, list[Axes]]:
+    with sns.axes_style("whitegrid", STYLE), plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, columns, figsize=(WIDTH, height), layout="constrained", squeeze=False, **options)
+    plt.close(figure)
+    return figure, list(axes[0])
+
+
+def dots(frame: pd.DataFrame, metric: str = "mad", spread: float = 0.0) -> Figure:
+    """One dot per row of a table: published values left, ours right.
+
+    Args:
+        frame: a long table with the column `row` (`table_view.with_names`).
+        spread: half width of a band around the best published value: differences inside it carry no evidence.
+    """
+    lines = frame[frame["metric"] == metric]
+    rows = list(dict.fromkeys(lines["row"]))
+    places = {row: -i for i, row in enumerate(rows)}
+    figure, axes = _figure(2, height=1.3 + 0.26 * len(rows), sharey=True)
+    data = ", ".join(dict.fromkeys(DATASET_NAMES.get(d, d) for d in lines["paper_data"] if d))
+    ours = ", ".join(dict.fromkeys(DATASET_NAMES.get(d, d) for d in lines["our_data"] if d))
+    titles = (f"paper\n{data}", f"ours\n{ours or 'not run yet'}")
+    for ax, column, colour, title in zip(axes, ("paper", "ours"), (PAPER, OURS), titles, strict=True):
+        known = lines[lines[column].notna()]
+        ax.scatter(known[column], [places[row] for row in known["row"]], color=colour, zorder=3)
+        ax.set_title(title)
+        ax.set_xlabel(_axis_label(metric))
+        ax.grid(axis="x")
+        if known.empty:
+            ax.set_xticks([])
+    best = lines["paper"].max()
+    if spread:
+        axes[0].axvspan(
+            best - spread,
+            best + spread,
+            color=GREY,
+            alpha=0.25,
+            lw=0,
+            label=f"within {spread} of the best published value",
+        )
+        figure.legend(loc="outside lower center", frameon=False)
+    axes[0].set_yticks(list(places.values()), [textwrap.fill(row, 24, break_on_hyphens=False) for row in rows])
+    return figure
+
+
+def categories(frame: pd.DataFrame, metrics: Sequence[str] = ("image_auroc", "pixel_auroc", "pixel_aupro")) -> Figure:
+    """Per category, ours with one colour per metric; published values of the same categories as rings, if any.
+
+    Args:
+        frame: lines of table 1 with values of ours (`table_view.means_and_categories`).
+    """
+    measured = frame[frame["ours"].notna()]
+    names = list(dict.fromkeys(measured["category"]))
+    figure, (ax,) = _figure(height=1.4 + 0.3 * max(len(names), 1))
+    for shift, (metric, colour) in enumerate(zip(metrics, PALETTE, strict=False)):
+        lines = measured[measured["metric"] == metric].set_index("category").reindex(names)
+        y = -np.arange(len(names)) - 0.18 * (shift - (len(metrics) - 1) / 2)
+        ax.scatter(lines["ours"], y, color=colour, label=METRIC_NAMES[metric], zorder=3)
+        ax.scatter(lines["paper"], y, facecolors="none", edgecolors=colour, s=60)
+    ax.set_yticks(-np.arange(len(names)), [name.replace("_", " ") for name in names])
+    data = ", ".join(dict.fromkeys(measured["our_data"]))
+    ax.set_title(f"ours: {data or 'not run yet'}" + ("; rings: paper" if measured["paper"].notna().any() else ""))
+    ax.set_xlabel("%")
+    figure.legend(loc="outside lower center", frameon=False, ncols=len(metrics))
+    return figure
+
+
+def loss_curves(curves: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
+    """Training loss over steps, one line per named run; a loss is a list of (step, value)."""
+    figure, (ax,) = _figure()
+    for (name, loss), colour in zip(curves.items(), PALETTE * (1 + len(curves) // len(PALETTE)), strict=False):
+        steps, values = np.asarray(loss, dtype=float).T
+        ax.plot(steps, values, color=colour, lw=1.5, label=name)
+    ax.set_xlabel("optimiser step")
+    ax.set_ylabel("training loss")
+    if curves:
+        ax.set_yscale("log")
+        figure.legend(loc="outside lower center", frameon=False, ncols=2)
+    return figure
+
+
+def efficiency(frame: pd.DataFrame) -> Figure:
+    """FLOPs and mAD of the methods of table 6, all as printed; the area of a dot grows with the parameters."""
+    values = frame.pivot(index="method", columns="metric", values="paper")
+    figure, (ax,) = _figure(height=3.6)
+    for method, line in values.iterrows():
+        colour = OURS if method == "MambaAD" else PAPER
+        ax.scatter(line["flops_g"], line["mad"], s=12 * np.sqrt(line["params_m"]), color=colour, alpha=0.85, zorder=3)
+        doubt = "*" if method in ("DeSTSeg", "SimpleNet") else ""
+        ax.annotate(f"{method}{doubt}", (line["flops_g"], line["mad"]), xytext=(9, 5), textcoords="offset points")
+    ax.set_xscale("log")
+    ax.set_xlim(2, 1500)
+    ax.set_xlabel("FLOPs (10⁹, log scale)")
+    ax.set_ylabel("mAD on MVTec-AD (%)")
+    ax.set_title("As printed in table 6   (* exchanged, see table 1)")
+    return figure
+
+
+def mean_differences(differences: pd.DataFrame) -> Figure:
+    """Printed means minus means of their rows, one line per data set; beyond rounding in another colour."""
+    figure, (ax,) = _figure(height=3.4)
+    datasets = [d for d in DATASET_NAMES if d in set(differences["dataset"])]
+    for i, dataset in enumerate(datasets):
+        lines = differences[differences["dataset"] == dataset]
+        y = -i + np.linspace(-0.25, 0.25, len(lines)) if len(lines) > 1 else np.full(len(lines), -i)
+        outside = lines["difference"].abs() > 0.1 + 1e-9
+        ax.scatter(lines["difference"], y, color=np.where(outside, OURS, PAPER), s=14, zorder=3)
+    ax.axvspan(-0.1, 0.1, color=GREY, alpha=0.25, lw=0)
+    ax.set_yticks(-np.arange(len(datasets)), [DATASET_NAMES[d] for d in datasets])
+    ax.set_xlabel("printed mean − mean of rows (grey: what rounding allows)")
+    return figure
+
+
+def ap_against_f1max(frame: pd.DataFrame, above: pd.DataFrame) -> Figure:
+    """Pixel AP over F1max of every category and method, with the largest AP that F1max allows.
+
+    Args:
+        frame: per-category values (`audit.per_category`).
+        above: the categories beyond the limit (`audit.ap_above_limit`), drawn in another colour.
+    """
+    wide = frame[frame["category"] != "mean"].pivot(
+        index=["dataset", "category", "method"], columns="metric", values="value"
+    )
+    figure, (ax,) = _figure(height=3.6)
+    f1max = np.linspace(0.5, 100, 300)
+    limit = [100 * ap_limit(f / 100) for f in f1max]
+    ax.plot(f1max, limit, color="black", lw=1.2, label="largest AP for this F1max")
+    ax.scatter(wide["pixel_f1max"], wide["pixel_ap"], s=8, color=PAPER, label="printed")
+    ax.scatter(above["f1max"], above["ap"], s=30, color=OURS, label="beyond the limit", zorder=3)
+    ax.set_xlabel("pixel F1max (%)")
+    ax.set_ylabel("pixel AP (%)")
+    ax.legend(loc="upper left", frameon=False)
+    return figure
+
+
+def _axis_label(metric: str) -> str:
+    return f"{METRIC_NAMES[metric]} ({UNITS[metric]})"

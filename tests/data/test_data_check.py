@@ -1,0 +1,366 @@
+"""`mambaad data check` and `mambaad data where`: every fault is found at once, none is made up."""
+
+import argparse
+import json
+import shutil
+from itertools import pairwise
+
+import layouts
+import numpy as np
+import pytest
+from layouts import SIZE, mask, picture, save
+
+from mambaad.cli import data as command_line
+from mambaad.data import DATASETS, DatasetError, counts, load_dataset
+from mambaad.data.datasets.catalog import SOURCES, source_of
+from mambaad.data.detect import guess_layout, where
+from mambaad.data.validate import check_dataset, render
+
+
+def check(root, name=None, **options):
+    return check_dataset(name, root, progress=False, **options)
+
+
+def run(*words):
+    """Exit code of `mambaad data ...`."""
+    top = argparse.ArgumentParser()
+    commands = top.add_subparsers()
+
+    def command(name, run, text):
+        sub = commands.add_parser(name, description=text)
+        sub.set_defaults(run=run)
+        return sub
+
+    command_line.add(command)
+    arguments = top.parse_args(["data", *map(str, words)])
+    return arguments.run(arguments)
+
+
+def write_folder(root):
+    return layouts.write_category(root)
+
+
+# Trees by the name of the layout that has to be recognised.
+TREES = {
+    "mvtec_ad": layouts.write_mvtec_ad,
+    "visa": layouts.write_visa,
+    "realiad": layouts.write_real_iad,
+    "medical": layouts.write_medical,
+    "mvtec3d": layouts.write_mvtec3d,
+    "meta_json": layouts.write_meta_json,
+    "coco0": layouts.write_coco,
+    "folder": write_folder,
+    "synthetic": lambda root: layouts.write_mvtec_ad(root, ("gear", "resistor")),
+}
+# The drawn trees have few images, so that differences to the published counts are all they may be blamed for.
+COUNTS = ("published are", "categories are missing")
+
+
+def faults(report):
+    return [problem for problem in report.problems if not any(text in problem for text in COUNTS)]
+
+
+# -- published counts -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_published_counts_add_up(name):
+    source = SOURCES[name]
+    known = [row for row in source.categories.values() if row is not None]
+    if len(known) == len(source.categories):
+        assert tuple(map(sum, zip(*known, strict=True))) == source.total
+    assert set(source.loaders) <= set(DATASETS)
+
+
+def test_published_totals_are_those_the_papers_print():
+    totals = {name: source.total for name, source in SOURCES.items()}
+    assert (totals["mvtec_ad"][0], sum(totals["mvtec_ad"][1:])) == (3629, 1725)
+    assert (sum(totals["visa"]), totals["visa"][2]) == (10821, 1200)
+    assert (sum(totals["realiad"][:2]), totals["realiad"][2]) == (99721, 51329)
+    # every split of COCO-AD tests on the same images: those of val2017 that have annotations
+    assert len({good + bad for _, good, bad in SOURCES["coco"].categories.values()}) == 1
+
+
+def test_published_categories_are_those_of_the_paper_s_tables():
+    from mambaad.study.published_numbers import load
+
+    printed = load("per_category")
+    for paper, name in (("mvtec", "mvtec_ad"), *((n, n) for n in ("visa", "realiad", "medical", "mvtec3d"))):
+        assert set(SOURCES[name].categories) == set(printed[printed["dataset"] == paper]["category"]) - {"mean"}
+
+
+# -- what a check finds -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_a_whole_tree_has_no_fault_and_its_layout_is_recognised(tmp_path, name):
+    if name == "coco0":
+        pytest.importorskip("pycocotools", reason="needs pycocotools (the extra coco): masks are drawn with it")
+    root = TREES[name](tmp_path / "data")
+    report = check(root)
+    assert report.dataset == name
+    assert faults(report) == []
+    assert report.counts == counts(load_dataset(name, root))
+    samples = load_dataset(name, root)
+    assert report.opened == len({path for s in samples for path in (s.image, s.mask) if path})
+    assert not [note for note in report.notes if "not used" in note]
+    assert faults(check(root, quick=True)) == []
+    assert report.ok == (source_of(name) is None or name == "mvtec_ad"), "bolt and nut are not of MVTec AD"
+
+
+def faulty(root):
+    """MVTec layout with one fault of each kind, none of which may hide another."""
+    layouts.write_mvtec_ad(root, ("bolt", "nut", "pin"))
+    (root / "bolt/train/good/000.png").write_text("not an image")
+    whole = (root / "bolt/test/good/000.png").read_bytes()
+    (root / "bolt/test/good/000.png").write_bytes(whole[: len(whole) // 2])
+    (root / "nut/ground_truth/hole/000_mask.png").unlink()
+    mask(root / "nut/ground_truth/hole/001_mask.png", size=7)
+    mask(root / "nut/ground_truth/hole/007_mask.png")
+    shutil.rmtree(root / "pin/train/good")
+    (root / "pin/train").mkdir(exist_ok=True)
+    save(root / "pin/ground_truth/hole/000_mask.png", np.zeros((SIZE, SIZE)))
+    (root / "pin/ground_truth/hole/001_mask.png").unlink()
+    save(root / "pin/ground_truth/hole/001_mask.jpg", np.eye(SIZE) * 255)
+    (root / "bolt/test/hole/phone.heic").write_text("of a kind that is not read")
+    picture(root / "bolt/train/bad/000.png")
+    return root
+
+
+FOUND = (
+    "bolt/train/good/000.png: cannot be read as an image",
+    "bolt/test/good/000.png: cannot be read as an image",
+    "nut/test/hole/000.png: a defective image without a mask",
+    "nut/ground_truth/hole/001_mask.png: expected a mask of its image's size (12, 12) (width, height), got (7, 7)",
+    "1 masks have no image of their name: ",
+    "pin/train/good: expected good training images",
+    "1 masks are JPEG files",
+)
+
+
+def test_every_fault_is_found_in_one_pass(tmp_path):
+    root = faulty(tmp_path)
+    report = check(root)
+    for text in FOUND:
+        assert len([problem for problem in report.problems if text in problem]) == 1, text
+    assert len(report.problems) == len(FOUND)
+    assert any("1 masks mark nothing" in note and "pin/ground_truth/hole/000_mask.png" in note for note in report.notes)
+    unused = next(note for note in report.notes if "not used" in note)
+    assert "2 files" in unused
+    assert "phone.heic" in unused
+    assert "train/bad/000.png" in unused
+    assert report.counts["nut"] == {"train": 2, "test_good": 1, "test_defect": 2}
+
+
+def test_a_quick_check_misses_only_what_needs_decoding(tmp_path):
+    quick, full = check(faulty(tmp_path), quick=True), check(tmp_path)
+    assert set(full.problems) - set(quick.problems) == {p for p in full.problems if "bolt/test/good/000.png" in p}
+    assert not set(quick.problems) - set(full.problems)
+
+
+@pytest.mark.parametrize("name", ["visa", "realiad", "mvtec3d", "meta_json", "medical"])
+def test_lost_and_broken_files_of_any_layout_are_named(tmp_path, name):
+    root = TREES[name](tmp_path / "data")
+    samples = load_dataset(name, root)
+    bad = [s for s in samples if s.mask is not None]
+    bad[0].mask.unlink()
+    bad[1].mask.write_text("x")
+    good = next(s for s in samples if not s.is_defect)
+    good.image.write_bytes(b"")
+    lost = next(s for s in samples if s.split == "train" and s.image != good.image).image if name != "mvtec3d" else None
+    if lost:
+        lost.unlink()
+    found = faults(check(root, name))
+    assert len([p for p in found if str(bad[0].mask) in p or (str(bad[0].image) in p and "without a mask" in p)]) == 1
+    assert [p for p in found if str(bad[1].mask) in p and "cannot be read as a mask" in p]
+    assert [p for p in found if str(good.image) in p and "cannot be read as an image" in p]
+    if lost and name != "medical":  # a folder cannot tell that one of its files is gone; counts can
+        assert [p for p in found if str(lost) in p and "lists it" in p]
+
+
+def test_sizes_of_indexed_masks_are_compared(tmp_path):
+    root = layouts.write_visa(tmp_path)
+    wrong = root / "pcb1/Data/Masks/Anomaly/003.png"
+    mask(wrong, size=9)
+    assert len(load_dataset("visa", root)) == 10
+    assert [p for p in check(root).problems if p.startswith(f"{wrong}: expected a mask of its image's size (12, 12)")]
+
+
+def test_counts_are_compared_with_the_published_ones(tmp_path, monkeypatch):
+    from mambaad.data import validate as module
+    from mambaad.data.datasets import catalog as sources
+
+    root = layouts.write_visa(tmp_path)
+    small = sources.Source(
+        **{
+            **vars(sources.VISA),
+            "categories": {"candle": (2, 1, 2), "pcb1": None, "fryum": (3, 1, 1)},
+            "total": (7, 3, 6),
+        }
+    )
+    monkeypatch.setattr(module, "source_of", lambda name: small)
+    report = check(root)
+    assert report.problems == (
+        "1 of 3 categories are missing: fryum; unpack them, or name the categories that are wanted with --categories",
+    )
+    text = render(report)
+    assert [line.split() for line in text.splitlines() if line.startswith(("candle", "pcb1", "fryum", "total"))] == [
+        ["candle", "2", "(2)", "1", "(1)", "2", "(2)"],
+        ["pcb1", "2", "1", "2"],
+        ["fryum", "-", "(3)", "-", "(1)", "-", "(1)"],
+        ["total", "4", "(7)", "2", "(3)", "4", "(6)"],
+    ]
+    assert "published count not known: pcb1" in text
+    assert check(root, categories=("candle", "pcb1")).ok
+
+    layouts.write_visa(root, ("candle", "pcb1", "fryum"))
+    assert check(root).problems == (
+        "fryum: 2 training images, published are 3; unpack it again",
+        "fryum: 2 defective test images, published are 1; unpack it again",
+        "all categories: 6 training images, published are 7; unpack it again",
+    )
+    layouts.write_visa(root, ("candle", "pcb1", "fryum", "mine"))
+    assert [p for p in check(root).problems if "not categories of VisA" in p and "mine" in p]
+
+
+def test_own_categories_in_mvtec_layout_are_not_compared(tmp_path):
+    assert check(layouts.write_mvtec_ad(tmp_path / "a", ("screw", "nut"))).ok
+    report = check(layouts.write_mvtec_ad(tmp_path / "b", ("screw", "bottle", "nut")))
+    assert any("13 of 15 categories are missing" in problem for problem in report.problems)
+    assert any("not categories of MVTec AD" in problem for problem in report.problems)
+
+
+def test_defects_without_any_ground_truth_are_a_note(tmp_path):
+    report = check(layouts.write_category(tmp_path / "mine", masks=False))
+    assert report.ok
+    assert report.notes == ("2 defective images have no ground truth: only the metrics of whole images count them",)
+    shutil.rmtree(tmp_path / "mine/test")
+    assert check(tmp_path / "mine").notes == ("there are no test images: a model can be trained, but nothing measured",)
+
+
+def test_a_check_can_be_interrupted(tmp_path, monkeypatch):
+    from mambaad.data import validate as module
+
+    root = layouts.write_mvtec_ad(tmp_path)
+    monkeypatch.setattr(module, "_decoded", lambda sample: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        check(root)
+
+
+# -- wrong folders ----------------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_folder_is_explained(tmp_path):
+    root = layouts.write_mvtec_ad(tmp_path / "data")
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "packed/visa.tar").touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/.hidden").touch()
+    picture(tmp_path / "heap/a.png")
+    (tmp_path / "odd/things").mkdir(parents=True)
+    (tmp_path / "set.zip").touch()
+    (tmp_path / "note.txt").touch()
+    for folder, text in {
+        "none": "there is no such folder",
+        "empty": "the folder is empty",
+        "packed": "visa.tar still has to be unpacked",
+        "set.zip": "it is an archive: unpack it",
+        "note.txt": "it is a file: name a folder",
+        "heap": "put good ones into train/good",
+        "odd": "its folders fit no layout",
+        "data/nut/test": f"the root is too deep: name {root.resolve()}",
+        "data/nut/test/hole": f"the root is too deep: name {root.resolve()}",
+        ".": f"the root is one level too high: name {root}",
+    }.items():
+        with pytest.raises(DatasetError, match="not a data set") as caught:
+            guess_layout(tmp_path / folder)
+        assert text in str(caught.value), folder
+        report = check(tmp_path / folder)
+        assert report.problems == (str(caught.value),)
+        assert not report.counts
+        assert "layout not recognised" in render(report)
+
+
+def test_a_wrong_layout_is_explained(tmp_path):
+    root = layouts.write_visa(tmp_path / "visa")
+    report = check(root, "mvtec_ad")
+    assert len(report.problems) == 1
+    assert report.problems[0].endswith("; the folder looks like visa: check it with --dataset visa")
+    high = check(tmp_path, "visa")
+    assert high.problems[0].endswith(f"; the root is one level too high: name {root}")
+    bolt = layouts.write_mvtec_ad(tmp_path / "nuts") / "bolt"
+    assert check(bolt).dataset == "folder", "one category is a plain folder"
+    assert "check it with --dataset folder" in check(bolt, "mvtec_ad").problems[0]
+    with pytest.raises(DatasetError, match="no data set layout 'imagenet'"):
+        check(root, "imagenet")
+
+
+# -- command line -----------------------------------------------------------------------------------------------------
+
+
+def test_check_prints_and_returns_its_verdict(tmp_path, capsys):
+    root = layouts.write_mvtec_ad(tmp_path / "data")
+    assert run("check", root) == 0
+    assert capsys.readouterr().out.endswith("14 files opened and decoded\nOK\n")  # 2 x (5 images and 2 masks)
+    assert run("check", root, "--quick") == 0
+    out = capsys.readouterr().out
+    assert "headers read" in out
+    assert out.endswith("\nOK\n")
+    (root / "nut/test/good/000.png").unlink()
+    (root / "nut/test/good/000.png").mkdir()
+    assert run("check", root, "--dataset", "mvtec_ad") == 1
+    out = capsys.readouterr().out
+    assert "faults: 1\n" in out
+    assert out.endswith("NOT OK: put right what is named under faults and check again\n")
+    assert run("check", root, "--categories", "bolt") == 0
+    assert "nut" not in capsys.readouterr().out
+
+
+def test_long_lists_are_cut_in_text_and_whole_in_json(tmp_path, capsys):
+    root = layouts.write_category(tmp_path / "mine")
+    for k in range(30):
+        (root / f"train/good/broken_{k}.png").write_text("x")
+    assert run("check", root) == 1
+    out = capsys.readouterr().out
+    assert "faults: 30" in out
+    assert "and 10 more, all with --json" in out
+    assert run("check", root, "--json") == 1
+    report = json.loads(capsys.readouterr().out)
+    assert len(report["problems"]) == 30
+    assert report["ok"] is False
+    assert report["dataset"] == "folder"
+    assert report["counts"] == {"mine": {"train": 32, "test_good": 1, "test_defect": 2}}
+
+
+def test_where_knows_every_loader(capsys):
+    for name in (*DATASETS, "coco"):
+        assert "licence" in where(name)
+        assert run("where", name) == 0
+    capsys.readouterr()
+    assert run("where") == 0
+    everything = capsys.readouterr().out
+    for source in SOURCES.values():
+        assert source.licence in everything
+        assert source.page in everything
+        assert source.access in everything
+    with pytest.raises(DatasetError, match="no data set 'imagenet'; there are mvtec_ad, visa"):
+        run("where", "imagenet")
+
+
+# -- real images ------------------------------------------------------------------------------------------------------
+
+
+def test_the_real_images_are_whole(shared):
+    report = check(shared / "data" / "mvtec", categories=("bottle", "screw"))
+    assert report.ok, report.problems
+    assert report.published == report.counts
+    assert report.opened == 954
+    assert not [note for note in report.notes if "mark nothing" in note]
+    assert [p for p in check(shared / "data" / "mvtec", quick=True).problems if "13 of 15 categories" in p]
+    assert "one level too high" in check(shared / "data").problems[0]
+
+
+def test_the_table_is_aligned(tmp_path):
+    lines = render(check(layouts.write_mvtec_ad(tmp_path))).splitlines()
+    table = lines[2 : lines.index("", 2)]
+    assert all(len(a) == len(b) for a, b in pairwise(table))

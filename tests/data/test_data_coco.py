@@ -1,0 +1,211 @@
+"""COCO-AD: which images each split holds, masks that equal the segments, and an index that is built once."""
+
+import builtins
+import json
+import os
+import shutil
+
+import layouts
+import numpy as np
+import pytest
+
+from mambaad.data import DatasetError, counts, index_hash, load_dataset
+from mambaad.data.datasets import coco_ad
+from mambaad.data.transforms import read_mask
+
+pytest.importorskip("pycocotools", reason="needs pycocotools (the extra coco): masks are drawn with it")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MAMBAAD_CACHE", str(tmp_path / "cache"))
+
+
+def names(samples, split):
+    return {int(s.image.stem): s.defect for s in samples if s.split == split}
+
+
+def test_splits_by_hand(tmp_path):
+    root = layouts.write_coco(tmp_path / "coco")
+    loaded = [load_dataset(f"coco{i}", root) for i in range(4)]
+    # 11 shows a person (split 0); 12 class 20 (split 1); 13 classes 79 and 20 (splits 3 and 1); 14 nothing known
+    assert [set(names(s, "train")) for s in loaded] == [{12, 13}, {11}, {11, 12, 13}, {11, 12}]
+    assert [names(s, "test") for s in loaded] == [
+        {1: "held_out", 2: "good"},
+        {1: "held_out", 2: "good"},
+        {1: "good", 2: "good"},
+        {1: "good", 2: "held_out"},
+    ]
+    assert list(counts(loaded[3])) == ["coco3"]
+    assert all((s.mask is not None) == s.is_defect for samples in loaded for s in samples)
+
+
+def test_masks_are_the_union_of_the_held_out_segments(tmp_path):
+    root = layouts.write_coco(tmp_path / "coco")
+    masks = [next((s.mask for s in load_dataset(f"coco{i}", root) if s.mask), None) for i in range(4)]
+    expected = np.zeros((10, 16), dtype=bool)
+    expected[3:8, 2:6] = expected[0:2, 10:12] = expected[:, 0] = True
+    assert np.array_equal(read_mask(masks[0]), expected)
+    assert read_mask(masks[1]).all()
+    assert masks[2] is None
+    assert read_mask(masks[3]).sum() == 16
+
+
+def test_compressed_run_lengths_and_bare_polygons():
+    from pycocotools import mask as codec
+
+    inside = np.zeros((10, 16), dtype=np.uint8)
+    inside[2:5, 7:9] = 1
+    packed = codec.encode(np.asfortranarray(inside))
+    text = {"size": packed["size"], "counts": packed["counts"].decode()}
+    assert np.array_equal(coco_ad._union([text], 10, 16) > 0, inside > 0)
+    assert not coco_ad._union([[[1.0, 1.0, 2.0, 2.0]], []], 10, 16).any()
+
+
+def test_the_index_is_built_once_and_again_for_other_annotations(tmp_path, monkeypatch):
+    root = layouts.write_coco(tmp_path / "coco")
+    first = load_dataset("coco0", root)
+    built = []
+    original = coco_ad.build_index
+    monkeypatch.setattr(coco_ad, "build_index", lambda *a, **k: built.append(a) or original(*a, **k))
+    assert load_dataset("coco0", root) == first
+    assert load_dataset("coco3", root)
+    assert not built
+    before = index_hash(first, root)
+
+    path = root / coco_ad.ANNOTATIONS["val"]
+    objects = [*layouts.COCO_VAL, (2, 5, [layouts.rectangle(0, 0, 4, 4)])]
+    path.write_text(json.dumps(layouts.coco_annotations(objects, (1, 2, 3))))
+    second = load_dataset("coco0", root)
+    assert len(built) == 1
+    assert names(second, "test") == {1: "held_out", 2: "held_out"}
+    assert index_hash(second, root) != before
+
+
+def test_masks_belong_to_their_annotations(tmp_path):
+    """The same images with another outline: no mask of the old annotations may be taken for a new one."""
+    root = layouts.write_coco(tmp_path / "coco")
+    before = load_dataset("coco3", root)
+    objects = [*layouts.COCO_VAL[:3], (2, 79, [layouts.rectangle(4, 4, 14.125, 8)])]
+    (root / coco_ad.ANNOTATIONS["val"]).write_text(json.dumps(layouts.coco_annotations(objects, (1, 2, 3))))
+    after = load_dataset("coco3", root)
+    assert [s.image for s in after] == [s.image for s in before]
+    assert [read_mask(s.mask).sum() for s in (*before, *after) if s.mask] == [16, 40]
+    assert index_hash(after, root) != index_hash(before, root)
+
+
+def test_an_interrupted_build_goes_on(tmp_path, monkeypatch):
+    root = layouts.write_coco(tmp_path / "coco")
+    drawn = []
+    original = coco_ad._save
+
+    def save(pixels, path):
+        drawn.append(path)
+        if len(drawn) == 2:
+            raise KeyboardInterrupt
+        original(pixels, path)
+
+    monkeypatch.setattr(coco_ad, "_save", save)
+    with pytest.raises(KeyboardInterrupt):
+        load_dataset("coco0", root)
+    assert not (root / "mambaad_index" / coco_ad.INDEX_FILE).exists()
+    assert len(load_dataset("coco0", root)) == 4
+    assert len(drawn) == 4, "3 masks, one of them tried twice"
+    assert drawn[0] not in drawn[1:]
+
+
+def test_lost_masks_are_drawn_again(tmp_path):
+    root = layouts.write_coco(tmp_path / "coco")
+    samples = load_dataset("coco3", root)
+    lost = next(s.mask for s in samples if s.mask)
+    content = lost.read_bytes()
+    lost.unlink()
+    assert load_dataset("coco3", root) == samples
+    assert lost.read_bytes() == content
+
+
+def test_a_root_that_cannot_be_written_gets_its_index_in_the_cache(tmp_path, monkeypatch):
+    written = layouts.write_coco(tmp_path / "a" / "coco")
+    closed = layouts.write_coco(tmp_path / "b" / "coco")
+    here = load_dataset("coco0", written)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    there = load_dataset("coco0", closed)
+    assert not (closed / "mambaad_index").exists()
+    mask = next(s.mask for s in there if s.mask)
+    assert mask.is_relative_to(tmp_path / "cache")
+    assert read_mask(mask).any()
+    assert index_hash(there, closed) == index_hash(here, written), "the hash does not tell where the masks lie"
+    assert load_dataset("coco0", closed) == there
+
+
+def _rewrite(part, change):
+    def breakage(root):
+        path = root / coco_ad.ANNOTATIONS[part]
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+
+    return breakage
+
+
+ERRORS = {
+    "no images": (lambda root: shutil.rmtree(root / "val2017"), r"val2017: not there, expected train2017, val2017"),
+    "no annotations": (lambda root: (root / coco_ad.ANNOTATIONS["train"]).unlink(), "train2017.json: not there"),
+    "broken": (
+        lambda root: (root / coco_ad.ANNOTATIONS["val"]).write_text("{"),
+        "expected COCO's instance annotations",
+    ),
+    "no category": (_rewrite("val", lambda c: c.pop("categories")), "instance annotations, got KeyError"),
+    "79 classes": (_rewrite("train", lambda c: c["categories"].pop(1)), "the 80 classes of COCO 2017, got 79"),
+    "81 classes": (
+        _rewrite("train", lambda c: c["categories"].append({"id": 99})),
+        "the 80 classes of COCO 2017, got 81",
+    ),
+    "image gone": (
+        lambda root: (root / "val2017/000000000002.jpg").unlink(),
+        r"000000000002\.jpg: no such file, but .*instances_val2017",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ERRORS)
+def test_errors(tmp_path, what):
+    root = layouts.write_coco(tmp_path / "coco")
+    ERRORS[what][0](root)
+    with pytest.raises(DatasetError, match=ERRORS[what][1]):
+        load_dataset("coco0", root)
+
+
+def test_the_category_of_a_split_is_its_name(tmp_path):
+    root = layouts.write_coco(tmp_path / "coco")
+    assert load_dataset("coco1", root, ("coco1",)) == load_dataset("coco1", root)
+    with pytest.raises(DatasetError, match="no category person; available: coco1"):
+        load_dataset("coco1", root, ("person",))
+
+
+def test_a_full_disk_is_explained(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(coco_ad, "_save", full)
+    with pytest.raises(DatasetError, match=r"cannot be written there .*No space left.*MAMBAAD_CACHE"):
+        load_dataset("coco0", layouts.write_coco(tmp_path / "coco"))
+
+
+def test_without_pycocotools_the_remedy_is_named(tmp_path, monkeypatch):
+    root = layouts.write_coco(tmp_path / "coco")
+    original = builtins.__import__
+
+    def without(name, *rest):
+        if name.startswith("pycocotools"):
+            raise ImportError(name)
+        return original(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(DatasetError, match=r"not installed; install it with pip install 'mambaad\[coco\]'"):
+        load_dataset("coco0", root)
+    monkeypatch.undo()
+    monkeypatch.setenv("MAMBAAD_CACHE", str(tmp_path / "cache"))
+    expected = load_dataset("coco0", root)
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert load_dataset("coco0", root) == expected, "an index that is there needs no pycocotools"

@@ -1,0 +1,220 @@
+"""Graphs for other runtimes: the scan against its definition, the whole against PyTorch, and what is recorded."""
+
+import copy
+import functools
+import hashlib
+import json
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mambaad
+from mambaad import cli
+from mambaad.config import ModelConfig
+from mambaad.inference import export as export_module
+from mambaad.inference.export import ExportError, export
+from mambaad.inference.threshold import calibrate, store_threshold
+from mambaad.ops.selective_scan import BACKENDS, selective_scan_reference
+from mambaad.ops.selective_scan.exportable import chunk_steps, selective_scan_exportable
+
+OUTPUTS = {"anomaly_map", "score", "decoder_4", "decoder_8", "decoder_16"}
+# One direction pair and one HSS block per stage: tracing and translating take seconds for every block.
+TINY = ModelConfig(
+    backbone="resnet18",
+    backbone_kwargs={"channels": (8, 16, 32, 64)},
+    depths=(1, 1, 1, 1),
+    hss_per_lss=1,
+    scan="hilbert",
+    directions=2,
+    state_size=4,
+)
+
+
+@pytest.fixture(scope="module")
+def model() -> mambaad.MambaAD:
+    torch.manual_seed(1)
+    model = mambaad.MambaAD(TINY, weights="random")
+    with torch.no_grad():
+        for parameter in model.decoder.parameters():  # away from the initial values, which hide mistakes of order
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    return torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def program(model, images):
+    """Traced once with and once without features: it takes seconds."""
+    trace = export_module.traced
+    return functools.cache(lambda features: trace(model, images, features=features))
+
+
+@pytest.fixture
+def traced_before(program, monkeypatch):
+    monkeypatch.setattr(export_module, "traced", lambda model, images, features: program(features))
+
+
+def arguments(length, dtype=torch.float64, batch=2, k=3, d=4, n=3, rate=1.0):
+    def random(*shape):
+        return torch.randn(*shape, dtype=dtype)
+
+    return (
+        random(batch, k, d, length),
+        random(batch, k, d, length),
+        -rate * torch.rand(k, d, n, dtype=dtype),
+        random(batch, k, n, length),
+        random(batch, k, n, length),
+        random(k, d),
+        random(k, d),
+    )
+
+
+# -- the scan
+@given(length=st.integers(1, 70))
+def test_the_exportable_scan_is_the_definition(length):
+    given_ = arguments(length)
+    wanted = selective_scan_reference(*given_)
+    torch.testing.assert_close(selective_scan_exportable(*given_), wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("length", [1, 64, 100, 1024])
+def test_the_exportable_scan_in_float32(length):
+    given_ = arguments(length, torch.float32)
+    wanted = selective_scan_reference(*given_)
+    assert (selective_scan_exportable(*given_) - wanted).abs().max() <= 5e-6 * wanted.abs().max()
+    half = [x.half() for x in given_]
+    assert selective_scan_exportable(*half).dtype == torch.float16
+
+
+@pytest.mark.parametrize("rate", [1e-6, 1e4])
+def test_slow_and_fast_decays_neither_overflow_nor_vanish(rate):
+    given_ = arguments(256, torch.float32, rate=rate)
+    wanted = selective_scan_reference(*given_)
+    got = selective_scan_exportable(*given_)
+    assert got.isfinite().all()
+    assert (got - wanted).abs().max() <= 5e-6 * wanted.abs().max()
+
+
+def test_gradients_are_those_of_the_definition():
+    given_ = [x.requires_grad_() for x in arguments(20)]
+    weight = torch.randn(2, 3, 4, 20, dtype=torch.float64)
+    wanted = torch.autograd.grad((selective_scan_reference(*given_) * weight).sum(), given_)
+    got = torch.autograd.grad((selective_scan_exportable(*given_) * weight).sum(), given_)
+    for a, b in zip(got, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+def test_steps_in_sequence_grow_as_the_square_root():
+    assert [chunk_steps(n) for n in (1, 2, 4, 5, 64, 4096)] == [1, 2, 2, 3, 8, 64]
+
+
+# -- whole graphs
+def test_torch_export_is_written_reloaded_and_equal_for_any_batch(model, images, traced_before, tmp_path):
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    record = export(model, tmp_path / "m.pt2", images, format="torch", facts={"threshold": 0.5}, repeats=1)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.pt2", "m.pt2.json"]
+    assert json.loads((tmp_path / "m.pt2.json").read_text()) == record
+    assert record["sha256"] == hashlib.sha256((tmp_path / "m.pt2").read_bytes()).hexdigest()
+    assert record["threshold"] == 0.5
+    assert record["compared"]["batches"] == [1, 3]
+    assert set(record["compared"]["max_relative_difference"]) == OUTPUTS
+    assert max(record["compared"]["max_relative_difference"].values()) <= 1e-5
+    assert record["compared"]["max_difference_map"] <= 1e-5 * record["compared"]["largest_map_value"]
+    assert record["milliseconds_per_image"]["pytorch"] > 0
+    graph = torch.export.load(tmp_path / "m.pt2").module()
+    for n in (1, 2, 3, 5):
+        some = torch.rand(n, 3, 64, 64)
+        maps, score = graph(some)
+        wanted = model.predict(model.normalize(some))
+        torch.testing.assert_close(maps, wanted.anomaly_map, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(score, wanted.score, rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert {m.backend for m in model.modules() if isinstance(m, mambaad.model.SS2D)} == {"auto"}
+
+
+def test_onnx_is_equal_to_pytorch_under_onnxruntime(model, images, traced_before, tmp_path):
+    onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    record = export(model, tmp_path / "m.onnx", images, facts={"threshold": 0.5}, repeats=1)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "m.onnx.json"]
+    assert set(record["compared"]["max_relative_difference"]) == OUTPUTS
+    assert max(record["compared"]["max_relative_difference"].values()) <= 1e-5
+    assert record["compared"]["max_difference_map"] <= 1e-5 * record["compared"]["largest_map_value"]
+    proto = onnx.load(tmp_path / "m.onnx")
+    onnx.checker.check_model(proto, full_check=True)
+    assert {p.key: p.value for p in proto.metadata_props} == {"side": "64", "threshold": "0.5"}
+    assert [(o.domain, o.version) for o in proto.opset_import] == [("", record["opset"])]
+    assert not {node.op_type for node in proto.graph.node} & {"Loop", "Scan", "If", "SequenceAt", "SplitToSequence"}
+    for value in (*proto.graph.input, *proto.graph.output):
+        first, *rest = value.type.tensor_type.shape.dim
+        assert first.dim_param == "batch"
+        assert all(axis.dim_value for axis in rest)
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    for n in (1, 3, 5):
+        some = torch.rand(n, 3, 64, 64)
+        maps, score = session.run(["anomaly_map", "score"], {"images": some.numpy()})
+        wanted = model.predict(model.normalize(some))
+        torch.testing.assert_close(torch.from_numpy(maps), wanted.anomaly_map, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(torch.from_numpy(score), wanted.score, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("format", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
+def test_a_graph_that_computes_something_else_is_not_written(
+    model, images, traced_before, tmp_path, monkeypatch, format
+):
+    """Without its skip path, in every block; and a D that is off in one block, which hardly shows in the maps."""
+
+    if format == "onnx":
+        pytest.importorskip("onnxruntime")
+
+    def wrong(u, delta, A, B, C, D, delta_bias):
+        return selective_scan_exportable(u, delta, A, B, C, 0 * D, delta_bias)
+
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.decoder.stages[3][0].hss[0].ss2d.D.add_(1)
+    (tmp_path / "m").write_bytes(b"an earlier export")
+    monkeypatch.setitem(BACKENDS, "exportable", wrong)
+    with pytest.raises(
+        ExportError, match=r"(decoder_4|anomaly_map) of the exported graph differs .* nothing was written"
+    ):
+        export(model if format == "torch" else other, tmp_path / "m", images, format=format)
+    assert (tmp_path / "m").read_bytes() == b"an earlier export"
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+def test_wrong_arguments_and_missing_packages_are_refused(model, images, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="format must be one of onnx, torch"):
+        export(model, tmp_path / "m", images, format="tflite")
+    for wrong in (images[:1], images[:, :1], images[0], (images * 255).byte()):
+        with pytest.raises(ValueError, match="images must be float"):
+            export(model, tmp_path / "m", wrong)
+    with pytest.raises(ValueError, match="the image side must be"):
+        export(model, tmp_path / "m", torch.rand(2, 3, 96, 96))
+    monkeypatch.setattr(export_module, "_version", lambda name: "not installed")
+    with pytest.raises(ExportError, match=r"onnxruntime not installed: pip install 'mambaad\[export\]'"):
+        export(model, tmp_path / "m", images)
+    assert not list(tmp_path.iterdir())
+
+
+def test_export_command(model, traced_before, tmp_path, capsys):
+    from PIL import Image
+
+    Image.new("RGB", (70, 50), "red").save(tmp_path / "red.png")
+    weights = tmp_path / "c.pth"
+    mambaad.save_checkpoint(weights, model)
+    store_threshold(weights, calibrate([0.25], 0.5, side=64))
+    call = ["export", "--weights", str(weights), "--format", "torch", "--images", str(tmp_path / "red.png")]
+    assert cli.main([*call, "--out", str(tmp_path / "e" / "m.pt2"), "--repeats", "0"]) == 0
+    out = capsys.readouterr().out
+    assert "largest difference from PyTorch: map " in out
+    assert "milliseconds" not in out
+    record = json.loads((tmp_path / "e" / "m.pt2.json").read_text())
+    assert record["input"]["images"] == ["batch", 3, 64, 64]
+    assert (record["threshold"], record["checkpoint"]) == (0.25, "c.pth")
+    assert str(tmp_path) not in json.dumps(record)

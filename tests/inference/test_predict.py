@@ -1,0 +1,266 @@
+"""Scores, maps, overlays, gallery and metrics of image files; broken files and interruptions."""
+
+import csv
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import mambaad
+from mambaad import cli
+from mambaad.config import ModelConfig
+from mambaad.data import DatasetError, load_image
+from mambaad.inference import predict as predict_module
+from mambaad.inference.ground_truth import find_truth, measure
+from mambaad.inference.predict import find_images, predict_files, score_files
+from mambaad.inference.threshold import Threshold, calibrate, store_threshold
+from mambaad.metrics import evaluate_protocols
+
+SMALL = ModelConfig(
+    backbone="resnet18", backbone_kwargs={"channels": (8, 16, 32, 64)}, depths=(2, 2, 2, 2), scan="sweep", directions=2
+)
+
+
+@pytest.fixture(scope="module")
+def model() -> mambaad.MambaAD:
+    torch.manual_seed(1)
+    return mambaad.MambaAD(SMALL, weights="random").eval()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Images of several sizes and modes, two of one stem, one broken."""
+    folder = tmp_path / "in"
+    (folder / "a").mkdir(parents=True)
+    Image.new("RGB", (80, 50), "red").save(folder / "a" / "one.png")
+    noise = np.random.default_rng(0).integers(0, 256, (1500, 700), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "two.jpg")
+    Image.new("RGB", (1, 3), "blue").save(folder / "two.bmp")
+    (folder / "three.png").write_bytes(b"no image")
+    return folder
+
+
+def predict(model, folder, out, **options):
+    images = find_images(folder, exclude=out)
+    return predict_files(model, images, out, root=folder, side=64, device="cpu", progress=False, **options)
+
+
+def table(out):
+    with (out / "scores.csv").open(newline="", encoding="utf-8") as file:
+        return {row["image"]: row for row in csv.DictReader(file)}
+
+
+def test_every_image_has_a_score_a_map_and_an_overlay_and_a_broken_one_its_reason(model, folder, tmp_path):
+    out = tmp_path / "out"
+    done = predict(model, folder, out, batch_size=2)
+    rows = table(out)
+    assert list(rows) == sorted(["a/one.png", "three.png", "two.bmp", "two.jpg"])
+    assert [path.name for path in done.failed] == ["three.png"]
+    assert rows["three.png"]["score"] == ""
+    assert "three.png" in rows["three.png"]["error"]
+    assert [row.score for row in done.rows] == sorted((row.score for row in done.rows), reverse=True)
+    for row in done.rows:
+        image = load_image(row.path, 64, SMALL.mean, SMALL.std)
+        wanted = model.predict(image[None]).anomaly_map[0].numpy()
+        np.testing.assert_allclose(np.load(out / "maps" / f"{row.name}.npy"), wanted, atol=1e-5)
+        assert np.float32(rows[row.name]["score"]) == np.load(out / "maps" / f"{row.name}.npy").max()
+        assert rows[row.name]["anomalous"] == ""
+    for name, size in (("a/one.png", (80, 50)), ("two.jpg", (478, 1024)), ("two.bmp", (1, 3))):
+        with Image.open(out / "overlays" / f"{name}.jpg") as overlay:
+            assert overlay.size == size
+    page = (out / "gallery.html").read_text()
+    assert page.count("<li data-name=") == 3
+    assert "1 not read" in page
+    assert sorted(p.name for p in out.iterdir()) == ["gallery.html", "maps", "overlays", "scores.csv"]
+    assert not list(out.rglob(".*"))
+
+
+def test_the_output_is_no_input_of_the_next_call(model, folder):
+    predict(model, folder, folder / "out")
+    before = table(folder / "out")
+    predict(model, folder, folder / "out")
+    assert table(folder / "out") == before
+
+
+def test_maps_as_tiff_or_not_at_all_change_no_score(model, folder, tmp_path):
+    predict(model, folder, tmp_path / "npy", gallery=0)
+    predict(model, folder, tmp_path / "tiff", maps="tiff", gallery=1)
+    predict(model, folder, tmp_path / "none", maps="none", overlays=False)
+    assert table(tmp_path / "npy") == table(tmp_path / "tiff") == table(tmp_path / "none")
+    with Image.open(tmp_path / "tiff" / "maps" / "a" / "one.png.tiff") as image:
+        assert image.mode == "F"
+        np.testing.assert_array_equal(np.asarray(image), np.load(tmp_path / "npy" / "maps" / "a" / "one.png.npy"))
+    assert sorted(p.name for p in (tmp_path / "none").iterdir()) == ["gallery.html", "scores.csv"]
+    assert not (tmp_path / "npy" / "gallery.html").exists()
+    assert "the 1 most anomalous of 3 images" in (tmp_path / "tiff" / "gallery.html").read_text()
+    assert "href=" not in (tmp_path / "none" / "gallery.html").read_text()
+
+
+def test_the_threshold_calls_images_anomalous_and_belongs_to_one_side(model, folder, tmp_path):
+    scores, failed = score_files(model, find_images(folder), 64, device="cpu", progress=False)
+    assert (len(scores), len(failed)) == (3, 1)
+    middle = sorted(scores.values())[1]
+    predict(model, folder, tmp_path / "o", threshold=Threshold.given(middle, 64))
+    assert sorted(row["anomalous"] for row in table(tmp_path / "o").values()) == ["", "0", "0", "1"]
+    with pytest.raises(ValueError, match="of side 96 and the images would be scored at side 64: use --side 96"):
+        predict(model, folder, tmp_path / "o", threshold=Threshold.given(middle, 96))
+
+
+def test_an_interrupted_call_leaves_no_scores_and_the_next_one_all(model, folder, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    predict(model, folder, out)
+    wanted = table(out)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    for name in ("overlay", "_save_map"):
+        with monkeypatch.context() as patch:
+            patch.setattr(predict_module, name, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                predict(model, folder, out)
+        assert not (out / "scores.csv").exists()
+        assert not [p for p in out.iterdir() if p.name.startswith(".")]
+    predict(model, folder, out)
+    assert table(out) == wanted
+
+
+def test_wrong_arguments_are_refused(model, folder, tmp_path):
+    for options, message in (
+        ({"maps": "png"}, "maps must be one of npy, tiff, none"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            predict(model, folder, tmp_path / "o", **options)
+    with pytest.raises(ValueError, match=r"two images would be written as one\.png"):
+        predict_files(model, [folder / "a" / "one.png", folder / "one.png"], tmp_path / "o", side=64)
+    with pytest.raises(DatasetError, match="there is no image"):
+        find_images(tmp_path / "in" / "a", exclude=tmp_path / "in")
+    with pytest.raises(DatasetError, match="does not exist"):
+        find_images(tmp_path / "nowhere")
+
+
+def test_a_damaged_checkpoint_gives_no_scores(folder, tmp_path):
+    broken = mambaad.MambaAD(SMALL, weights="random")
+    broken.decoder.stages[0][0].merge.weight.data.fill_(float("nan"))
+    with pytest.raises(ValueError, match="the checkpoint is damaged"):
+        predict(broken, folder, tmp_path / "o")
+    assert not (tmp_path / "o" / "scores.csv").exists()
+
+
+# -- ground truth
+@pytest.fixture
+def parts(tmp_path):
+    """The layout of a test set: test/<kind>, ground_truth/<kind>, both spellings of a mask's name."""
+    parts = tmp_path / "parts"
+    generator = np.random.default_rng(1)
+    for kind, names in (("good", "abc"), ("scratch", "de"), ("dent", "f")):
+        (parts / "test" / kind).mkdir(parents=True)
+        for name in names:
+            pixels = generator.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(parts / "test" / kind / f"{name}.png")
+            if kind != "good":
+                (parts / "ground_truth" / kind).mkdir(parents=True, exist_ok=True)
+                mask = np.zeros((64, 64), dtype=np.uint8)
+                mask[10:20, 5 : 9 + len(name)] = 255
+                suffix = "" if kind == "dent" else "_mask"
+                Image.fromarray(mask).save(parts / "ground_truth" / kind / f"{name}{suffix}.png")
+    return parts
+
+
+def test_ground_truth_beside_the_images_gives_the_metrics(model, parts, tmp_path):
+    images = find_images(parts / "test")
+    truth = find_truth(images, parts / "test")
+    assert truth is not None
+    assert [s.defect for s in truth] == ["dent", "good", "good", "good", "scratch", "scratch"]
+    assert truth == [s if s.category == "parts" else None for s in truth]
+    out = tmp_path / "o"
+    threshold = calibrate([0.0], side=64)  # everything is above it
+    predict_files(model, images, out, root=parts / "test", side=64, threshold=threshold, truth=truth, progress=False)
+    found = json.loads((out / "metrics.json").read_text())
+    maps = np.stack([np.load(out / "maps" / f"{s.defect}/{s.image.name}.npy") for s in truth])
+    masks = np.stack(
+        [np.zeros((64, 64), bool) if s.mask is None else np.asarray(Image.open(s.mask)) > 0 for s in truth]
+    )
+    for protocol, wanted in evaluate_protocols(maps, masks, [s.is_defect for s in truth]).items():
+        assert found[protocol]["categories"]["parts"] == pytest.approx(wanted, nan_ok=True)
+        assert found[protocol]["mean"] == pytest.approx(wanted, nan_ok=True)
+    assert found["threshold"] == {
+        "value": 0.0,
+        "false_positive_rate": 1.0,
+        "good_images": 3,
+        "true_positive_rate": 1.0,
+        "defective_images": 3,
+    }
+
+
+def test_named_ground_truth_has_the_folders_of_the_images(parts):
+    images = find_images(parts / "test")
+    beside = find_truth(images, parts / "test")
+    named = find_truth(images, parts / "test", parts / "ground_truth")
+    assert beside is not None
+    assert named is not None
+    assert [(s.image, s.defect, s.mask) for s in named] == [(s.image, s.defect, s.mask) for s in beside]
+    assert {s.category for s in named} == {"all"}
+    (parts / "ground_truth" / "scratch" / "d_mask.png").unlink()
+    with pytest.raises(DatasetError, match=r"no mask d_mask.png in .*scratch; add it"):
+        find_truth(images, parts / "test", parts / "ground_truth")
+    with pytest.raises(DatasetError, match="a folder of masks was expected"):
+        find_truth(images, parts / "test", parts / "nowhere")
+
+
+def test_folders_that_tell_nothing_are_no_ground_truth(folder, parts):
+    assert find_truth(find_images(folder), folder) is None
+    (parts / "ground_truth").rename(parts / "elsewhere")
+    assert find_truth(find_images(parts / "test"), parts / "test") is None
+
+
+def test_large_categories_are_measured_from_histograms(parts):
+    truth = find_truth(find_images(parts / "test"), parts / "test")
+    assert truth is not None
+    generator = np.random.default_rng(2)
+    maps = {s.image: generator.random((64, 64), dtype=np.float32) for s in truth}
+    exact = measure(truth, 64, maps.__getitem__)
+    streamed = measure(truth, 64, maps.__getitem__, exact_bytes=0)
+    for name, value in exact["exact"]["mean"].items():
+        assert streamed["exact"]["mean"][name] == pytest.approx(value, abs=0.05)
+
+
+# -- the command
+def test_predict_command(model, folder, parts, tmp_path, capsys):
+    weights = tmp_path / "c.pth"
+    mambaad.save_checkpoint(weights, model, {"run": {"data": {"side": 64}}})
+    call = ["predict", "--weights", str(weights), "--device", "cpu", "--out", str(tmp_path / "o")]
+    assert cli.main([*call, str(folder)]) == 1
+    captured = capsys.readouterr()
+    assert "3 images scored at side 64" in captured.out
+    assert "no threshold" in captured.out
+    assert captured.err.count("not read: ") == 1
+    store_threshold(weights, calibrate([0.0] * 3, 0.3, side=64))
+    assert cli.main([*call, str(parts / "test")]) == 0
+    captured = capsys.readouterr()
+    assert "6 anomalous; threshold 0 from 3 good images" in captured.out
+    assert "protocol exact" in captured.out
+    assert (tmp_path / "o" / "metrics.json").is_file()
+    mask = parts / "ground_truth" / "scratch" / "d_mask.png"
+    mask.write_bytes(b"no image")
+    assert cli.main([*call, str(parts / "test")]) == 2
+    assert "cannot be read as a mask" in capsys.readouterr().err
+    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == ["gallery.html", "maps", "overlays", "scores.csv"]
+    mask.unlink()
+    assert cli.main([*call, str(parts / "test")]) == 0
+    assert "no metrics: " in capsys.readouterr().err
+    assert cli.main([*call, str(parts / "test"), "--ground-truth", str(parts / "ground_truth")]) == 2
+    assert "no mask d_mask.png" in capsys.readouterr().err
+    one = next((parts / "test" / "good").glob("*.png"))
+    assert cli.main([*call, str(one), "--threshold", "9", "--maps", "none", "--no-overlays", "--gallery", "0"]) == 0
+    assert "0 anomalous; threshold 9 as given" in capsys.readouterr().out
+    assert list(table(tmp_path / "o")) == [one.name]
+    assert cli.main([*call, str(folder), "--side", "96"]) == 2
+    assert "calibrate again with --side 96" in capsys.readouterr().err
+    assert cli.main([*call, str(folder), "--weights", "mvtecc"]) == 2
+    assert "does not exist" in capsys.readouterr().err
+    assert os.listdir(tmp_path / "o")

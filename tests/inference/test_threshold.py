@@ -1,0 +1,135 @@
+"""The threshold: what it promises about good images, what it says of too few, and how a checkpoint keeps it."""
+
+import math
+import os
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mambaad
+from mambaad import cli
+from mambaad.config import ModelConfig
+from mambaad.inference.threshold import Threshold, calibrate, store_threshold, stored_side, stored_threshold
+from mambaad.model import CheckpointError
+from mambaad.model.checkpoint import read_checkpoint
+
+SMALL = ModelConfig(
+    backbone="resnet18", backbone_kwargs={"channels": (8, 16, 32, 64)}, depths=(2, 2, 2, 2), scan="sweep", directions=2
+)
+
+
+@pytest.fixture(scope="module")
+def model() -> mambaad.MambaAD:
+    torch.manual_seed(1)
+    return mambaad.MambaAD(SMALL, weights="random").eval()
+
+
+@given(n=st.integers(1, 60), rate=st.sampled_from([0.01, 0.05, 0.1, 1 / 3, 0.5]))
+def test_of_exchangeable_images_at_most_the_rate_lies_above(n, rate):
+    """Every one of n + 1 equally likely ranks of the new image, counted: no simulation."""
+    ranks = np.arange(1, n + 2)
+    above = 0
+    for new in ranks:
+        threshold = calibrate([r for r in ranks if r != new], rate, side=64)
+        above += new > threshold.value
+    assert above / (n + 1) == pytest.approx(threshold.supported_rate)
+    # it is the smallest such score: one more image above it would be too many
+    assert (above + 1) / (n + 1) > rate or above == n
+    if (n + 1) * rate >= 1 - 1e-9:
+        assert above / (n + 1) <= rate + 1e-9
+        assert "are expected above it" in threshold.note
+    else:
+        assert above == 1
+        assert f"{n} images support a rate of" in threshold.note
+
+
+@given(scores=st.lists(st.floats(0, 1), min_size=1, max_size=50), rate=st.floats(0.001, 0.999))
+def test_the_threshold_is_one_of_the_scores_and_the_order_does_not_matter(scores, rate):
+    threshold = calibrate(scores, rate, side=64)
+    assert threshold.value in scores
+    assert calibrate(scores[::-1], rate, side=64) == threshold
+    assert np.mean(np.array(scores) > threshold.value) <= rate
+    assert threshold.median == pytest.approx(np.median(scores))
+
+
+def test_a_hundredth_needs_ninety_nine_images():
+    assert calibrate(range(99), 0.01, side=64).note.endswith("at most 0.01 of good images are expected above it")
+    few = calibrate(range(20), 0.01, side=64)
+    assert few.value == 19
+    assert few.note.endswith("20 images support a rate of 0.0476 at best, for 0.01 calibrate with 99 or more")
+    assert calibrate(range(99), 0.29, side=64).value == 70  # 100 * 0.29 is 28.999999999999996
+    assert calibrate(range(199), 0.01, side=64).value == 197  # 198 is the one above it
+
+
+@pytest.mark.parametrize("rate", [0, 1, -0.1, 1.5, math.nan])
+def test_wrong_rates_are_refused(rate):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        calibrate([1.0], rate, side=64)
+
+
+def test_scores_that_give_no_threshold_are_refused():
+    with pytest.raises(ValueError, match="got none"):
+        calibrate([], side=64)
+    with pytest.raises(ValueError, match="the checkpoint is damaged"):
+        calibrate([0.1, math.nan], side=64)
+    with pytest.raises(ValueError, match="finite number"):
+        Threshold.given(math.inf, 64)
+    assert "not calibrated" in Threshold.given(0.5, 64).note
+
+
+def test_a_checkpoint_keeps_its_threshold_and_everything_else(model, tmp_path):
+    path = tmp_path / "c.pth"
+    mambaad.save_checkpoint(path, model, {"run": {"data": {"side": 96}}})
+    assert stored_threshold(read_checkpoint(path)) is None
+    assert stored_side(read_checkpoint(path)) == 96
+    threshold = calibrate([0.1, 0.2, 0.3], 0.5, side=64)
+    assert store_threshold(path, threshold) == path
+    content = read_checkpoint(path)
+    assert stored_threshold(content) == threshold
+    assert stored_side(content) == 64
+    assert content["run"] == {"data": {"side": 96}}
+    loaded = mambaad.load_checkpoint(path)
+    assert all(torch.equal(v, loaded.state_dict()[k]) for k, v in model.state_dict().items())
+    assert os.listdir(tmp_path) == ["c.pth"]
+    assert stored_side({}) == 256
+    with pytest.raises(CheckpointError, match="calibrate again"):
+        stored_threshold({"threshold": {"valu": 1}})
+
+
+def test_a_published_file_is_left_as_it_is(model, tmp_path):
+    path = tmp_path / "published.pth"
+    torch.save(model.state_dict(), path)  # no "format": not written by this project
+    before = path.read_bytes()
+    with pytest.raises(CheckpointError, match="another file with --out"):
+        store_threshold(path, calibrate([0.1], side=64))
+    assert path.read_bytes() == before
+
+
+def test_calibrate_command(model, tmp_path, capsys):
+    from PIL import Image
+
+    good = tmp_path / "parts" / "test" / "good"
+    good.mkdir(parents=True)
+    for k in range(4):
+        Image.new("RGB", (40 + k, 50), (40 * k, 100, 100)).save(good / f"{k}.png")
+    weights = tmp_path / "c.pth"
+    mambaad.save_checkpoint(weights, model)
+    call = ["calibrate", "--weights", str(weights), "--side", "64", "--device", "cpu", "--data"]
+    assert cli.main([*call, str(good), "--fpr", "0.25"]) == 0
+    assert "from 4 good images at side 64: at most 0.25 of good images" in capsys.readouterr().out
+    threshold = stored_threshold(read_checkpoint(weights))
+    assert threshold is not None
+    assert (threshold.images, threshold.rate) == (4, 0.25)
+    (good / "broken.png").write_bytes(b"no image")
+    assert cli.main([*call, str(good), "--out", str(tmp_path / "other.pth")]) == 1
+    captured = capsys.readouterr()
+    assert "4 images support a rate of 0.2 at best" in captured.out
+    assert captured.err.count("not read: ") == 1
+    assert stored_threshold(read_checkpoint(weights)) == threshold
+    assert cli.main([*call, str(tmp_path / "parts")]) == 2
+    assert "holds the folders test" in capsys.readouterr().err
+    assert cli.main([*call, str(good), "--fpr", "1"]) == 2
+    assert "between 0 and 1" in capsys.readouterr().err

@@ -1,0 +1,129 @@
+"""Scan orders and routes: their definitions, the libraries the published code takes them from, permutations."""
+
+import pytest
+import torch
+from hilbert import decode
+from hypothesis import given
+from hypothesis import strategies as st
+from pyzorder import ZOrderIndexer
+
+from mambaad.config import SCAN_METHODS
+from mambaad.model.routes import hs_decode, hs_encode, hybrid_routes, route_table, routes
+from mambaad.model.scan_order import POWER_OF_TWO_ONLY, scan_order
+
+AT_4 = {
+    "sweep": list(range(16)),
+    "scan": [0, 1, 2, 3, 7, 6, 5, 4, 8, 9, 10, 11, 15, 14, 13, 12],
+    "zorder": [0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15],
+    "zigzag": [0, 1, 4, 8, 5, 2, 3, 6, 9, 12, 13, 10, 7, 11, 14, 15],
+    "hilbert": [0, 1, 5, 4, 8, 12, 13, 9, 10, 14, 15, 11, 7, 6, 2, 3],
+}
+SHARES = [
+    (("hilbert", 8),),
+    (("sweep", 4),),
+    (("zigzag", 2),),
+    (("scan", 2), ("zorder", 2), ("zigzag", 2), ("hilbert", 2)),
+]
+
+
+@pytest.mark.parametrize("method", SCAN_METHODS)
+def test_order_of_sixteen_tokens(method):
+    assert scan_order(method, 4).tolist() == AT_4[method]
+
+
+@pytest.mark.parametrize("method", SCAN_METHODS)
+@pytest.mark.parametrize("side", [1, 2, 4, 8, 16, 32, 64])
+def test_order_visits_every_token_once(method, side):
+    assert scan_order(method, side).sort().values.tolist() == list(range(side * side))
+
+
+@pytest.mark.parametrize("side", [2, 4, 8, 16, 32, 64])
+def test_curves_are_those_of_the_libraries(side):
+    steps = range(side * side)
+    points = decode(list(steps), 2, side.bit_length() - 1)
+    assert scan_order("hilbert", side).tolist() == [int(x) + int(y) * side for x, y in points]
+    indexer = ZOrderIndexer((0, side - 1), (0, side - 1))
+    assert scan_order("zorder", side).tolist() == [c * side + r for r, c in map(indexer.rc, steps)]
+
+
+@pytest.mark.parametrize("method", ["scan", "hilbert"])
+def test_neighbours_on_the_path_are_neighbours_in_the_image(method):
+    order = scan_order(method, 16)
+    row, column = order // 16, order % 16
+    assert ((row.diff().abs() + column.diff().abs()) == 1).all()
+
+
+def test_zigzag_runs_along_antidiagonals():
+    order = scan_order("zigzag", 9)
+    diagonal = order // 9 + order % 9
+    assert (diagonal.diff() >= 0).all()
+    assert (diagonal.diff() <= 1).all()
+
+
+@pytest.mark.parametrize("method", SCAN_METHODS)
+@pytest.mark.parametrize("directions", [2, 4, 8])
+def test_second_half_of_the_routes_is_the_first_reversed(method, directions):
+    table = routes(method, directions, 8)
+    assert table.shape == (directions, 64)
+    assert torch.equal(table[directions // 2 :], table[: directions // 2].flip(1))
+
+
+def test_routes_read_the_image_plain_transposed_rotated_and_rotated_transposed():
+    image = torch.randn(8, 8)
+    rotated = torch.rot90(image, 1, (0, 1))
+    wanted = [view.reshape(-1) for view in (image, image.T, rotated, rotated.T)]
+    for k, route in enumerate(routes("sweep", 8, 8)[:4]):
+        assert torch.equal(image.reshape(-1)[route], wanted[k])
+
+
+def test_hybrid_routes_are_the_first_routes_of_each_method():
+    table = hybrid_routes((("sweep", 4), ("hilbert", 4)), 8)
+    assert torch.equal(table, torch.cat([routes("sweep", 4, 8), routes("hilbert", 4, 8)]))
+
+
+def tables_of(shares, side):
+    table = route_table(shares, side, torch.device("cpu"))
+    return table, table.argsort(dim=1)
+
+
+@pytest.mark.parametrize("shares", SHARES)
+@pytest.mark.parametrize("side", [2, 8])
+def test_decode_inverts_encode(shares, side):
+    x = torch.randn(3, side * side, 5)
+    tables = tables_of(shares, side)
+    k = tables[0].shape[0]
+    assert torch.allclose(hs_decode(hs_encode(x, *tables), *tables), k * x)
+
+
+@given(st.integers(1, 3), st.sampled_from(SHARES))
+def test_encode_and_decode_are_adjoint(batch, shares):
+    tables = tables_of(shares, 4)
+    x = torch.randn(batch, 16, 3, dtype=torch.float64, requires_grad=True)
+    y = torch.randn(batch, tables[0].shape[0], 16, 3, dtype=torch.float64, requires_grad=True)
+    left, right = (hs_encode(x, *tables) * y).sum(), (x * hs_decode(y, *tables)).sum()
+    assert torch.allclose(left, right)
+    for a, b in zip(torch.autograd.grad(left, (x, y)), torch.autograd.grad(right, (x, y)), strict=True):
+        assert torch.allclose(a, b)
+
+
+def test_gradients_of_encode_and_decode():
+    tables = tables_of((("hilbert", 8),), 2)
+    x = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
+    y = torch.randn(2, 8, 4, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: hs_encode(x, *tables), (x,))
+    assert torch.autograd.gradcheck(lambda y: hs_decode(y, *tables), (y,))
+
+
+@pytest.mark.parametrize("method", POWER_OF_TWO_ONLY)
+def test_a_side_the_curve_does_not_fill_is_refused(method):
+    with pytest.raises(ValueError, match=f"{method} curve needs a side that is a power of two"):
+        scan_order(method, 6)
+
+
+def test_unknown_method_and_directions_are_refused():
+    with pytest.raises(ValueError, match="scan method must be one of sweep"):
+        scan_order("peano", 4)
+    with pytest.raises(ValueError, match="at least 1 token"):
+        scan_order("sweep", 0)
+    with pytest.raises(ValueError, match="directions must be 2, 4 or 8"):
+        routes("sweep", 3, 4)

@@ -1,0 +1,153 @@
+"""The audit: its bounds against brute force, its findings against the list, and silence on numbers that are right."""
+
+import itertools
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.integrate import quad
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+
+from mambaad.study import published_numbers
+from mambaad.study.audit import checks, claims
+
+ROOT = published_numbers.repository_root() / "results" / "paper"
+
+
+def f1max(labels, scores):
+    precision, recall, _ = precision_recall_curve(labels, scores)
+    return (2 * precision * recall / np.maximum(precision + recall, 1e-12)).max()
+
+
+@pytest.mark.parametrize("f1", [0.05, 0.3, 0.762, 1.0])
+def test_ap_limit_is_the_area_below_the_largest_precision(f1):
+    area = quad(lambda r: min(1.0, f1 * r / (2 * r - f1)) if r > f1 / 2 else 1.0, 0, 1, points=[f1 / (2 - f1)])[0]
+    assert checks.ap_limit(f1) == pytest.approx(area, abs=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.booleans(), min_size=2, max_size=40).filter(lambda x: any(x)), st.integers(0, 1000))
+def test_no_ranking_breaks_the_bounds(labels, seed):
+    scores = np.random.default_rng(seed).permutation(len(labels))
+    best = f1max(labels, scores)
+    assert average_precision_score(labels, scores) <= checks.ap_limit(best) + 1e-9
+    assert np.mean(labels) <= checks.anomalous_share_limit(best) + 1e-9
+
+
+@pytest.mark.parametrize(("anomalous", "normal"), [(3, 2), (4, 3), (2, 4)])
+@pytest.mark.parametrize("auroc", [1.0, 0.9, 0.75, 0.5])
+def test_lowest_ap_and_f1max_against_every_ranking(anomalous, normal, auroc):
+    total = anomalous + normal
+    scores = np.arange(total, 0, -1)
+    found = []
+    for places in itertools.combinations(range(total), anomalous):
+        labels = np.isin(np.arange(total), places)
+        if roc_auc_score(labels, scores) >= auroc - 1e-12:
+            found.append((average_precision_score(labels, scores), f1max(labels, scores)))
+    lowest = np.min(found, axis=0)
+    assert checks.lowest_ap_and_f1max(auroc, anomalous, normal) == pytest.approx(tuple(lowest), abs=1e-12)
+
+
+@pytest.mark.parametrize("f1", [0.0, -1.0, 97.8])
+def test_ap_limit_wants_a_share(f1):
+    with pytest.raises(ValueError, match="share in"):
+        checks.ap_limit(f1)
+
+
+def test_means_that_differ_from_their_rows():
+    large = checks.mean_differences(checks.per_category("images"), more_than=0.1)
+    listed = {
+        ("mvtec", "UniAD", "pixel_auroc"): (96.8, 92.43),
+        ("mvtec", "UniAD", "pixel_ap"): (43.4, 39.23),
+        ("mvtec", "UniAD", "pixel_f1max"): (49.5, 45.21),
+        ("mvtec", "RD4AD", "pixel_ap"): (48.6, 46.59),
+        ("mvtec", "RD4AD", "pixel_f1max"): (53.8, 52.58),
+        ("mvtec", "SimpleNet", "pixel_ap"): (45.9, 43.94),
+        ("visa", "RD4AD", "image_ap"): (92.4, 87.40),
+        ("visa", "DeSTSeg", "pixel_f1max"): (43.4, 40.90),
+        ("mvtec3d", "RD4AD", "pixel_ap"): (29.8, 27.85),
+        ("medical", "UniAD", "image_auroc"): (78.5, 76.53),
+        ("medical", "UniAD", "image_ap"): (75.2, 74.40),
+        ("medical", "UniAD", "image_f1max"): (76.6, 76.87),
+        ("medical", "DiAD", "pixel_aupro"): (85.4, 85.27),
+    }
+    found = {
+        (r.dataset, r.method, r.metric): (r.printed_mean, pytest.approx(r.mean_of_rows, abs=0.006))
+        for r in large.itertuples()
+    }
+    assert found == listed
+    left = checks.mean_differences(checks.per_category("neurips"), more_than=0.1)
+    assert left[["dataset", "method", "metric"]].to_numpy().tolist() == [["medical", "DiAD", "pixel_aupro"]]
+
+
+def test_the_neurips_printing_changes_exactly_the_listed_cells():
+    images, neurips = checks.per_category("images"), checks.per_category("neurips")
+    changed = images["value"] != neurips["value"]
+    changes = published_numbers.load("per_category_changes")
+    assert changed.sum() == len(changes) == 27
+    old = images[changed].merge(changes, on=checks.KEY)
+    assert (old["value"] == old["value_appendix_images"]).all()
+    with pytest.raises(ValueError, match="'images' or 'neurips'"):
+        checks.per_category("poster")
+
+
+def test_every_listed_contradiction_is_found():
+    findings = claims.findings()
+    assert findings["item"].tolist() == list(range(1, 19))
+    assert (findings["found"] == "found").all()
+
+
+def test_single_items():
+    swapped = checks.mad_of_table_6().set_index("method")
+    assert swapped.index[swapped["tables_differ"]].tolist() == ["DeSTSeg", "SimpleNet"]
+    assert swapped.loc["DeSTSeg", "mean_of_seven"] == pytest.approx(77.06, abs=0.005)
+    above = checks.ap_above_limit(checks.per_category("neurips"))
+    assert set(zip(above["dataset"], above["category"], above["method"], strict=True)) == {
+        *(("coco", str(i), "DiAD") for i in range(4)),
+        ("medical", "liver", "DiAD"),
+        ("mvtec", "metal_nut", "DeSTSeg"),
+        ("mvtec", "pill", "DeSTSeg"),
+    }
+    low = checks.f1max_below_others("realiad", "DiAD", at_least=5).set_index("category")
+    assert low.loc["usb", ["DiAD", "lowest_other"]].tolist() == [45.7, 62.9]
+    best = checks.best_methods()
+    assert (len(best), best["tie"].sum()) == (11, 2)
+    spread = claims.scan_spread().set_index("setting")["mad"].round(1)
+    assert spread.to_dict() == {
+        "sweep-8": 85.8, "scan-8": 85.9, "zorder-8": 85.9, "zigzag-8": 85.9,
+        "hilbert-2": 85.8, "hilbert-4": 85.9, "hilbert-8": 86.0,
+    }  # fmt: skip
+
+
+def change(folder, name, old, new):
+    path = folder / f"{name}.csv"
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+
+
+def test_numbers_that_agree_are_not_reported(tmp_path):
+    for path in ROOT.glob("*.csv"):
+        shutil.copy(path, tmp_path)
+    change(tmp_path, "efficiency", "DeSTSeg,mad,81.2", "DeSTSeg,mad,77.1")
+    change(tmp_path, "efficiency", "SimpleNet,mad,77.1", "SimpleNet,mad,81.2")
+    change(tmp_path, "incremental_ablation", "1,1,1,visa,mad,78.9", "1,1,1,visa,mad,78.7")
+    change(tmp_path, "single_class", "mvtec,mean,UniAD,image_ap,98.9", "mvtec,mean,UniAD,image_ap,98.3")
+    findings = claims.findings(tmp_path).set_index("item")["found"]
+    assert set(findings[findings == "not found"].index) == {1, 2, 9}
+
+
+def test_published_files_are_refused_by_name(tmp_path):
+    with pytest.raises(ValueError, match="no published table 'table_9'; there are main_results"):
+        published_numbers.load("table_9")
+    with pytest.raises(FileNotFoundError, match="pass the folder that holds the published numbers"):
+        published_numbers.load("efficiency", tmp_path)
+    with pytest.raises(ValueError, match="no table 'efficiency'; there are table_1"):
+        published_numbers.label_columns("efficiency")
+
+
+def test_published_copies_equal_their_source(shared):
+    for path in (shared / "paper").glob("*.csv"):
+        assert (ROOT / path.name).read_bytes() == path.read_bytes()

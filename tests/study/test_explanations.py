@@ -1,0 +1,149 @@
+"""The explaining notebooks and the page of real images run, and what their prose says is so."""
+
+import shlex
+from pathlib import Path
+
+import jupytext
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+from fake_records import values
+
+from mambaad import cli
+from mambaad.config import TrainConfig, to_dict
+from mambaad.engine import records
+from mambaad.engine.environment import environment
+from mambaad.study.notebook import ParameterError
+from mambaad.study.profiles import SubsetOptions
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+
+
+@pytest.fixture(autouse=True)
+def _restore():
+    """The notebooks set the style of plots and the threads of torch."""
+    threads = torch.get_num_threads()
+    with mpl.rc_context():
+        yield
+    torch.set_num_threads(threads)
+
+
+def run_cells(stem, **parameters):
+    """The notebook's code cells one after the other, in this process."""
+    namespace = {}
+    path = NOTEBOOKS / f"{stem}.py"
+    for cell in jupytext.read(path).cells:
+        if cell.cell_type == "code":
+            exec(compile(cell.source, str(path), "exec"), namespace)
+        if "parameters" in cell.metadata.get("tags", []):
+            namespace.update(parameters)
+    return namespace
+
+
+def test_selective_scan():
+    page = run_cells("01_selective_scan")
+    assert torch.allclose(page["exact_rule"], page["solver"], atol=1e-8)  # zero-order hold = the differential equation
+    assert (page["code_rule"] - page["solver"]).abs().max() > 0.1
+    assert torch.allclose(page["by_recurrence"], page["by_convolution"], atol=1e-12)
+    marks, u, held = page["marks"], page["u"], page["states"]["selective"]
+    for mark, end in zip(marks, [*marks[1:], len(u)], strict=True):
+        assert (held[mark:end] - u[mark]).abs().max() < 0.15
+    assert (page["states"]["constant, small"][marks] - u[marks]).abs().min() > 0.5
+    small, medium, large = page["curves"].values()
+    assert small[256] / small[1] > medium[256] / medium[1] > large[256] / large[1]
+    assert page["kept_mb"]["reference"][-1] > 4 * page["kept_mb"]["chunked"][-1]
+
+
+def test_hybrid_scan():
+    page = run_cells("02_hybrid_scan", side=32)
+    measured = {line[0]: line[1:] for line in page["measured"]}
+    assert measured["hilbert"][1] == measured["scan"][1] == 1  # never jump
+    assert measured["hilbert"][2] > measured["sweep"][2]  # and yet part neighbours further, on average
+    assert (page["best_gaps"]("sweep", 8) == 1).all()
+    weights, near = page["weights"], page["near"]
+    share = {m: [float((w := weights(m, k, 16))[near].sum() / w.sum()) for k in (2, 8)] for m in ("sweep", "hilbert")}
+    for two, eight in share.values():
+        assert two == pytest.approx(eight, rel=1e-3)  # more routes do not make the scan more local
+    assert share["hilbert"][0] > 1.5 * share["sweep"][0]
+
+
+def test_network():
+    page = run_cells("03_mambaad", steps=3)
+    assert page["counted"].params_m == pytest.approx(25.655, abs=5e-4)
+    watched = sum(page["seen"][box]["parameters (M)"].sum() for box in ("encoder", "fusion", "decoder"))
+    assert watched + page["counted"].table_params_m == pytest.approx(page["counted"].params_m)
+    assert page["seen"]["decoder"]["output"].iloc[-1] == "64 × 64 × 64"
+    assert [step for step, _ in page["result"].loss] == [1, 2, 3]
+    assert np.isfinite([value for row in page["rows"] for value in row[1:]]).all()
+    assert not Path(page["root"]).exists()
+
+
+def test_real_images_without_a_record(tmp_path):
+    page = run_cells("real_images", results=str(tmp_path))
+    assert page["found"] == []
+    with pytest.raises(ParameterError, match="profile must be one of 'subset'"):
+        run_cells("real_images", profile="quick")
+
+
+def test_real_images_with_a_record(tmp_path):
+    options = SubsetOptions(
+        categories=("bottle", "screw"),
+        side=128,
+        encoder_weights="net.safetensors@0123456789ab",
+        backbone="mobilenetv2_100",
+        backbone_kwargs={"pad_type": "same"},
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        depths=(2, 2, 2, 2),
+        train=TrainConfig(epochs=40, batch_size=8, lr=1e-3, warmup_steps=20, clip_norm=10.0),
+    )
+    run = options.base()
+    counts = {"train": 9, "test_good": 2, "test_defect": 3}
+    record = {
+        "schema": records.SCHEMA_VERSION,
+        "profile": "subset",
+        "hash": run.hash,
+        "config": to_dict(run),
+        "encoder": {"name": "mobilenetv2_100", "weights": options.encoder_weights, "sha256": "ab" * 32},
+        "data": {"dataset": "mvtec_ad", "index_hash": "x", "counts": {"bottle": counts, "screw": counts}},
+        "seed": 42,
+        "environment": environment("cpu"),
+        "wall_seconds": 600.0,
+        "train": {"loss": [[1, 3.0], [2, 1.0]], "steps": 2, "seconds_per_step": 0.5},
+        "metrics": {"exact": values(52, ("bottle", "screw")), "paper": values(51, ("bottle", "screw"))},
+        "efficiency": {"params_m": 5.2, "flops_g": 0.4},
+    }
+    records.write_record(records.record_path(tmp_path, "subset", run.hash), record)
+    page = run_cells("real_images", results=str(tmp_path))
+
+    lines = page["measured"](page["found"][0])
+    assert lines.groupby("category")["protocol"].apply(list).to_dict() == {
+        "bottle": ["ours, exact", "ours, paper", "printed"],
+        "screw": ["ours, exact", "ours, paper", "printed"],
+        "mean": ["ours, exact", "ours, paper"],
+    }
+    assert page["settings"](record)["per image"].startswith("62.5 ms")
+    # the command shown is one that the command line takes, with the record's settings
+    program, *arguments = shlex.split(page["command"](record["config"]).replace("\\\n", " "))[2:]
+    assert program == "mambaad"
+    given = cli.parser().parse_args(arguments)
+    assert (given.categories, given.side, given.epochs) == (["bottle", "screw"], 128, 40)
+    assert (given.encoder_file, given.pad_type, given.mean) == (Path("net.safetensors"), "same", [0.5] * 3)
+    assert (given.depths, given.batch_size, given.clip_norm) == ([2, 2, 2, 2], 8, 10.0)
+
+
+def test_benchmarks_without_a_record(tmp_path):
+    page = run_cells("benchmarks", source=str(tmp_path))
+    assert not any(page["suites"].values())
+    assert page["sentences"] == []
+
+
+def test_benchmarks_with_the_committed_records():
+    page = run_cells("benchmarks")
+    assert set(page["suites"]) == {"scan", "stages", "model", "scaling", "metrics"}
+    assert all("cpu" in found for found in page["suites"].values())
+    assert len(page["sentences"]) == 4  # two passes, two goals
+    rows = page["suites"]["scan"]["cpu"][0].set_index(["form", "pass"])
+    ratio = rows.loc[("chunked", "forward"), "median_ms"] / rows.loc[("native", "forward"), "median_ms"]
+    assert any(f"wanted 15 times the chunked: {ratio:.1f}" in sentence for sentence in page["sentences"])

@@ -1,0 +1,239 @@
+"""The study's plan: every row of the paper's tables once, equal settings one run, and what a run leaves behind."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from mambaad.config import SCAN_METHODS, DataConfig, RunConfig, TrainConfig, run_config_from_dict, to_dict
+from mambaad.data import DatasetError
+from mambaad.engine import records
+from mambaad.engine import run as runner
+from mambaad.model import Decoder, check_side
+from mambaad.study import plan, published_numbers
+from mambaad.study.profiles import QUICK_TRAIN, SubsetOptions, load_subset, quick_base, save_subset
+
+SUBSET = SubsetOptions(categories=("bottle", "screw"), index_hash="0123456789ab")
+
+
+def of_profile(profile):
+    return SUBSET if profile == "subset" else None
+
+
+def row(table, profile="paper", **labels):
+    """The one row that has these labels."""
+    found = [r for r in plan.rows(table, profile, of_profile(profile)) if labels.items() <= r.labels.items()]
+    assert len(found) == 1, found
+    return found[0]
+
+
+@pytest.mark.parametrize("profile", plan.PROFILES)
+@pytest.mark.parametrize("table", plan.TABLES)
+def test_every_row_of_the_paper_appears_exactly_once(table, profile):
+    columns = list(published_numbers.label_columns(table))
+    frame = published_numbers.load(published_numbers.TABLE_FILES[table][0])
+    if table in ("table_1_main_results", "table_6_efficiency"):
+        frame = frame[frame["method"] == "MambaAD"]  # the other methods are shown as published
+    printed = set(frame[columns].itertuples(index=False, name=None))
+    rows = [r for r in plan.rows(table, profile, of_profile(profile)) if r.in_paper]
+    if table == "table_1_main_results":
+        splits = [r.labels["category"] for r in rows if r.labels["dataset"] == "coco"]
+        assert splits == ["0", "1", "2", "3"]
+        rows = [r for r in rows if r.labels["category"] in ("mean", "0")]
+    ours = [tuple(r.labels[c] for c in columns) for r in rows]
+    assert len(ours) == len(set(ours))
+    assert set(ours) == printed
+
+
+def test_the_main_model_is_one_run_wherever_it_stands():
+    rows = [
+        row("table_1_main_results", dataset="mvtec"),
+        row("table_2_incremental", hss="1", dataset="mvtec"),
+        row("table_3_lss_branches", method="local_global", dataset="mvtec"),
+        row("table_4_backbone_depth", backbone="ResNet34", decoder_depth="3-4-6-3"),
+        row("table_5_scan_methods", index="7"),
+        row("table_6_efficiency"),
+        row("table_7_lss_designs", hss_blocks="2_and_3", local_conv="dwconv_1x1", kernel_sizes="5-7"),
+    ]
+    defaults = RunConfig(data=DataConfig(dataset="mvtec_ad"))  # the defaults are the paper's
+    assert {r.run.hash for r in rows} == {plan.main_run("paper").hash} == {defaults.hash}
+    train = defaults.train
+    assert (train.epochs, train.batch_size, train.lr, train.weight_decay) == (500, 16, 5e-3, 1e-4)
+
+
+@pytest.mark.parametrize("profile", plan.PROFILES)
+def test_a_hash_names_one_run_and_a_run_has_one_hash(profile):
+    rows = [r for t in plan.TABLES for r in plan.rows(t, profile, of_profile(profile)) if r.run is not None]
+    runs = plan.runs(profile, subset=of_profile(profile))
+    assert all(runs[r.run.hash] == r.run for r in rows)
+    assert len({repr(run) for run in runs.values()}) == len(runs)
+    assert len(runs) < len(rows)
+    assert all(run_config_from_dict(to_dict(run)) == run for run in runs.values())
+
+
+def test_number_of_runs():
+    # MVTec-AD: main, 2 of table 2, 2 of table 3, 6 of table 4, 11 of table 5, 20 of table 7; VisA: the same 1 + 2 + 2;
+    # Real-IAD, Uni-Medical, MVTec-3D and the four splits of COCO-AD: 7
+    assert len(plan.runs("paper")) == (1 + 2 + 2 + 6 + 11 + 20) + 5 + 7
+    # one data set; two more depths instead of table 4's encoders
+    assert len(plan.runs("quick")) == 1 + 2 + 2 + 2 + 11 + 20
+    assert len(plan.runs("quick", ["table_6_efficiency"])) == 1
+
+
+def test_scan_rows_follow_the_published_shares():
+    frame = published_numbers.load("scan_methods").drop_duplicates("index").set_index("index")
+    for r in plan.rows("table_5_scan_methods", "quick"):
+        shares = {m: int(frame.loc[r.labels["index"], m]) for m in SCAN_METHODS}
+        assert dict(r.run.model.scan_shares) == {m: n for m, n in shares.items() if n}
+        assert r.run.model.directions == sum(shares.values())
+
+
+def test_design_rows_say_what_their_labels_say():
+    for r in plan.rows("table_7_lss_designs", "paper"):
+        assert "-".join(map(str, r.model.local_kernels)) == r.labels["kernel_sizes"]
+        assert r.model.skip == (r.labels["skip"] == "yes")
+        assert r.model.local_conv == r.labels["local_conv"]
+        assert {s for d in r.model.depths for s in r.model.lss_sizes(d)} == (
+            {1} if r.labels["hss_blocks"] == "1" else {2, 3}
+        )
+
+
+def test_table_2_and_table_3_have_different_global_networks():
+    plain, branch = (
+        row("table_2_incremental", lss="0", dataset="visa"),
+        row("table_3_lss_branches", method="global", dataset="visa"),
+    )
+    assert (plain.model.scan, plain.model.directions) == ("sweep", 2)
+    assert (branch.model.scan, branch.model.directions) == ("hilbert", 8)
+    assert plain.model.branches == branch.model.branches == "global"
+
+
+def test_quick_runs_everything_it_can_on_synthetic_images():
+    for table in plan.TABLES:
+        for r in plan.rows(table, "quick"):
+            if r.run is None:
+                assert table in ("table_1_main_results", "table_4_backbone_depth")
+                assert r.not_run
+            else:
+                assert r.run.data.dataset == "synthetic"
+                assert r.run.encoder_weights == "embedded"
+                assert r.run.train == QUICK_TRAIN
+    depths = [r.run.model.depths for r in plan.rows("table_4_backbone_depth", "quick") if not r.in_paper]
+    assert depths == [(2, 2, 2, 2), (2, 9, 2, 2), (3, 4, 6, 3)]
+
+
+def test_every_quick_network_can_be_built():
+    for run in plan.runs("quick").values():
+        check_side(run.model, run.data.side, run.data.side)
+        with torch.device("meta"):
+            assert sum(p.numel() for p in Decoder(run.model, (16, 32, 64)).parameters()) > 0
+
+
+def test_the_embedded_encoder_never_stands_for_a_paper_backbone():
+    assert all(r.run is None for r in plan.rows("table_4_backbone_depth", "quick") if r.in_paper)
+    own = SubsetOptions(encoder_weights="mine.safetensors", backbone="resnet18")
+    rows = plan.rows("table_4_backbone_depth", "subset", own)
+    assert [r.labels["decoder_depth"] for r in rows if r.run is not None] == ["2-2-2-2", "3-4-6-3"]
+    assert all(r.in_paper for r in rows)
+
+
+def test_subset_options_round_trip(tmp_path):
+    options = SubsetOptions(
+        categories=("bottle",),
+        encoder_weights="net.safetensors@0123456789ab",
+        backbone="mobilenetv2_100",
+        backbone_kwargs={"pad_type": "same"},
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        train=TrainConfig(epochs=3),
+    )
+    save_subset(options, tmp_path)
+    assert load_subset(tmp_path).base() == options.base()
+    assert load_subset(tmp_path).base().hash == options.base().hash
+    assert options.base().model.mean == (0.5, 0.5, 0.5)
+    other_files = dataclasses.replace(options, index_hash="other")
+    assert other_files.base().hash != options.base().hash
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"encoder_weights": "folder/net.pth", "backbone": "resnet18"}, "without folders"),
+        ({"encoder_weights": "net.pth"}, "backbone is needed"),
+        ({"backbone": "resnet18"}, "no embedded weights"),
+    ],
+)
+def test_subset_options_that_make_no_sense(values, message):
+    with pytest.raises(ValueError, match=message):
+        SubsetOptions(**values)
+
+
+def test_wrong_names_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="no table 'table_8'; there are table_1"):
+        plan.rows("table_8", "quick")
+    with pytest.raises(ValueError, match="no profile 'fast'; there are quick, subset, paper"):
+        plan.runs("fast")
+    with pytest.raises(ValueError, match="needs subset options"):
+        plan.rows("table_6_efficiency", "subset")
+    with pytest.raises(ValueError, match="takes no subset options"):
+        plan.rows("table_6_efficiency", "quick", SUBSET)
+    with pytest.raises(FileNotFoundError, match=r"subset\.json does not exist"):
+        load_subset(tmp_path)
+    with pytest.raises(FileNotFoundError, match="without its embedded encoder"):
+        quick_base(tmp_path / "none.json")
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """A run of two steps on twelve images."""
+    base = quick_base()
+    data = dataclasses.replace(base.data, categories=("fabric",), synthetic_train=8, synthetic_test=6)
+    return dataclasses.replace(base, data=data, train=dataclasses.replace(base.train, steps=2, batch_size=4))
+
+
+@pytest.fixture(scope="module")
+def executed(tiny, tmp_path_factory):
+    results = tmp_path_factory.mktemp("study") / "results"
+    return results, plan.execute(tiny, results, profile="quick", device="cpu", progress=False)
+
+
+def test_execute_writes_a_record_that_says_everything(tiny, executed):
+    results, path = executed
+    record = records.read_record(path)
+    assert path == results / "runs" / f"quick_{tiny.hash}.json"
+    assert run_config_from_dict(record["config"]) == tiny
+    assert record["data"]["counts"]["fabric"]["train"] == 8
+    assert [step for step, _ in record["train"]["loss"]] == [1, 2]
+    assert set(record["metrics"]["exact"]["categories"]) == {"fabric"}
+    assert len(record["encoder"]["sha256"]) == 64
+    assert records.find_record(results, tiny.hash)["hash"] == tiny.hash
+    assert str(results) not in path.read_text()
+
+
+def test_execute_does_nothing_twice(tiny, executed, monkeypatch):
+    results, path = executed
+
+    def train_run(*_, **__):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(runner, "train_run", train_run)
+    before = path.read_bytes()
+    assert plan.execute(tiny, results, profile="quick") == path
+    assert path.read_bytes() == before
+    with pytest.raises(AssertionError, match="trained again"):
+        plan.execute(tiny, results, profile="quick", force=True, progress=False)
+    path.write_text("{")  # a record that is none is made again
+    with pytest.raises(AssertionError, match="trained again"):
+        plan.execute(tiny, results, profile="quick", progress=False)
+    path.write_bytes(before)
+
+
+def test_execute_names_missing_and_wrong_images(tiny, executed, tmp_path):
+    results, _ = executed
+    on_disk = dataclasses.replace(tiny, data=dataclasses.replace(tiny.data, dataset="mvtec_ad"))
+    with pytest.raises(DatasetError, match="'mvtec_ad' needs its images"):
+        plan.execute(on_disk, tmp_path, profile="subset")
+    drawn = next((results.parent / "outputs" / "synthetic").iterdir())
+    other = dataclasses.replace(on_disk, data=dataclasses.replace(on_disk.data, index_hash="0" * 12))
+    with pytest.raises(DatasetError, match=r"have the index hash [0-9a-f]{12}, this run is about 000000000000"):
+        plan.execute(other, tmp_path, profile="subset", data_root=drawn)

@@ -1,0 +1,186 @@
+"""Tables from records: what stands beside what, what is left empty, and what a reader is told."""
+
+import math
+
+import pandas as pd
+import pytest
+from fake_records import SYNTHETIC, values, write_all_quick, write_fake
+
+from mambaad.engine import records
+from mambaad.study import figures, plan, published_numbers, table_view, tables
+from mambaad.study.profiles import NOTES, SubsetOptions
+from mambaad.study.published_weights import evaluate_published, published_weights_table
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """A results folder with a made-up record for every quick run."""
+    results = tmp_path_factory.mktemp("quick")
+    write_all_quick(results)
+    return results
+
+
+@pytest.mark.parametrize("table", plan.TABLES)
+def test_quick_values_never_meet_the_paper(table, quick):
+    frame = tables.build_table(table, "quick", quick, counts=False)
+    labels = list(published_numbers.label_columns(table))
+    assert frame["difference"].isna().all()
+    measured = frame[frame["ours"].notna()]
+    assert (measured["our_data"] == "synthetic").all()
+    assert measured["note"].str.contains(NOTES["quick"], regex=False).all()
+    assert (measured["run_hash"].str.len() == 12).all()
+    assert not frame.duplicated([*dict.fromkeys([*labels, *frame.columns[: frame.columns.get_loc("metric")]]),
+                                 "metric"]).any()  # fmt: skip
+    printed = published_numbers.table_values(table)
+    kept = frame.merge(printed, on=[*labels, "metric"])
+    if table == "table_1_main_results":
+        kept = kept[kept["category"] == "mean"]
+    assert len(kept) == len(printed)
+    assert (kept["paper"] == kept["value"]).all()
+    stored = pd.read_csv(quick / "tables" / f"{table}.csv")
+    assert list(stored.columns) == list(frame.columns)
+    assert len(stored) == len(frame)
+    assert set(stored["profile"]) == {"quick"}
+
+
+def test_values_come_from_the_row_s_own_run(quick):
+    frame = tables.build_table("table_5_scan_methods", "quick", quick)
+    for row in plan.rows("table_5_scan_methods", "quick"):
+        record = records.find_record(quick, row.run.hash)
+        line = frame[(frame["index"] == row.labels["index"]) & (frame["metric"] == "pixel_ap")].iloc[0]
+        assert line["ours"] == record["metrics"]["paper"]["mean"]["pixel_ap"]
+        assert line["ours_exact"] == record["metrics"]["exact"]["mean"]["pixel_ap"]
+        assert line["run_hash"] == row.run.hash
+
+
+def test_a_missing_record_keeps_its_row(tmp_path):
+    frame = tables.build_table("table_7_lss_designs", "quick", tmp_path)
+    assert len(frame) == 21 * 8
+    assert frame["ours"].isna().all()
+    assert frame["note"].str.endswith(tables.NOT_YET).all()
+    assert len(tables.missing_runs("table_7_lss_designs", "quick", tmp_path)) == 21
+    extra = tables.build_table("table_4_backbone_depth", "quick", tmp_path, counts=False)
+    assert (extra[extra["paper"].isna()]["note"] == tables.NOT_YET).sum() == 3
+    assert "not run yet" in table_view.styled("table_7_lss_designs", "quick", frame).data
+
+
+def test_building_twice_gives_the_same_file_and_leaves_nothing_else(quick):
+    path = quick / "tables" / "table_2_incremental.csv"
+    tables.build_table("table_2_incremental", "quick", quick)
+    first = path.read_bytes()
+    tables.build_table("table_2_incremental", "quick", quick)
+    assert path.read_bytes() == first
+    assert not list(path.parent.glob(".*"))
+
+
+@pytest.mark.parametrize("table", tables.COUNTED)
+def test_counts_equal_the_printed_digits(table, tmp_path):
+    frame = tables.build_table(table, "quick", tmp_path)
+    counts = frame[(frame["our_data"] == "computed") & frame["paper"].notna()]
+    assert set(counts["metric"]) == {"params_m", "flops_g"}
+    equal = counts["ours"].round(1) == counts["paper"]
+    apart = counts[~equal]
+    assert (counts[equal]["note"] == tables.COUNT_EQUAL).all()
+    assert set(apart.get("backbone", [])) == ({"ResNet50", "WideResNet50"} if "backbone" in counts else set())
+    assert (apart["metric"] == "params_m").all()
+    assert [n[:30] for n in apart["note"]] == ["printed 251.0, computed 251.4,", "printed 268.0, computed 267.7,"][
+        : len(apart)
+    ]
+
+
+def test_other_methods_are_shown_as_published(quick):
+    frame = tables.build_table("table_6_efficiency", "quick", quick)
+    others = frame[frame["method"] != "MambaAD"]
+    assert others["ours"].isna().all()
+    assert others["note"].str.endswith(tables.AS_PUBLISHED).all()
+    swapped = others[others["note"].str.contains("swapped")]
+    assert set(zip(swapped["method"], swapped["metric"], strict=True)) == {("DeSTSeg", "mad"), ("SimpleNet", "mad")}
+
+
+def test_paper_profile_fills_the_difference(tmp_path):
+    rows = {tuple(r.labels.values()): r for r in plan.rows("table_1_main_results", "paper")}
+    write_fake(tmp_path, "paper", rows["mvtec", "mean", "MambaAD"].run, names=("bottle",))
+    for split in range(3):
+        write_fake(tmp_path, "paper", rows["coco", str(split), "MambaAD"].run, start=40 + split, names=("all",))
+    frame = tables.build_table("table_1_main_results", "paper", tmp_path).set_index(
+        ["dataset", "category", "method", "metric"]
+    )
+    for category, printed in (("mean", 98.6), ("bottle", 100.0)):
+        line = frame.loc["mvtec", category, "MambaAD", "image_auroc"]
+        assert line["paper"] == printed
+        assert line["difference"] == pytest.approx(line["ours"] - printed)
+    assert frame.loc["mvtec", "mean", "RD4AD", "mad"]["note"] == tables.AS_PUBLISHED
+    assert math.isnan(frame.loc["coco", "mean", "MambaAD", "mad"]["ours"])  # a split is missing
+    write_fake(tmp_path, "paper", rows["coco", "3", "MambaAD"].run, start=43, names=("all",))
+    again = tables.build_table("table_1_main_results", "paper", tmp_path).set_index(frame.index.names)
+    coco = again.loc["coco", "mean", "MambaAD", "image_auroc"]
+    assert coco["ours"] == pytest.approx((40 + 41 + 42 + 43) / 4)
+    assert coco["difference"] == pytest.approx(41.5 - 63.9)
+
+
+def test_subset_categories_stand_beside_the_paper_s_without_difference(tmp_path):
+    options = SubsetOptions(categories=("bottle", "screw"))
+    write_fake(tmp_path, "subset", options.base(), names=("bottle", "screw"))
+    frame = tables.build_table("table_1_main_results", "subset", tmp_path, subset=options)
+    measured = frame[frame["ours"].notna() & (frame["metric"] == "image_auroc")].set_index("category")
+    assert measured.loc["bottle", "paper"] == 100.0
+    assert math.isnan(measured.loc["mean of bottle, screw", "paper"])
+    assert measured["difference"].isna().all()
+    assert set(measured["our_data"]) == {"part of mvtec_ad"}
+    with pytest.raises(FileNotFoundError, match="are not known yet"):
+        tables.build_table("table_1_main_results", "subset", tmp_path)
+
+
+def test_published_weights_beside_the_paper(tmp_path):
+    metrics = {"paper": values(80, ["bottle"]), "exact": values(81, ["bottle"])}
+    frame = published_weights_table("mvtec_ad", metrics, tmp_path)
+    line = frame.set_index(["category", "metric"]).loc["bottle", "image_auroc"]
+    assert line["difference"] == pytest.approx(line["ours"] - 100.0)
+    assert (tmp_path / "tables" / "table_1_published_weights_mvtec_ad.csv").is_file()
+    split = published_weights_table("coco2", metrics, tmp_path)
+    assert set(split["category"]) == {"2"}
+    assert split["paper"].notna().sum() == 7
+    with pytest.raises(FileNotFoundError, match="Lewandofski/MambaAD"):
+        evaluate_published("none.pth", "mvtec_ad", tmp_path)
+    with pytest.raises(ValueError, match="no data set 'mvtec'; there are mvtec_ad"):
+        evaluate_published("none.pth", "mvtec", tmp_path)
+
+
+def test_wide_tables_keep_every_row_and_their_captions_say_what_they_are(quick):
+    for table in plan.TABLES:
+        frame = tables.build_table(table, "quick", quick, counts=False)
+        view = table_view.wide(table, frame)
+        names = table_view.with_names(table, frame)["row"]
+        assert list(view.index) == list(dict.fromkeys(names))
+        labels = frame.columns[: frame.columns.get_loc("metric")]
+        assert len(view) == len(frame[list(labels)].drop_duplicates())
+        assert not any(column == "difference" for _, column in view.columns)
+        page = table_view.styled(table, "quick", frame).data
+        assert "shows that the pipeline runs, not the paper&#x27;s numbers" in page
+    means, categories = table_view.means_and_categories(tables.build_table(plan.TABLES[0], "quick", quick))
+    assert means["dataset"].iloc[0] == "synthetic"
+    assert set(categories["category"]) == set(SYNTHETIC)
+
+
+def test_notes_name_the_doubtful_lines(tmp_path):
+    text = table_view.notes("table_4_backbone_depth", tables.build_table("table_4_backbone_depth", "quick", tmp_path))
+    assert "printed 251.0, computed 251.4" in text
+    assert "needs the ImageNet weights of ResNet18" in text
+    assert "too large for the quick profile" in text
+    assert "table 1 prints 78.7" in table_view.notes(
+        "table_2_incremental", tables.build_table("table_2_incremental", "quick", tmp_path)
+    )
+
+
+def test_dots_draw_paper_and_ours_in_panels_of_their_own(quick):
+    frame = table_view.with_names(
+        "table_5_scan_methods", tables.build_table("table_5_scan_methods", "quick", quick, counts=False)
+    )
+    figure = figures.dots(frame, spread=0.3)
+    left, right = figure.axes
+    mad = frame[frame["metric"] == "mad"]
+    assert sorted(left.collections[0].get_offsets()[:, 0]) == pytest.approx(sorted(mad["paper"]))
+    assert sorted(right.collections[0].get_offsets()[:, 0]) == pytest.approx(sorted(mad["ours"]))
+    assert "MVTec-AD" in left.get_title()
+    assert "synthetic" in right.get_title()
+    assert figures.loss_curves({"a": [[1, 2.0], [2, 1.0]]}).axes[0].lines[0].get_ydata().tolist() == [2.0, 1.0]
