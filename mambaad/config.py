@@ -189,7 +189,7 @@ class RunConfig:
 
     model: ModelConfig = field(default_factory=ModelConfig)
     encoder_weights: str = "resnet34.bt_in1k"
-    """A timm tag, "embedded", "random", or the file name of local weights (their hash is in the record)."""
+    """A timm tag, "imagenet_lite0", "embedded", "random", or the name of a local file (the record has its hash)."""
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 

@@ -11,7 +11,7 @@ import torch
 
 from mambaad.device import resolve_device
 from mambaad.engine.environment import environment
-from mambaad.model.encoder import EMBEDDED_WEIGHTS, weights_cached
+from mambaad.model.encoder_weights import EMBEDDED_WEIGHTS, weights_cached
 from mambaad.ops.routed_scan import backends, describe, pick_backend, unavailable
 from mambaad.study.profiles import BACKBONES
 

@@ -105,7 +105,7 @@ def _subset(arguments: argparse.Namespace) -> SubsetOptions:
     import dataclasses
 
     from mambaad.data import index_hash, load_dataset
-    from mambaad.model.encoder import weights_file_name
+    from mambaad.model.encoder_weights import weights_file_name
     from mambaad.study.profiles import QUICK_TRAIN
 
     if arguments.data_dir is None:

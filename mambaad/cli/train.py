@@ -28,7 +28,7 @@ def _train_options(sub: argparse.ArgumentParser) -> None:
     encoder.add_argument(
         "--encoder-weights",
         default=RunConfig().encoder_weights,
-        help='timm tag, local .safetensors or .pth file, "embedded" (the package\'s small encoder) or "random"',
+        help='timm tag, local .safetensors or .pth file, "imagenet_lite0", "embedded" (a small one) or "random"',
     )
     encoder.add_argument("--pad-type", help='timm padding of some backbones, for example "same"')
     encoder.add_argument("--mean", type=float, nargs=3, default=DEFAULT_MODEL.mean, help="input mean")
@@ -77,17 +77,13 @@ def model_config(arguments: argparse.Namespace) -> tuple[ModelConfig, str, Path 
     values = {"backbone": arguments.backbone, "mean": tuple(arguments.mean), "std": tuple(arguments.std)}
     if arguments.pad_type:
         values["backbone_kwargs"] = {"pad_type": arguments.pad_type}
-    if weights == "embedded":
-        from mambaad.model.encoder import embedded_encoder
+    from mambaad.model.encoder_weights import named_encoder, weights_file_name
 
-        description = embedded_encoder()
-        values = {key: description[key] for key in ("backbone", "backbone_kwargs", "mean", "std")}
+    values = named_encoder(weights) or values
     model = ModelConfig(depths=tuple(arguments.depths), scan=arguments.scan, directions=arguments.directions, **values)
     is_file = weights.endswith((".safetensors", ".pth", ".pt", ".bin"))
     if not is_file:
         return model, weights, None
-    from mambaad.model.encoder import weights_file_name
-
     return model, weights_file_name(weights), Path(weights)
 
 

@@ -18,6 +18,7 @@ from mambaad.data.datasets.meta_json import load_meta_json
 from mambaad.data.datasets.mvtec3d import load_mvtec3d
 from mambaad.data.datasets.mvtec_ad import load_mvtec_ad
 from mambaad.data.datasets.real_iad import load_real_iad
+from mambaad.data.datasets.real_v1 import load_real_v1
 from mambaad.data.datasets.visa import load_visa
 from mambaad.data.image_cache import default_cache_dir, open_image_cache
 from mambaad.data.image_set import ImageSet
@@ -54,6 +55,7 @@ DATASETS: dict[str, Loader] = {
     "medical": load_medical,
     "mvtec3d": load_mvtec3d,
     **{f"coco{split}": partial(load_coco_ad, split) for split in range(SPLITS)},
+    "real_v1": load_real_v1,
     "folder": load_folder,
     "meta_json": load_meta_json,
 }

@@ -20,6 +20,12 @@ _OWN = {
         "part of this project (Apache License 2.0); nothing to download",
         ("<category>/train/good/000.png", "<category>/test/<defect>/000.png", "<category>/ground_truth/..."),
     ),
+    "real_v1": (
+        "five real categories of four data sets: what the evidence runs are made on",
+        "bottle, screw: MVTec AD, CC BY-NC-SA 4.0; metal_plate: MPDD, CC BY-NC-SA 4.0; pcb: DeepPCB, MIT; glassfiber: "
+        "states none",
+        ("mvtec/{bottle,screw}/...", "other/{metal_plate,glassfiber,pcb}/...", "each category as in MVTec AD"),
+    ),
     "folder": (
         "a plain folder of one's own images, one category",
         "yours; masks are optional",

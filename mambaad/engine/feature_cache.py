@@ -26,7 +26,8 @@ from mambaad.data import CacheError, ImageSet
 from mambaad.data.image_cache import PIXEL_RULE
 from mambaad.data.row_store import Layout, RowStore, gigabytes, open_rows, row_bytes
 from mambaad.model import MambaAD
-from mambaad.model.encoder import STRIDES, weights_sha256
+from mambaad.model.encoder import STRIDES
+from mambaad.model.encoder_weights import weights_sha256
 
 FEATURES = ("off", "float32", "float16")
 """How features are kept.  float16 takes half the room and rounds each value by at most 2^-11 of it (values below

@@ -12,7 +12,7 @@ from mambaad.engine import records
 from mambaad.engine.environment import environment
 from mambaad.engine.evaluate import evaluate_run
 from mambaad.engine.train import train_run
-from mambaad.model.encoder import weights_sha256
+from mambaad.model.encoder_weights import weights_sha256
 
 
 def execute(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ import numpy as np
 
 from mambaad.data import DatasetError, Sample, load_mask
 from mambaad.data.datasets.mvtec_ad import IMAGE_SUFFIXES
-from mambaad.metrics import StreamingMetrics, evaluate_protocols, mean_over_categories
+from mambaad.metrics import per_category
+from mambaad.metrics.per_category import CategoryMetrics, Piece, measure_category
 
 EXACT_BYTES = 2 * 2**30  # float32 maps of one category in memory; beyond it metrics come from histograms
 BATCH = 32
@@ -77,34 +78,21 @@ def measure(
     Raises:
         DatasetError: a mask cannot be read.
     """
-    found: dict[str, dict[str, Any]] = {}
     scores: dict[bool, list[float]] = {False: [], True: []}
-    for category in dict.fromkeys(sample.category for sample in samples):
-        own = [sample for sample in samples if sample.category == category]
-        exact = len(own) * side * side * 4 <= exact_bytes
-        streaming = None if exact else StreamingMetrics()
-        batches = []
+
+    def pieces(own: list[Sample]) -> Iterator[Piece]:
         for start in range(0, len(own), BATCH):
             some = own[start : start + BATCH]
             maps = np.stack([load_map(sample.image) for sample in some])
-            masks = np.stack([_mask(sample, side) for sample in some])
             for sample, score in zip(some, maps.max(axis=(1, 2)), strict=True):
                 scores[sample.is_defect].append(float(score))
-            if streaming is None:
-                batches.append((maps, masks))
-            else:
-                streaming.update(maps, masks, [sample.is_defect for sample in some])
-        if streaming is None:
-            all_maps, all_masks = (np.concatenate([batch[i] for batch in batches]) for i in range(2))
-            values = evaluate_protocols(all_maps, all_masks, [sample.is_defect for sample in own])
-        else:
-            values = dict(streaming.result().values)
-        for protocol, metrics in values.items():
-            found.setdefault(protocol, {})[category] = metrics
-    report: dict[str, Any] = {
-        protocol: {"mean": mean_over_categories(categories), "categories": categories}
-        for protocol, categories in found.items()
-    }
+            yield maps, np.stack([_mask(sample, side) for sample in some]), [sample.is_defect for sample in some]
+
+    found: dict[str, CategoryMetrics] = {}
+    for category in dict.fromkeys(sample.category for sample in samples):
+        own = [sample for sample in samples if sample.category == category]
+        found[category] = measure_category(pieces(own), len(own), side, exact_bytes)
+    report: dict[str, Any] = per_category.report(found)
     if threshold is not None:
         report["threshold"] = {"value": threshold}
         for kind, rate, number in (

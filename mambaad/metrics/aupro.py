@@ -29,10 +29,11 @@ def aupro(maps: ArrayLike, masks: ArrayLike, limit: float = 0.3, thresholds: int
     curve starts at (0, 0), joins its points by straight lines, is integrated from 0 to limit with the last piece
     interpolated at the limit, and divided by limit.
 
-    thresholds=n (`paper` protocol, there 100): thresholds min + k (max - min) / n, k = 0..n-1, over the scores of the
-    category, a pixel counts when its score is > the threshold; only points with FPR < limit are kept, the FPR of those
-    is rescaled to [0, 1] by their own minimum and maximum, and the area under them is taken by the trapezoid rule. No
-    point is added at either end. The grid changes the number, and one outlier pixel, which stretches it, more so.
+    thresholds=n (`paper` protocol, there 100): thresholds min + k (max - min) / n below max (`threshold_grid`), over
+    the scores of the category, a pixel counts when its score is > the threshold; only points with FPR < limit are kept,
+    the FPR of those is rescaled to [0, 1] by their own minimum and maximum, and the area under them is taken by the
+    trapezoid rule. No point is added at either end. The grid changes the number, and one outlier pixel, which
+    stretches it, more so.
 
     Args: maps (N, H, W), finite anomaly maps of one category; masks (N, H, W), binary; limit in (0, 1].
     Returns: 0..1. NaN if there is no defect pixel or no normal pixel. On the grid also NaN if fewer than two different
@@ -67,6 +68,14 @@ def region_weights(masks: NDArray[np.bool_]) -> NDArray[np.float64]:
     return 1 / (found * areas)
 
 
+def threshold_grid(low: float, high: float, thresholds: int) -> NDArray[np.float64]:
+    """The published code's thresholds in [low, high): steps of (high - low) / thresholds by numpy.arange.
+
+    Rounding gives one threshold more now and then, next to the highest score.
+    """
+    return np.arange(low, high, (high - low) / thresholds)
+
+
 def ranked_aupro(r: Ranking, weights: NDArray[np.float64], limit: float = 0.3, thresholds: int | None = None) -> float:
     """`aupro` of scores already sorted; weights as from region_weights."""
     if not r.positive.size or not r.negative.size:
@@ -74,7 +83,9 @@ def ranked_aupro(r: Ranking, weights: NDArray[np.float64], limit: float = 0.3, t
     overlap = np.concatenate([[0.0], np.cumsum(weights[r.order])])  # PRO when so many positives are beyond
     if thresholds is None:
         return _exact_area(r, overlap, limit)
-    grid = np.linspace(r.lowest, r.highest, thresholds, endpoint=False)[::-1]  # from high to low: FPR rises
+    if r.lowest == r.highest:
+        return math.nan
+    grid = threshold_grid(r.lowest, r.highest, thresholds)[::-1]  # from high to low: FPR rises
     fpr = count_above(r.negative, grid) / r.negative.size
     pro = overlap[count_above(r.positive, grid)]
     pro, fpr = pro[fpr < limit], fpr[fpr < limit]

@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import trapezoid
 
+from mambaad.metrics.aupro import threshold_grid
+
 Floats = NDArray[np.float64]
 
 
@@ -155,7 +157,7 @@ def bounded_aupro_grid(h: Histogram, limit: float = 0.3, thresholds: int = 100) 
     """
     if h.one_class or h.lowest == h.highest:
         return UNDEFINED
-    grid = np.linspace(h.lowest, h.highest, thresholds, endpoint=False)[::-1]
+    grid = threshold_grid(h.lowest, h.highest, thresholds)[::-1]
     above = _above(h.low, h.high, grid)
     pro, counts = above.of(h.weight), above.of(h.negative)
     fpr = _Counts(*(part / h.negative.sum() for part in counts))

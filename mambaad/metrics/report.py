@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from mambaad.metrics.aupro import ranked_aupro, region_weights
 from mambaad.metrics.inputs import check_labels, check_maps
@@ -35,15 +36,16 @@ def evaluate_protocols(
 ) -> dict[str, dict[str, float]]:
     """The seven metrics of one category and their mean `mad`, in percent, under both protocols, from one sort.
 
-    The two protocols share AU-ROC and AP at both levels and the image F1_max; they differ in
+    The two protocols share pixel AU-ROC and AP; they differ in
+    - image labels: `exact` takes `labels`; `paper` the resized masks (`labels_by_mask`);
     - pixel_f1max: `exact` over every distinct score (f1_max); `paper` over 21 thresholds (f1_max_grid);
     - pixel_aupro: `exact` integrates every distinct score to FPR 0.3; `paper` uses 100 thresholds (see aupro).
 
     Args:
         maps: (N, H, W) anomaly maps, numpy or torch; the score of an image is the maximum of its map.
         masks: (N, H, W) bool or 0/1, 1 is defect. Every pixel counts at the pixel level, as its mask says.
-        labels: (N,) bool or 0/1, 1 is defect; None takes mask.any(). Labels enter the image metrics only: an image
-            labelled 1 with an empty mask is defective there, while its pixels count as normal.
+        labels: (N,) bool or 0/1, 1 is defect; None takes mask.any(). Labels enter the image metrics of `exact` only: an
+            image labelled 1 with an empty mask is defective there, while its pixels count as normal.
     Returns: {protocol: the names in METRICS, then mad, the mean of the seven}. A value that is not defined is NaN, and
         mad with it: AU-ROC needs both classes, AP and F1_max need a positive, AU-PRO both; the grids of `paper` also
         need maps that are not constant, its AU-PRO two different FPR below 0.3.
@@ -58,9 +60,11 @@ def _evaluate(
 ) -> dict[str, dict[str, float]]:
     scores, truth = check_maps(maps, masks)
     defective = check_labels(truth.any(axis=(1, 2)) if labels is None else labels, truth)
-    images, pixels, weights = rank(defective, scores.max(axis=(1, 2))), rank(truth, scores), region_weights(truth)
-    shared = [f(images) for f in (ranked_auroc, ranked_average_precision, ranked_f1_max)]
-    shared += [ranked_auroc(pixels), ranked_average_precision(pixels)]
+    highest, pixels, weights = scores.max(axis=(1, 2)), rank(truth, scores), region_weights(truth)
+    shared = [ranked_auroc(pixels), ranked_average_precision(pixels)]
+    seen = labels_by_mask(defective, shows_defect(truth))
+    by_label = image_metrics(defective, highest)
+    images = {"exact": by_label, "paper": by_label if (seen == defective).all() else image_metrics(seen, highest)}
     results = {}
     for protocol in protocols:
         if protocol == "exact":
@@ -70,8 +74,28 @@ def _evaluate(
                 ranked_f1_max_grid(pixels),
                 ranked_aupro(pixels, weights, thresholds=PAPER_AUPRO_THRESHOLDS),
             )
-        results[protocol] = in_percent([*shared, *differing])
+        results[protocol] = in_percent([*images[protocol], *shared, *differing])
     return results
+
+
+def image_metrics(labels: NDArray[np.bool_], scores: NDArray[Any]) -> list[float]:
+    """AU-ROC, AP and F1_max of whole images, 0..1."""
+    ranking = rank(labels, scores)
+    return [f(ranking) for f in (ranked_auroc, ranked_average_precision, ranked_f1_max)]
+
+
+def shows_defect(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(N,) whether each mask (N, H, W) has a defect pixel."""
+    return np.asarray(masks.any(axis=(1, 2)))
+
+
+def labels_by_mask(labels: NDArray[np.bool_], masked: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Image labels under the protocol `paper`: the published code calls an image defective if its mask, resized to the
+    network's input, still has a pixel, so that a defect too small to survive the resize makes its image good.
+
+    Where no image of the category has a mask there is nothing to follow, and the data set's labels stay.
+    """
+    return masked if masked.any() else labels
 
 
 def in_percent(fractions: Sequence[float]) -> dict[str, float]:

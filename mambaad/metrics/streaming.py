@@ -28,8 +28,15 @@ from mambaad.metrics.bounds import (
     bounded_f1_max_grid,
 )
 from mambaad.metrics.inputs import check_labels, check_maps
-from mambaad.metrics.ranking import rank, ranked_auroc, ranked_average_precision, ranked_f1_max
-from mambaad.metrics.report import METRICS, PAPER_AUPRO_THRESHOLDS, PROTOCOLS, in_percent
+from mambaad.metrics.report import (
+    METRICS,
+    PAPER_AUPRO_THRESHOLDS,
+    PROTOCOLS,
+    image_metrics,
+    in_percent,
+    labels_by_mask,
+    shows_defect,
+)
 
 SIGN = np.uint32(1 << 31)
 LARGEST = float(np.finfo(np.float32).max)
@@ -70,6 +77,7 @@ class StreamingMetrics:
         self._regions = 0
         self._lowest, self._highest = math.inf, -math.inf
         self._labels: list[bool] = []
+        self._masked: list[bool] = []  # whether the mask of an image shows a defect
         self._scores: list[float] = []
 
     @property
@@ -103,6 +111,7 @@ class StreamingMetrics:
         self._lowest = min(self._lowest, float(scores.min()))
         self._highest = max(self._highest, float(scores.max()))
         self._labels += defective.tolist()
+        self._masked += shows_defect(truth).tolist()
         self._scores += scores.max(axis=(1, 2)).tolist()
 
     def _compare(
@@ -133,13 +142,17 @@ class StreamingMetrics:
         """
         if not self.images:
             raise ValueError("there are no images yet: call update before result")
-        ranking = rank(np.array(self._labels), np.array(self._scores))
-        image = [f(ranking) for f in (ranked_auroc, ranked_average_precision, ranked_f1_max)]
+        labels, scores = np.array(self._labels), np.array(self._scores)
+        image = {
+            protocol: [Bounded(value, value, value) for value in image_metrics(own, scores)]
+            for protocol, own in (("exact", labels), ("paper", labels_by_mask(labels, np.array(self._masked))))
+        }
         h = self._histogram()
-        shared = [*(Bounded(value, value, value) for value in image), bounded_auroc(h), bounded_average_precision(h)]
+        shared = [bounded_auroc(h), bounded_average_precision(h)]
+        grid = [bounded_f1_max_grid(h), bounded_aupro_grid(h, thresholds=PAPER_AUPRO_THRESHOLDS)]
         rows = {
-            "exact": [*shared, bounded_f1_max(h), bounded_aupro(h)],
-            "paper": [*shared, bounded_f1_max_grid(h), bounded_aupro_grid(h, thresholds=PAPER_AUPRO_THRESHOLDS)],
+            "exact": [*image["exact"], *shared, bounded_f1_max(h), bounded_aupro(h)],
+            "paper": [*image["paper"], *shared, *grid],
         }
         values, lows, highs = (
             {protocol: in_percent([row[i] for row in rows[protocol]]) for protocol in PROTOCOLS} for i in range(3)

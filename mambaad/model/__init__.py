@@ -3,7 +3,8 @@
 from mambaad.model.anomaly_map import anomaly_map, image_score, reconstruction_loss
 from mambaad.model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from mambaad.model.decoder import Decoder
-from mambaad.model.encoder import Encoder, EncoderWeightsError
+from mambaad.model.encoder import Encoder
+from mambaad.model.encoder_weights import EncoderWeightsError
 from mambaad.model.half_fpn import HalfFPN
 from mambaad.model.hss import SS2D, HSSBlock
 from mambaad.model.lss import LSSModule

@@ -10,6 +10,7 @@ import pytest
 from layouts import SIZE, mask, picture, save
 
 from mambaad.data import DATASETS, DatasetError, ImageSet, counts, index_hash, load_dataset
+from mambaad.data.datasets import real_v1
 from mambaad.data.transforms import read_mask
 from mambaad.study.profiles import PAPER_DATASETS
 
@@ -29,7 +30,7 @@ def by_kind(samples):
 
 def test_every_data_set_of_the_paper_has_its_loader():
     named = {loader for loaders in PAPER_DATASETS.values() for loader in loaders}
-    assert set(DATASETS) == named | {"synthetic", "folder", "meta_json"}
+    assert set(DATASETS) == named | {"synthetic", "real_v1", "folder", "meta_json"}
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -355,3 +356,17 @@ def test_a_loader_can_hand_its_complaints_over(tmp_path):
         "expected a mask of its image's size (12",
     ]
     assert counts(samples)["bolt"] == {"train": 0, "test_good": 1, "test_defect": 3}
+
+
+# -- real_v1
+def test_real_v1_has_five_categories_of_two_folders_in_the_protocols_order(tmp_path):
+    for name, folder in real_v1.FOLDERS.items():
+        for part in ("train/good", "test/good"):
+            picture(tmp_path / folder / name / part / "000.png")
+    found = load_dataset("real_v1", tmp_path)
+    assert list(counts(found)) == ["bottle", "screw", "metal_plate", "glassfiber", "pcb"]
+    assert [sample.category for sample in load_dataset("real_v1", tmp_path, ["pcb"])] == ["pcb", "pcb"]
+    with pytest.raises(DatasetError, match="no category grid"):
+        load_dataset("real_v1", tmp_path, ["grid"])
+    with pytest.raises(DatasetError, match="expected mvtec/ and other/"):
+        load_dataset("real_v1", tmp_path / "mvtec")

@@ -11,9 +11,10 @@ from scipy import ndimage
 
 from mambaad.config import ModelConfig
 from mambaad.data import ImageSet, Sample
-from mambaad.engine.evaluate import MAP_BYTES, evaluate_samples
+from mambaad.engine.evaluate import evaluate_samples
 from mambaad.files import write_json
 from mambaad.metrics import METRICS, PROTOCOLS, evaluate_protocols
+from mambaad.metrics.per_category import MAP_BYTES
 from mambaad.model import MambaAD
 from mambaad.model.mambaad import Prediction
 
@@ -95,12 +96,35 @@ def test_each_category_has_the_metrics_of_its_maps(samples, exact):
 def test_the_shape_of_the_results(exact):
     assert set(exact) == set(PROTOCOLS)
     for report in exact.values():
-        assert set(report) == {"mean", "categories", "pixel_metrics"}
+        assert set(report) == {"mean", "categories", "pixel_metrics", "relabelled"}
         assert report["pixel_metrics"] == {"a": "exact", "b": "exact"}
+        assert report["relabelled"] == {"a": 1, "b": 1}  # the defective images without a mask
         assert list(report["categories"]) == ["a", "b"]
         for name in (*METRICS, "mad"):
             values = [report["categories"][category][name] for category in ("a", "b")]
             assert report["mean"][name] == pytest.approx(np.mean(values))
+
+
+def test_a_defect_that_vanishes_at_network_size_is_good_under_paper_only(tmp_path):
+    """A 3 x 3 defect in 1562 x 960 pixels, at 256: the published code then takes the image for a good one."""
+    samples = []
+    for index, size in enumerate([0, 3, 300]):
+        mask = np.zeros((960, 1562), dtype=np.uint8)
+        mask[500 : 500 + size, 700 : 700 + size] = 255
+        pixels = np.full((960, 1562, 3), 100 + 40 * index, dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+        Image.fromarray(mask).save(tmp_path / f"{index}_mask.png")
+        defect = ("crack", tmp_path / f"{index}_mask.png") if size else ("good", None)
+        samples.append(Sample(tmp_path / f"{index}.png", "plate", "test", *defect))
+    found = evaluate_samples(Brightness(), samples, 256, "cpu", progress=False)
+    assert found["paper"]["relabelled"] == found["exact"]["relabelled"] == {"plate": 1}
+    # by brightness 0 < 1 < 2: one of three is defective under paper, two under exact
+    assert found["exact"]["mean"]["image_ap"] == found["paper"]["mean"]["image_ap"] == 100
+    reversed_maps = Brightness()
+    reversed_maps.predict = lambda images: Prediction(*(-v + 100 for v in Brightness().predict(images)))
+    found = evaluate_samples(reversed_maps, samples, 256, "cpu", progress=False)
+    assert found["exact"]["mean"]["image_ap"] == pytest.approx(100 * (1 / 2 * 1 / 2 + 1 / 2 * 2 / 3))
+    assert found["paper"]["mean"]["image_ap"] == pytest.approx(100 / 3)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
@@ -120,7 +144,7 @@ def test_workers_read_the_same_images(samples, exact):
 def test_without_a_budget_everything_streams_and_the_exact_values_are_within_the_bounds(samples, exact):
     streaming = evaluate(samples, exact_bytes=0, batch_size=4)
     for protocol, report in streaming.items():
-        assert set(report) == {"mean", "categories", "pixel_metrics", "bounds"}
+        assert set(report) == {"mean", "categories", "pixel_metrics", "relabelled", "bounds"}
         assert report["pixel_metrics"] == {"a": "streaming", "b": "streaming"}
         pairs = [
             (report["categories"][c], report["bounds"]["categories"][c], exact[protocol]["categories"][c]) for c in "ab"

@@ -15,7 +15,7 @@ from skimage import measure
 from sklearn.metrics import roc_curve
 
 from mambaad.metrics import aupro, auroc
-from mambaad.metrics.aupro import region_weights
+from mambaad.metrics.aupro import region_weights, threshold_grid
 
 EXACT = 1e-12  # float64, sums of at most some 10^5 terms
 
@@ -243,3 +243,12 @@ def test_the_limit_is_a_rate(limit):
 def test_a_grid_needs_two_thresholds(thresholds):
     with pytest.raises(ValueError, match="thresholds must be None"):
         aupro(np.zeros((1, 2, 2)), np.zeros((1, 2, 2)), thresholds=thresholds)
+
+
+def test_the_grid_is_that_of_arange_with_its_rounding():
+    """Some ranges give 101 thresholds, the last of them next to the highest score."""
+    pairs = np.random.default_rng(0).random((2000, 2)).cumsum(axis=1)
+    sizes = {threshold_grid(low, high, 100).size for low, high in pairs}
+    assert sizes == {100, 101}
+    for low, high in pairs[:50]:
+        np.testing.assert_array_equal(threshold_grid(low, high, 100), np.arange(low, high, (high - low) / 100))

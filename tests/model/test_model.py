@@ -14,7 +14,7 @@ import mambaad
 from mambaad.config import ModelConfig
 from mambaad.model import SS2D, Encoder, EncoderWeightsError, HSSBlock, LSSModule, reconstruction_loss
 from mambaad.model.anomaly_map import anomaly_map, gaussian_filter
-from mambaad.model.encoder import weights_file_name
+from mambaad.model.encoder_weights import weights_file_name
 from mambaad.model.half_fpn import Bottleneck, HalfFPN
 from mambaad.model.lss import local_branch
 

@@ -1,0 +1,65 @@
+"""Intervals and verdicts: coverage on simulated runs, and each rule's limits."""
+
+import math
+
+import numpy as np
+import pytest
+
+from mambaad.study.evidence.statistics import Estimate, paired_difference, row_mean, smaller_than, verdict
+
+
+def simulated(random, effect: float, seeds: int = 5, replicates: int = 100, noise: float = 0.5, images: float = 0.4):
+    """A row and its reference: seed noise in each, and an image effect that the seeds share."""
+    shift = np.append(0, random.normal(scale=images, size=replicates)) + random.normal(scale=images)
+    return [
+        {s: list(80 + (effect + shift if row else 0 * shift) + random.normal(scale=noise)) for s in range(seeds)}
+        for row in (True, False)
+    ]
+
+
+def test_intervals_cover_the_true_difference_about_as_often_as_they_say():
+    random = np.random.default_rng(0)
+    hits = 0
+    for _ in range(300):
+        found = paired_difference(*simulated(random, effect=0.7))
+        hits += found.low <= 0.7 <= found.high
+    assert 0.87 <= hits / 300 <= 0.99
+
+
+def test_a_large_difference_is_seen_and_none_is_not():
+    random = np.random.default_rng(1)
+    clear = paired_difference(*simulated(random, effect=5.0))
+    assert verdict(clear, +1) == "supported"
+    assert verdict(clear, -1) == "contradicted"
+    assert clear.improvement == 1.0
+    null = [verdict(paired_difference(*simulated(random, effect=0.0)), +1) for _ in range(100)]
+    assert null.count("no difference seen") >= 80
+
+
+def test_too_few_seeds_are_no_verdict():
+    row, reference = simulated(np.random.default_rng(2), effect=9.0, seeds=2)
+    assert verdict(paired_difference(row, reference), +1) == "not tested here"
+    assert verdict(None, +1) == "not tested here"
+    alone = paired_difference({0: row[0]}, {0: reference[0]})
+    assert math.isnan(alone.low)
+    assert alone.n == 1
+
+
+def test_pairs_are_the_seeds_in_common():
+    row, reference = {0: [5.0, 5.0], 1: [6.0, 6.0], 7: [90.0, 90.0]}, {0: [4.0, 4.0], 1: [4.0, 4.0]}
+    found = paired_difference(row, reference)
+    assert (found.n, found.value) == (2, 1.5)
+    with pytest.raises(ValueError, match="share no seed"):
+        paired_difference({0: [1.0]}, {1: [1.0]})
+    with pytest.raises(ValueError, match="one protocol"):
+        row_mean({0: [1.0], 1: [1.0, 2.0]})
+
+
+def test_more_seeds_detect_smaller_differences():
+    random = np.random.default_rng(3)
+    few, many = (paired_difference(*simulated(random, 0.0, seeds=n)) for n in (3, 12))
+    assert many.detectable < few.detectable
+
+
+def test_smaller_than_is_the_far_end():
+    assert smaller_than(Estimate(0.1, -0.6, 0.8, 5, 0.5, 0.5)) == 0.8
