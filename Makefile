@@ -18,7 +18,7 @@ NOISE = ^(\[.*\]|Assuming|Building|Using|Rules claim|Provided|Select|Execute|Fin
 graph = set -o pipefail; $(SNAKEMAKE) $(1) --unlock >/dev/null 2>&1 || true; \
 	$(SNAKEMAKE) $(1) 2>&1 | { grep --line-buffered -vE '$(NOISE)' || true; }
 
-.PHONY: help setup reproduce book records benchmark test lint lock clean
+.PHONY: help setup reproduce book records evidence benchmark test lint lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || grep '##' Makefile
@@ -38,6 +38,11 @@ records: reproduce ## replace the committed records and tables by the ones just 
 	@mkdir -p results/runs results/tables
 	@cp build/$(PROFILE)/results/runs/*.json results/runs/
 	@cp build/$(PROFILE)/results/tables/*.csv results/tables/
+
+evidence: $(READY) ## make the runs on real images (DATA=folder of mvtec/ and other/, WEIGHTS=folder of ResNet18)
+	@test -n "$(DATA)" || { echo "name the images: make evidence DATA=folder; mambaad data where real_v1 says which"; exit 2; }
+	@$(SNAKEMAKE) --snakefile evidence.smk --config data=$(DATA) weights=$(WEIGHTS) --unlock >/dev/null 2>&1 || true
+	@$(SNAKEMAKE) --snakefile evidence.smk --keep-going --config data=$(DATA) weights=$(WEIGHTS)
 
 # Bound threads: the times of a run agree better with each other; the metrics' threads are numpy's and are not bound.
 benchmark: $(READY) ## time this library on this machine and replace the benchmark records

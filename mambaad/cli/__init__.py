@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from mambaad.cli import data, export, machine, predict, train, weights
+from mambaad.cli import data, evidence, export, machine, predict, train, weights
 from mambaad.cli.options import Run, device_options
 
 
@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     predict.add(command)
     weights.add(command)
     export.add(command)
+    evidence.add(command)
 
     from mambaad.cli.reproduce import add_options, reproduce
 

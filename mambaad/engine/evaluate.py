@@ -5,11 +5,11 @@ The test set streams through the network in batches, category after category (`m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,18 @@ from mambaad.model import MambaAD
 
 Piece = tuple[str, Tensor, Tensor, list[bool]]
 """Category of some images, their maps and masks (n, side, side) on the CPU, and whether each is defective."""
-Observe = Callable[[str, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]], None]
-"""Called with each category's name, maps, masks and labels, unless the category was too large to hold."""
+
+
+class Observer(Protocol):
+    """Sees the maps of each category that is measured exactly, and adds what it found to the run's record."""
+
+    def __call__(
+        self, category: str, maps: NDArray[np.float32], masks: NDArray[np.bool_], labels: NDArray[np.bool_], /
+    ) -> None: ...
+
+    def facts(self) -> dict[str, Any]:
+        """Fields of the record, once all categories were seen."""
+        ...
 
 
 def evaluate_run(
@@ -46,7 +56,7 @@ def evaluate_samples(
     workers: int = 0,
     progress: bool = True,
     exact_bytes: int = EXACT_BYTES,
-    observe: Observe | None = None,
+    observe: Observer | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Metrics in percent: `{protocol: {"mean": {metric: value}, "categories": {category: {metric: value}}}}`.
 

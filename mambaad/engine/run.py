@@ -10,7 +10,7 @@ from mambaad.data import DatasetError, Sample, counts, index_hash, load_dataset,
 from mambaad.efficiency import count
 from mambaad.engine import records
 from mambaad.engine.environment import environment
-from mambaad.engine.evaluate import evaluate_run
+from mambaad.engine.evaluate import Observer, evaluate_run
 from mambaad.engine.train import train_run
 from mambaad.model.encoder_weights import weights_sha256
 
@@ -31,6 +31,7 @@ def execute(
     features: str = "off",
     feature_dir: str | Path | None = None,
     compile: bool = False,
+    observe: Observer | None = None,
     force: bool = False,
     progress: bool = True,
 ) -> Path:
@@ -48,6 +49,7 @@ def execute(
         outputs: folder for checkpoints and drawn images; default: `outputs` beside `results`.
         device, threads, processes, workers, image_cache, features, feature_dir, compile, progress: as for
             `mambaad.engine.train.train_run`; no part of the run's hash, the record's `execution` tells them.
+        observe: sees the anomaly maps of the test images and adds fields to the record.
         force: run again even if there is a record.
 
     Raises:
@@ -80,7 +82,7 @@ def execute(
     if not trained.is_main:
         raise SystemExit(0)  # one of several training processes: the first one evaluates and writes the record
     has_test = any(sample.split == "test" for sample in samples)
-    metrics = evaluate_run(trained.model, run, root, device, progress=progress) if has_test else {}
+    metrics = evaluate_run(trained.model, run, root, device, progress=progress, observe=observe) if has_test else {}
     efficiency = count(run.model, side=run.data.side)
     weights = encoder_file or run.encoder_weights
     record = {
@@ -106,6 +108,8 @@ def execute(
         "metrics": metrics,
         "efficiency": {"params_m": efficiency.params_m, "flops_g": efficiency.flops_g},
     }
+    if observe is not None and has_test:
+        record |= observe.facts()
     return records.write_record(path, record)
 
 

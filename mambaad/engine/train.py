@@ -112,7 +112,7 @@ def train_run(
     images = _training_images(run, data_root, image_cache, features != "off", progress)
     steps = total_steps(run.train, len(images))
     optimizer = torch.optim.AdamW(
-        parameter_groups(model, run.train.weight_decay), lr=run.train.lr, betas=run.train.betas
+        parameter_groups(model, run.train.weight_decay), lr=run.train.lr, betas=run.train.betas, fused=True
     )
     wrapped, wrapped_optimizer = fabric.setup(_Step(model, compile), optimizer)
 

@@ -7,8 +7,23 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mambaad.model.hss import HSSBlock
+
+
+class Pointwise(nn.Conv2d):
+    """1 x 1 convolution with the parameters of nn.Conv2d, computed as a matrix product over channels.
+
+    Tokens come channels last here, where torch's own 1 x 1 convolution copies them or takes a slow path on the CPU.
+    """
+
+    def __init__(self, width_in: int, width_out: int) -> None:
+        super().__init__(width_in, width_out, 1)
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C2 H W"]:
+        y = F.linear(rearrange(x, "b c h w -> b h w c"), self.weight.flatten(1), self.bias)
+        return rearrange(y, "b h w c -> b c h w")
 
 
 def conv_norm_act(width: int, kernel: int = 1, depthwise: bool = False) -> nn.Sequential:
@@ -16,8 +31,11 @@ def conv_norm_act(width: int, kernel: int = 1, depthwise: bool = False) -> nn.Se
 
     The depthwise convolution has no bias; that of a pointwise one is cancelled by the norm and kept for parity.
     """
-    groups = width if depthwise else 1
-    conv = nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=groups, bias=not depthwise)
+    conv = (
+        nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width, bias=False)
+        if depthwise
+        else Pointwise(width, width)
+    )
     return nn.Sequential(conv, nn.InstanceNorm2d(width), nn.SiLU())
 
 
@@ -57,7 +75,7 @@ class LSSModule(nn.Module):
         if branches != "global":
             self.local.extend(local_branch(width, kernel, local_conv) for kernel in local_kernels)
         merged = width * (len(self.local) + (len(self.hss) > 0))
-        self.merge = nn.Conv2d(merged, width, 1) if len(self.local) else nn.Identity()
+        self.merge = Pointwise(merged, width) if len(self.local) else nn.Identity()
 
     def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B H W C"]:
         outputs = []

@@ -1,0 +1,48 @@
+"""`mambaad evidence`: the runs on real images that the book's findings rest on."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mambaad.cli.options import AddCommand
+
+
+def add(command: AddCommand) -> None:
+    """Add the command."""
+    sub = command("evidence", _evidence, "make the runs of the protocol real_v1, or say how far they are")
+    sub.add_argument("--data", type=Path, help="root of the images: mvtec/ and other/ (`mambaad data where real_v1`)")
+    sub.add_argument("--weights-dir", type=Path, help="folder of local encoder weights (ResNet18)")
+    sub.add_argument("--results", type=Path, default=Path("results/real_v1"), help="folder of the records")
+    sub.add_argument("--outputs", type=Path, default=Path("build/real_v1"), help="folder of checkpoints and features")
+    sub.add_argument("--run", dest="run_hashes", metavar="HASH", nargs="+", help="only these runs")
+    what = sub.add_mutually_exclusive_group()
+    what.add_argument("--list", action="store_true", help="print hash, group, row and seed of every run and stop")
+    what.add_argument("--status", action="store_true", help="print how many runs of each row have a record and stop")
+
+
+def _evidence(arguments: argparse.Namespace) -> int:
+    from mambaad.study.evidence import protocol
+    from mambaad.study.evidence.carry_out import carry_out, recorded
+
+    if arguments.status:
+        for group in protocol.GROUPS:
+            for row in protocol.rows(group):
+                print(f"{len(recorded(row, arguments.results))} of {len(protocol.SEEDS)}  {group}: {row.name}")
+        return 0
+    entries = [(row, seed, run) for row, seed, run in protocol.queue()]
+    if arguments.run_hashes is not None:
+        unknown = set(arguments.run_hashes) - {run.hash for _, _, run in entries}
+        if unknown:
+            raise ValueError(f"the protocol {protocol.NAME} has no run {sorted(unknown)[0]!r}; --list prints its runs")
+        entries = [entry for entry in entries if entry[2].hash in arguments.run_hashes]
+    if arguments.list:
+        for row, seed, run in entries:
+            print(f"{run.hash}\t{row.group}\t{row.name}\t{seed}")
+        return 0
+    if arguments.data is None:
+        raise ValueError("--data is needed to make runs: the root of the images, see `mambaad data where real_v1`")
+    for row, seed, run in entries:
+        print(f"{run.hash}  {row.group}: {row.name}, seed {seed}", flush=True)
+        carry_out(run, arguments.data, arguments.results, outputs=arguments.outputs, weights=arguments.weights_dir)
+    return 0

@@ -1,0 +1,173 @@
+"""Protocol real_v1: every run of the evidence on real images, written down before the first was made.
+
+The text with the reasons is results/protocols/real_v1.md; a test holds the two together.  One model for five real
+categories at 128 pixels; rows differ from the base run in what the paper's table varies, and in nothing else.
+Seeds are paired: every row of a group is run with the same ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from mambaad.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from mambaad.model.encoder_weights import named_encoder
+from mambaad.study import plan, table_view
+
+NAME = "real_v1"
+SEEDS = (0, 1, 2, 3, 4)
+SIDE = 128
+DEPTHS = (2, 2, 2, 2)
+DATA = DataConfig(dataset="real_v1", side=SIDE, index_hash="8f70e66536eb")
+TRAIN = TrainConfig(steps=600, batch_size=8, lr=2.5e-3, warmup_steps=20, decay_at=0.8, decay=0.1, clip_norm=5.0)
+REPLICATES = 200
+"""Resampled test sets on which every run is measured besides the real one."""
+RESAMPLE_SEED = 20260
+BLOCKS = {"glassfiber": 5}
+"""Images drawn together where a category's photographs come in series of nearly equal ones; elsewhere 1."""
+PRIMARY = "mad"
+"""The outcome that verdicts are about: the mean of the seven metrics, exact protocol."""
+
+RESNET18 = "resnet18_imagenet_stride16.safetensors@b266fd631121"
+"""Name of local weights, as a run names them: a file that is not part of the project."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a group: a network, run once for each seed."""
+
+    group: str
+    """Stem of the paper's table, or `length`, `side`."""
+    name: str
+    base: RunConfig
+    """Its run, seed aside."""
+    in_paper: bool = True
+
+    def run(self, seed: int) -> RunConfig:
+        """The row's run of one seed."""
+        return dataclasses.replace(self.base, train=dataclasses.replace(self.base.train, seed=seed))
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of the paper as a sign: row minus reference."""
+
+    group: str
+    row: str
+    reference: str
+    sign: int
+    printed: float | None = None
+    """The difference in mAD that the paper's table prints on MVTec-AD."""
+
+
+def base(encoder: str = "imagenet_lite0") -> RunConfig:
+    """The main model under this protocol, with EfficientNet-Lite0 or ("resnet18") ResNet18."""
+    model = ModelConfig(depths=DEPTHS)
+    if encoder == "resnet18":
+        return RunConfig(
+            model=dataclasses.replace(model, backbone="resnet18"), encoder_weights=RESNET18, data=DATA, train=TRAIN
+        )
+    model = dataclasses.replace(model, **(named_encoder(encoder) or {}))
+    return RunConfig(model=model, encoder_weights=encoder, data=DATA, train=TRAIN)
+
+
+VARIED = ("branches", "scan", "directions", "hss_per_lss", "skip", "local_conv", "local_kernels")
+"""What the rows of tables 2, 3, 5 and 7 change in the network."""
+TABLE_7_ROWS = (
+    "M 1, DW {5,7}",
+    "M 1, DW {1,3,5,7}",
+    "M 1, 1×1-DW-1×1 {5,7}",
+    "M 1, 1×1-DW-1×1 {5,7}, no skip",
+    "M 1, DW {5,7}, no skip",
+    "M 2, 3, DW {5,7}",
+    "M 2, 3, 1×1-DW-1×1 {3,5}",
+    "M 2, 3, 1×1-DW-1×1 {5,7}",
+    "M 2, 3, 1×1-DW-1×1 {3,5,7}",
+)
+
+
+def rows(group: str) -> list[Row]:
+    """The rows of one group, in the paper's order.  Raises ValueError for an unknown group."""
+    if group not in GROUPS:
+        raise ValueError(f"no group {group!r} in the protocol {NAME}; there are {', '.join(GROUPS)}")
+    if group == "table_4_backbone_depth":
+        return _table_4()
+    if group == "table_1_main_results":
+        return [Row(group, "MambaAD", base("resnet18"))]
+    found: dict[str, Row] = {}
+    for row in plan.rows(group, "paper"):
+        name = table_view.row_name(group, row.labels).split(" (")[0]
+        if group != "table_7_lss_designs" or name in TABLE_7_ROWS:
+            changes = {field: getattr(row.model, field) for field in VARIED}
+            found.setdefault(name, Row(group, name, _changed(base(), changes)))
+    return list(found.values())
+
+
+def _table_4() -> list[Row]:
+    group = "table_4_backbone_depth"
+    found = [
+        Row(group, f"ResNet18 [{_commas(depths)}]", _changed(base("resnet18"), {"depths": depths}))
+        for depths in ((2, 2, 2, 2), (3, 4, 6, 3))
+    ]
+    found += [
+        Row(group, f"EfficientNet-Lite0 [{_commas(depths)}]", _changed(base(), {"depths": depths}), in_paper=False)
+        for depths in ((2, 2, 2, 2), (2, 9, 2, 2), (3, 4, 6, 3))
+    ]
+    return found
+
+
+GROUPS = (
+    "table_5_scan_methods",
+    "table_2_incremental",
+    "table_3_lss_branches",
+    "table_1_main_results",
+    "table_4_backbone_depth",
+    "table_7_lss_designs",
+)
+"""In the order in which they are run: the most informative first."""
+
+CLAIMS = (
+    *(
+        Claim("table_5_scan_methods", "hilbert 8", other, +1)
+        for other in ("sweep 8", "scan 8", "zorder 8", "zigzag 8", "hilbert 2", "hilbert 4")
+    ),
+    *(
+        Claim("table_5_scan_methods", "hilbert 8", f"{other} 4 + hilbert 4", +1)
+        for other in ("zigzag", "zorder", "scan", "sweep")
+    ),
+    Claim("table_5_scan_methods", "hilbert 8", "scan 2 + zorder 2 + zigzag 2 + hilbert 2", +1),
+    Claim("table_2_incremental", "+ LSS", "Mamba decoder", +1),
+    Claim("table_2_incremental", "+ LSS + HSS", "+ LSS", +1),
+    Claim("table_3_lss_branches", "local + global", "local", +1),
+    Claim("table_3_lss_branches", "local + global", "global", +1),
+    Claim("table_4_backbone_depth", "ResNet18 [3,4,6,3]", "ResNet18 [2,2,2,2]", +1),
+    *(
+        Claim("table_7_lss_designs", "M 2, 3, 1×1-DW-1×1 {5,7}", other, +1)
+        for other in TABLE_7_ROWS
+        if other != "M 2, 3, 1×1-DW-1×1 {5,7}"
+    ),
+)
+"""What the paper says of its rows, as differences that this protocol can test."""
+
+
+def queue() -> Iterator[tuple[Row, int, RunConfig]]:
+    """Every run once, most informative first: group by group, and within a group seed by seed over all rows, so that
+    an unfinished group holds complete sets of paired rows."""
+    seen = set()
+    for group in GROUPS:
+        for seed in SEEDS:
+            for row in rows(group):
+                run = row.run(seed)
+                if run.hash not in seen:
+                    seen.add(run.hash)
+                    yield row, seed, run
+
+
+def _changed(run: RunConfig, changes: dict[str, Any]) -> RunConfig:
+    return dataclasses.replace(run, model=dataclasses.replace(run.model, **changes))
+
+
+def _commas(depths: tuple[int, ...]) -> str:
+    return ",".join(map(str, depths))

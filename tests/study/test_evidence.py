@@ -1,0 +1,85 @@
+"""The protocol real_v1 and its runs: what is fixed stays fixed, and a run measures what its record says."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mambaad.config import DataConfig, RunConfig, TrainConfig
+from mambaad.data import write_synthetic
+from mambaad.engine import records
+from mambaad.metrics import METRICS
+from mambaad.model import EncoderWeightsError
+from mambaad.study.evidence import protocol
+from mambaad.study.evidence.carry_out import carry_out, recorded, replicates
+from mambaad.study.profiles import quick_base
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_runs_are_those_that_were_fixed():
+    """A changed setting would silently be another protocol: records of this one would no longer be found."""
+    runs = list(protocol.queue())
+    assert len(runs) == len({run.hash for _, _, run in runs}) == 140
+    assert [row.name for row, _, _ in runs[:12]] == [row.name for row in protocol.rows("table_5_scan_methods")]
+    text = (ROOT / "results" / "protocols" / "real_v1.md").read_text(encoding="utf-8")
+    train, data = protocol.TRAIN, protocol.DATA
+    for value in (train.steps, train.lr, protocol.SIDE, protocol.REPLICATES, data.index_hash):
+        assert f"`{value}`" in text, f"results/protocols/real_v1.md does not state {value}"
+    assert f"`{protocol.base().hash}`" in text
+
+
+def test_rows_differ_from_the_main_model_in_what_their_table_varies_only():
+    main = dataclasses.asdict(protocol.base().model)
+    for group in ("table_5_scan_methods", "table_2_incremental", "table_3_lss_branches", "table_7_lss_designs"):
+        for row in protocol.rows(group):
+            own = dataclasses.asdict(row.base.model)
+            assert {name for name in main if own[name] != main[name]} <= set(protocol.VARIED)
+            assert row.base.train == protocol.TRAIN
+
+
+def test_every_claim_is_about_rows_there_are():
+    names = {(group, row.name) for group in protocol.GROUPS for row in protocol.rows(group)}
+    for claim in protocol.CLAIMS:
+        assert (claim.group, claim.row) in names
+        assert (claim.group, claim.reference) in names
+    with pytest.raises(ValueError, match="no group 'table_9'"):
+        protocol.rows("table_9")
+
+
+def test_a_run_is_recorded_with_its_replicates_and_not_made_twice(tmp_path, monkeypatch):
+    write_synthetic(tmp_path / "data", side=64, train=4, test=6)
+    quick = quick_base()
+    run = RunConfig(
+        model=dataclasses.replace(quick.model, directions=2),
+        encoder_weights="embedded",
+        data=DataConfig(dataset="mvtec_ad", side=64),
+        train=TrainConfig(steps=2, batch_size=4, seed=0),
+    )
+    path = carry_out(run, tmp_path / "data", tmp_path / "results", outputs=tmp_path / "out", progress=False)
+    record = records.read_record(path)
+    values = record["replicates"]
+    assert set(values) == {"protocol", "mad", *METRICS}
+    assert all(len(values[name]) == 1 + protocol.REPLICATES for name in METRICS)
+    exact = record["metrics"]["exact"]["mean"]
+    for name in METRICS:
+        assert values[name][0] == pytest.approx(exact[name], abs=0.2), name
+    assert np.std(values["mad"][1:]) > 0
+    assert record["environment"]["threads"] == 1
+    before = path.read_bytes()
+    carry_out(run, tmp_path / "data", tmp_path / "results", outputs=tmp_path / "out", progress=False)
+    assert path.read_bytes() == before
+
+    row = protocol.Row("table_5_scan_methods", "tiny", run)
+    assert list(recorded(row, tmp_path / "results")) == [0]
+    assert replicates(row, tmp_path / "results") == {0: values["mad"]}
+
+
+def test_local_weights_are_asked_for_and_compared(tmp_path):
+    run = protocol.base("resnet18")
+    with pytest.raises(EncoderWeightsError, match="--weights-dir"):
+        carry_out(run, tmp_path, tmp_path / "results", outputs=tmp_path)
+    (tmp_path / protocol.RESNET18.partition("@")[0]).write_bytes(b"another file")
+    with pytest.raises(EncoderWeightsError, match="the protocol's is"):
+        carry_out(run, tmp_path, tmp_path / "results", outputs=tmp_path, weights=tmp_path)
