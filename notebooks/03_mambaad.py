@@ -38,6 +38,7 @@ from IPython.display import display
 from mambaad import MambaAD, ModelConfig, efficiency
 from mambaad.data import load_dataset, load_image, load_mask, write_synthetic
 from mambaad.engine.evaluate import evaluate_run
+from mambaad.engine.execution import Execution
 from mambaad.engine.train import train_run
 from mambaad.model.anomaly_map import anomaly_map, image_score
 from mambaad.study import figures
@@ -283,7 +284,9 @@ display(steps_to_the_map(untrained, defective))
 # squared difference between encoder and decoder features.
 
 # %%
-result = train_run(run, data_root=root, device="cpu", threads=1, progress=False)
+quietly = Execution(device="cpu", threads=1, progress=False)
+samples = load_dataset("synthetic", root, run.data.categories)
+result = train_run(run, samples, execution=quietly)
 print(f"{result.steps} steps of {run.train.batch_size} images")
 print(f"loss {result.loss[0][1]:.1f} → {result.loss[-1][1]:.2f}")
 
@@ -315,7 +318,7 @@ display(figure)
 # %%
 rows = []
 for name, model_ in (("untrained", untrained), (f"after {result.steps} steps", result.model)):
-    mean = evaluate_run(model_, run, root, "cpu", progress=False)["exact"]["mean"]
+    mean = evaluate_run(model_, run, samples, quietly)["exact"]["mean"]
     rows.append([name, mean["image_auroc"], mean["pixel_auroc"], mean["pixel_aupro"]])
 columns = ["network", "image AU-ROC (%)", "pixel AU-ROC (%)", "AU-PRO (%)"]
 plain(pd.DataFrame(rows, columns=columns), 1)

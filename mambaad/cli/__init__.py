@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
 
     reproduce_parser = command("reproduce", reproduce, "run the study behind the paper's tables")
     add_options(reproduce_parser)
-    device_options(reproduce_parser)
+    device_options(reproduce_parser, threads=1)
 
     machine.add(command)
     return top

@@ -30,9 +30,12 @@ def data_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--side", type=int, default=256, help="side of the network input in pixels")
 
 
-def device_options(sub: argparse.ArgumentParser) -> None:
+def device_options(sub: argparse.ArgumentParser, threads: int | None = None) -> None:
     sub.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    sub.add_argument("--threads", type=int, help="CPU threads (not given: torch's choice)")
+    choice = "CPU threads (not given: torch's choice)"
+    if threads is not None:
+        choice = "CPU threads; another number than that of the committed records gives other digits"
+    sub.add_argument("--threads", type=int, default=threads, help=choice)
 
 
 def set_threads(arguments: argparse.Namespace) -> None:

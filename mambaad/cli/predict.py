@@ -57,13 +57,14 @@ def add(command: AddCommand) -> None:
 def _evaluate(arguments: argparse.Namespace) -> int:
     from mambaad.data import load_dataset
     from mambaad.engine.evaluate import evaluate_samples
+    from mambaad.engine.execution import Execution
     from mambaad.files import write_json
     from mambaad.inference.threshold import stored_side
     from mambaad.inference.weights_hub import PUBLISHED, resolve
     from mambaad.model import load_checkpoint
     from mambaad.model.checkpoint import read_checkpoint
 
-    set_threads(arguments)
+    execution = Execution(device=arguments.device, threads=arguments.threads)
     path = resolve(arguments.weights)
     # a file may have the name of published weights; then it is a file
     published = None if Path(arguments.weights).is_file() else PUBLISHED[arguments.weights]
@@ -71,7 +72,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     dataset = arguments.dataset or (published.loader if published else "mvtec_ad")
     samples = load_dataset(dataset, arguments.data, arguments.categories)
     side = arguments.side or stored_side(content)
-    results = evaluate_samples(load_checkpoint(content), samples, side, arguments.device)
+    results = evaluate_samples(load_checkpoint(content), samples, side, execution)
     print_metrics(results)
     if arguments.out:
         print(f"written: {write_json(arguments.out, results)}")

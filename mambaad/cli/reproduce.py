@@ -7,8 +7,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-
 from mambaad.config import RunConfig
 from mambaad.engine.records import record_path
 from mambaad.study import plan
@@ -69,6 +67,7 @@ def reproduce(arguments: argparse.Namespace) -> int:
         return 0
     if subset is not None:
         save_subset(subset, results)
+    from mambaad.engine.execution import Execution
     from mambaad.engine.run import execute
 
     for number, (run_hash, run) in enumerate(runs.items(), start=1):
@@ -79,8 +78,7 @@ def reproduce(arguments: argparse.Namespace) -> int:
             profile=arguments.profile,
             data_root=_images(run, arguments),
             encoder_file=arguments.encoder_file,
-            device=arguments.device,
-            threads=arguments.threads or torch.get_num_threads(),
+            execution=Execution(device=arguments.device, threads=arguments.threads),
         )
     return 0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from mambaad.cli.options import AddCommand, data_options, device_options, print_metrics
 from mambaad.config import SCAN_METHODS, DataConfig, ModelConfig, RunConfig, TrainConfig
 from mambaad.data.image_cache import default_cache_dir
-from mambaad.engine.feature_cache import FEATURES
+from mambaad.engine.execution import FEATURES
 
 DEFAULT_MODEL, DEFAULT_TRAIN = ModelConfig(), TrainConfig()
 
@@ -89,9 +89,12 @@ def model_config(arguments: argparse.Namespace) -> tuple[ModelConfig, str, Path 
 
 def _train(arguments: argparse.Namespace) -> int:
     from mambaad.data import index_hash, load_dataset
+    from mambaad.engine.execution import Execution
     from mambaad.engine.run import execute
     from mambaad.engine.train import CHECKPOINT
 
+    names = Execution.__dataclass_fields__.keys() & vars(arguments).keys()
+    execution = Execution(**{name: getattr(arguments, name) for name in names})
     samples = load_dataset(arguments.dataset, arguments.data, arguments.categories)
     model, weights, file = model_config(arguments)
     names = TrainConfig.__dataclass_fields__.keys() & vars(arguments).keys()
@@ -111,16 +114,10 @@ def _train(arguments: argparse.Namespace) -> int:
         arguments.out,
         profile="own",
         data_root=arguments.data,
+        samples=samples,
         encoder_file=file,
         outputs=arguments.out,
-        device=arguments.device,
-        threads=arguments.threads,
-        processes=arguments.processes,
-        workers=arguments.workers,
-        image_cache=arguments.image_cache,
-        features=arguments.features,
-        feature_dir=arguments.feature_dir,
-        compile=arguments.compile,
+        execution=execution,
     )
     print(f"checkpoint: {arguments.out / 'runs' / f'own_{run.hash}' / CHECKPOINT}\nrecord: {record}")
     print_metrics(json.loads(record.read_text())["metrics"])

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import groupby
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,8 +17,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from mambaad.config import RunConfig
-from mambaad.data import DatasetError, ImageSet, Sample, load_dataset
+from mambaad.data import DatasetError, ImageSet, Sample
 from mambaad.device import resolve_device
+from mambaad.engine.execution import Execution, pinned_threads
 from mambaad.metrics.per_category import EXACT_BYTES, CategoryMetrics, measure_category, report
 from mambaad.model import MambaAD
 
@@ -40,21 +40,19 @@ class Observer(Protocol):
 
 
 def evaluate_run(
-    model: MambaAD, run: RunConfig, data_root: str | Path, device: str = "auto", **options: Any
+    model: MambaAD, run: RunConfig, samples: Sequence[Sample], execution: Execution | None = None, **options: Any
 ) -> dict[str, dict[str, Any]]:
-    """`evaluate_samples` on the test images of a run's data set."""
-    samples = load_dataset(run.data.dataset, data_root, run.data.categories)
-    return evaluate_samples(model, samples, run.data.side, device, **options)
+    """`evaluate_samples` on the test images of a run's data set, at the run's side."""
+    return evaluate_samples(model, samples, run.data.side, execution, **options)
 
 
 def evaluate_samples(
     model: MambaAD,
     samples: Sequence[Sample],
     side: int,
-    device: str = "auto",
+    execution: Execution | None = None,
+    *,
     batch_size: int = 16,
-    workers: int = 0,
-    progress: bool = True,
     exact_bytes: int = EXACT_BYTES,
     observe: Observer | None = None,
 ) -> dict[str, dict[str, Any]]:
@@ -63,7 +61,7 @@ def evaluate_samples(
     Masks are compared at `side` pixels, the size of the network's input.
 
     Args:
-        workers: processes that read and resize images; 0 does it in this one.
+        execution: its device, threads, workers and progress count; None: the defaults, threads as they are.
         exact_bytes: as for `measure_category`.
         observe: is shown the maps of every category.
 
@@ -80,8 +78,12 @@ def evaluate_samples(
     grouped = [sample for category in categories for sample in test if sample.category == category]
     numbers = {category: sum(sample.category == category for sample in test) for category in categories}
     found: dict[str, CategoryMetrics] = {}
-    with tqdm(total=len(test), desc="evaluate", unit="image", disable=not progress) as bar:
-        pieces = _predicted(model, grouped, side, device, batch_size, workers, bar)
+    execution = execution or Execution(threads=None)
+    with (
+        pinned_threads(execution.threads),
+        tqdm(total=len(test), desc="evaluate", unit="image", disable=not execution.progress) as bar,
+    ):
+        pieces = _predicted(model, grouped, side, execution, batch_size, bar)
         for category, own in groupby(pieces, key=lambda piece: piece[0]):
             shown = None if observe is None else partial(observe, category)
             found[category] = measure_category(
@@ -91,13 +93,13 @@ def evaluate_samples(
 
 
 def _predicted(
-    model: MambaAD, samples: list[Sample], side: int, device: str, batch_size: int, workers: int, bar: tqdm
+    model: MambaAD, samples: list[Sample], side: int, execution: Execution, batch_size: int, bar: tqdm
 ) -> Iterator[Piece]:
     """Maps and masks in the order of the samples, a batch being split where the category changes."""
-    target = resolve_device(device)
+    target = resolve_device(execution.device)
     model.to(target)
     images = ImageSet(samples, side, model.config.mean, model.config.std, cache=False)
-    for batch, masks, index in DataLoader(images, batch_size=batch_size, num_workers=workers):
+    for batch, masks, index in DataLoader(images, batch_size=batch_size, num_workers=execution.workers):
         # Without gradients, but not under torch.inference_mode: the scan routes that the model keeps between calls
         # would be inference tensors, which a later training in the same process cannot save for its backward pass.
         maps = model.predict(batch.to(target)).anomaly_map.cpu()

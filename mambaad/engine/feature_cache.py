@@ -25,16 +25,13 @@ from tqdm import tqdm
 from mambaad.data import CacheError, ImageSet
 from mambaad.data.image_cache import PIXEL_RULE
 from mambaad.data.row_store import Layout, RowStore, gigabytes, open_rows, row_bytes
+from mambaad.engine.execution import FEATURES
 from mambaad.model import MambaAD
 from mambaad.model.encoder import STRIDES
 from mambaad.model.encoder_weights import weights_sha256
 
-FEATURES = ("off", "float32", "float16")
-"""How features are kept.  float16 takes half the room and rounds each value by at most 2^-11 of it (values below
-2^-14 by at most 2^-25)."""
-
 MEMORY_SHARE = 0.6  # of the device's free memory; the rest is for training
-FLOAT16_MAX = torch.finfo(torch.float16).max
+FLOAT16_MAX = torch.finfo(torch.float16).max  # it rounds by at most 2^-11 of a value, below 2^-14 by at most 2^-25
 _RULE = 1  # counts up whenever the same encoder and image give other features
 
 Encoded = Iterator[tuple[list[int], list[Tensor]]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from mambaad.config import DataConfig, RunConfig, to_dict
@@ -11,6 +12,7 @@ from mambaad.efficiency import count
 from mambaad.engine import records
 from mambaad.engine.environment import environment
 from mambaad.engine.evaluate import Observer, evaluate_run
+from mambaad.engine.execution import Execution, pinned_threads
 from mambaad.engine.train import train_run
 from mambaad.model.encoder_weights import weights_sha256
 
@@ -21,19 +23,12 @@ def execute(
     *,
     profile: str,
     data_root: str | Path | None = None,
+    samples: Sequence[Sample] | None = None,
     encoder_file: str | Path | None = None,
     outputs: str | Path | None = None,
-    device: str = "auto",
-    threads: int | None = None,
-    processes: int = 1,
-    workers: int = 0,
-    image_cache: str | Path | None = None,
-    features: str = "off",
-    feature_dir: str | Path | None = None,
-    compile: bool = False,
+    execution: Execution | None = None,
     observe: Observer | None = None,
     force: bool = False,
-    progress: bool = True,
 ) -> Path:
     """Train and evaluate a run and write its record, `<results>/runs/<profile>_<hash>.json`; returns that path.
 
@@ -45,10 +40,11 @@ def execute(
     Args:
         results: folder of the records.
         data_root: the images; None for the synthetic set, which is then drawn below `outputs`.
+        samples: what `load_dataset` finds below `data_root`, if that is known already.
         encoder_file: the file behind `run.encoder_weights` where that is a file name.
         outputs: folder for checkpoints and drawn images; default: `outputs` beside `results`.
-        device, threads, processes, workers, image_cache, features, feature_dir, compile, progress: as for
-            `mambaad.engine.train.train_run`; no part of the run's hash, the record's `execution` tells them.
+        execution: how to carry the run out; no part of the run's hash, but told in the record. None: the defaults of
+            `Execution`, among them one thread.
         observe: sees the anomaly maps of the test images and adds fields to the record.
         force: run again even if there is a record.
 
@@ -59,30 +55,26 @@ def execute(
     path = records.record_path(results, profile, run.hash)
     if not force and _finished(path, run, profile):
         return path
+    execution = execution or Execution()
     started = time.perf_counter()
     outputs = Path(outputs) if outputs is not None else Path(results).resolve().parent / "outputs"
     root = data_folder(run.data, data_root, outputs)
-    samples = load_dataset(run.data.dataset, root, run.data.categories)
+    if samples is None:
+        samples = load_dataset(run.data.dataset, root, run.data.categories)
     index = check_index(run.data, samples, root)
-    trained = train_run(
-        run,
-        data_root=root,
-        encoder_file=encoder_file,
-        out=outputs / "runs" / f"{profile}_{run.hash}",
-        device=device,
-        threads=threads,
-        processes=processes,
-        workers=workers,
-        image_cache=image_cache,
-        features=features,
-        feature_dir=feature_dir,
-        compile=compile,
-        progress=progress,
-    )
-    if not trained.is_main:
-        raise SystemExit(0)  # one of several training processes: the first one evaluates and writes the record
-    has_test = any(sample.split == "test" for sample in samples)
-    metrics = evaluate_run(trained.model, run, root, device, progress=progress, observe=observe) if has_test else {}
+    with pinned_threads(execution.threads):
+        trained = train_run(
+            run,
+            samples,
+            encoder_file=encoder_file,
+            out=outputs / "runs" / f"{profile}_{run.hash}",
+            execution=execution,
+        )
+        if not trained.is_main:
+            raise SystemExit(0)  # one of several training processes: the first one evaluates and writes the record
+        has_test = any(sample.split == "test" for sample in samples)
+        metrics = evaluate_run(trained.model, run, samples, execution, observe=observe) if has_test else {}
+        ran_on = environment(trained.device)
     efficiency = count(run.model, side=run.data.side)
     weights = encoder_file or run.encoder_weights
     record = {
@@ -97,7 +89,7 @@ def execute(
         },
         "data": {"dataset": run.data.dataset, "index_hash": index, "counts": counts(samples)},
         "seed": run.train.seed,
-        "environment": environment(trained.device),
+        "environment": ran_on,
         "wall_seconds": time.perf_counter() - started,
         "train": {
             "loss": [list(point) for point in trained.loss],
@@ -144,7 +136,7 @@ def data_folder(data: DataConfig, data_root: str | Path | None, outputs: Path) -
     )
 
 
-def check_index(data: DataConfig, samples: list[Sample], root: Path) -> str:
+def check_index(data: DataConfig, samples: Sequence[Sample], root: Path) -> str:
     """Hash of the files a run sees.  Raises DatasetError if the run's settings name other files."""
     found = index_hash(samples, root)
     if data.index_hash and found != data.index_hash:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,9 +23,10 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from mambaad.config import RunConfig, to_dict
-from mambaad.data import ImageSet, Sample, load_dataset
+from mambaad.data import ImageSet, Sample
 from mambaad.device import resolve_device
-from mambaad.engine.feature_cache import FEATURES, as_features, cache_features
+from mambaad.engine.execution import Execution, pinned_threads
+from mambaad.engine.feature_cache import as_features, cache_features
 from mambaad.engine.optim import batches, lr_factor, parameter_groups, total_steps
 from mambaad.engine.state import TrainingState
 from mambaad.model import MambaAD, check_side, reconstruction_loss, save_checkpoint
@@ -52,39 +54,22 @@ class TrainResult:
 
 def train_run(
     run: RunConfig,
+    samples: Sequence[Sample],
     *,
-    data_root: str | Path,
     encoder_file: str | Path | None = None,
     out: str | Path | None = None,
-    device: str = "auto",
-    threads: int | None = None,
-    workers: int = 0,
-    processes: int = 1,
     checkpoint_every: int | None = None,
-    image_cache: str | Path | None = None,
-    features: str = "off",
-    feature_dir: str | Path | None = None,
-    compile: bool = False,
-    progress: bool = True,
+    execution: Execution | None = None,
 ) -> TrainResult:
-    """Train one run on the good training images below `data_root`.
+    """Train one run on those of its data set's samples that are for training.
 
     Args:
+        samples: the data set, `mambaad.data.load_dataset(run.data.dataset, root, run.data.categories)`.
         encoder_file: the file behind `run.encoder_weights` when that names local weights.
         out: folder for checkpoint.pth (at the end) and training_state.pt (at intervals and when interrupted; a later
             call with the same run continues from it). None: nothing is written.
-        device: "auto" (CUDA if there is one, else the CPU), "cpu", "cuda", "cuda:1", "mps".
-        threads: CPU threads of torch; None leaves them as they are.
-        workers: processes that decode images.
-        processes: training processes, one per card (or CPU process), which share each batch; the program is started
-            again for all but the first. BatchNorm sees each process's share alone.
         checkpoint_every: steps between writes of the training state; None: a tenth of the run.
-        image_cache: folder that keeps decoded images from run to run (`mambaad.data.open_image_cache`); None: decoded
-            images stay in memory if they take less than CACHE_BYTES, else every epoch decodes them again.
-        features: "float32" or "float16": run the encoder over every image once, and train on its features kept in
-            this type (`mambaad.engine.feature_cache`); "off": run it in every step.
-        feature_dir: folder that keeps features from run to run; None: the memory of the device.
-        compile: run fusion and decoder through torch.compile; stochastic depth then draws other random numbers.
+        execution: device, threads, caches and the like; None: the defaults of `Execution`.
 
     Raises:
         CacheError: no room for images or features, or a folder that cannot be written.
@@ -92,16 +77,26 @@ def train_run(
         EncoderWeightsError: see `mambaad.model.Encoder`.
         FloatingPointError: the loss became infinite or NaN; the last training state is kept.
         ValueError: a device that is not there, a training state of another run, a batch that does not split evenly,
-            an unknown kind of features, no compiler for `compile`.
+            no compiler for `compile`.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
+    execution = execution or Execution()
+    with pinned_threads(execution.threads):
+        return _train(run, samples, encoder_file, out, checkpoint_every, execution)
+
+
+def _train(
+    run: RunConfig,
+    samples: Sequence[Sample],
+    encoder_file: str | Path | None,
+    out: str | Path | None,
+    checkpoint_every: int | None,
+    execution: Execution,
+) -> TrainResult:
     check_side(run.model, run.data.side, run.data.side)
-    target = resolve_device(device)
-    if features not in FEATURES:
-        raise ValueError(f"features must be one of {', '.join(FEATURES)}, got {features!r}")
-    if compile:
+    target = resolve_device(execution.device)
+    if execution.compile:
         check_compiler(target)
+    processes, workers = execution.processes, execution.workers
     if run.train.batch_size % processes:
         raise ValueError(f"a batch of {run.train.batch_size} images does not split among {processes} processes evenly")
     fabric = _fabric(target, processes, run.train.precision)
@@ -109,30 +104,31 @@ def train_run(
     model = MambaAD(run.model, weights=encoder_file or run.encoder_weights)
     if processes > 1:  # the same weights everywhere, but not the same stochastic depth
         torch.manual_seed(run.train.seed + fabric.global_rank)
-    images = _training_images(run, data_root, image_cache, features != "off", progress)
+    images = _training_images(run, samples, execution)
     steps = total_steps(run.train, len(images))
     optimizer = torch.optim.AdamW(
         parameter_groups(model, run.train.weight_decay), lr=run.train.lr, betas=run.train.betas, fused=True
     )
-    wrapped, wrapped_optimizer = fabric.setup(_Step(model, compile), optimizer)
+    wrapped, wrapped_optimizer = fabric.setup(_Step(model, execution.compile), optimizer)
 
     state_file = None if out is None else Path(out) / TRAINING_STATE
     state = TrainingState(run)
     if state_file is not None and state_file.is_file():
         state.load(state_file, model, optimizer)
+    progress = execution.progress and fabric.is_global_zero
     cached = None
-    if features != "off":
+    if execution.features != "off":
         cached = cache_features(
             model,
             images,
-            features,
+            execution.features,
             device=fabric.device,
-            folder=feature_dir,
+            folder=execution.feature_dir,
             precision=run.train.precision,
             autocast=fabric.autocast,
             workers=workers,
             sharers=processes if target.type == "cpu" else 1,
-            progress=progress and fabric.is_global_zero,
+            progress=progress,
         )
     in_memory = cached is not None and cached.store is None
     loader: DataLoader[Any] = DataLoader(
@@ -149,9 +145,7 @@ def train_run(
     every = checkpoint_every or max(1, steps // 10)
     wrapped.train()
     started = time.perf_counter()
-    bar = tqdm(
-        total=steps, initial=state.step, desc="train", unit="step", disable=not (progress and fabric.is_global_zero)
-    )
+    bar = tqdm(total=steps, initial=state.step, desc="train", unit="step", disable=not progress)
     try:
         for batch in loader:
             for group in optimizer.param_groups:
@@ -188,16 +182,17 @@ def train_run(
         save_checkpoint(Path(out) / CHECKPOINT, model, {"run": to_dict(run)})
         assert state_file is not None
         state_file.unlink(missing_ok=True)
-    execution = {
+    facts = {
         "precision": run.train.precision,
-        "compiled": compile,
-        "features": features,
-        "features_in": "none" if features == "off" else "memory" if in_memory else "folder",
-        "image_cache": image_cache is not None,
+        "compiled": execution.compile,
+        "features": execution.features,
+        "features_in": "none" if execution.features == "off" else "memory" if in_memory else "folder",
+        "image_cache": execution.image_cache is not None,
         "processes": processes,
+        "threads": torch.get_num_threads(),
         "workers": workers,
     }
-    return TrainResult(model, thin(state.losses), steps, seconds, str(fabric.device), fabric.is_global_zero, execution)
+    return TrainResult(model, thin(state.losses), steps, seconds, str(fabric.device), fabric.is_global_zero, facts)
 
 
 class _Step(nn.Module):
@@ -244,14 +239,12 @@ def _mean(fabric: Fabric, loss: Tensor) -> float:
     return float(mean)
 
 
-def _training_images(
-    run: RunConfig, data_root: str | Path, image_cache: str | Path | None, once: bool, progress: bool
-) -> ImageSet:
-    samples: list[Sample] = load_dataset(run.data.dataset, data_root, run.data.categories)
+def _training_images(run: RunConfig, samples: Sequence[Sample], execution: Execution) -> ImageSet:
     good = [sample for sample in samples if sample.split == "train"]
-    in_memory = not once and len(good) * run.data.side**2 * 3 <= CACHE_BYTES
-    cache = in_memory if image_cache is None else image_cache
-    return ImageSet(good, run.data.side, run.model.mean, run.model.std, cache=cache, progress=progress)
+    # with features kept, every image is read once
+    in_memory = execution.features == "off" and len(good) * run.data.side**2 * 3 <= CACHE_BYTES
+    cache = in_memory if execution.image_cache is None else execution.image_cache
+    return ImageSet(good, run.data.side, run.model.mean, run.model.std, cache=cache, progress=execution.progress)
 
 
 def thin(losses: list[float], points: int = LOSS_POINTS) -> list[tuple[int, float]]:

@@ -116,9 +116,7 @@ def table_from(table: str, given: SimpleNamespace) -> pd.DataFrame:
         root = Path(given.data_root) if given.data_root else None
         if root is not None and given.profile == "paper":
             root = root / run.data.dataset
-        plan.execute(
-            run, results, profile=given.profile, data_root=root, encoder_file=given.encoder_file or None, progress=True
-        )
+        plan.execute(run, results, profile=given.profile, data_root=root, encoder_file=given.encoder_file or None)
     return tables.build_table(table, given.profile, results, subset=subset)
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from mambaad.config import DataConfig, RunConfig
-from mambaad.engine.evaluate import evaluate_run
+from mambaad.data import load_dataset
+from mambaad.engine.evaluate import evaluate_samples
+from mambaad.engine.execution import Execution
 from mambaad.inference.weights_hub import PUBLISHED, REPOSITORY, fetch
 from mambaad.model import load_checkpoint
 from mambaad.study.profiles import PAPER_DATASETS
@@ -22,14 +23,15 @@ NOTE = "published weights, evaluated here"
 
 
 def evaluate_published(
-    weights: str | Path, loader: str, data_root: str | Path, device: str = "auto", progress: bool = True
+    weights: str | Path, loader: str, data_root: str | Path, execution: Execution | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Metrics of a published checkpoint, as `evaluate_run` gives them, at the paper's 256 pixels.
+    """Metrics of a published checkpoint, as `evaluate_samples` gives them, at the paper's 256 pixels.
 
     Args:
         weights: the checkpoint, in either key dialect, or its name in `mambaad.inference.weights_hub.PUBLISHED`.
         loader: the data set, one of `LOADERS`.
         data_root: its images.
+        execution: as for `evaluate_samples`.
 
     Raises:
         ValueError: unknown loader.
@@ -51,8 +53,7 @@ def evaluate_published(
             f"there is no folder {os.fspath(data_root)!r}: give the folder of the data set's images as data_root"
         )
     model = load_checkpoint(fetch(os.fspath(weights)) if named else weights)
-    run = RunConfig(model=model.config, data=DataConfig(dataset=loader, side=256))
-    return evaluate_run(model, run, data_root, device, progress=progress)
+    return evaluate_samples(model, load_dataset(loader, data_root), 256, execution)
 
 
 def published_weights_table(

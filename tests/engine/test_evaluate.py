@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from scipy import ndimage
 from mambaad.config import ModelConfig
 from mambaad.data import ImageSet, Sample
 from mambaad.engine.evaluate import evaluate_samples
+from mambaad.engine.execution import Execution
 from mambaad.files import write_json
 from mambaad.metrics import METRICS, PROTOCOLS, evaluate_protocols
 from mambaad.metrics.per_category import MAP_BYTES
@@ -73,8 +75,11 @@ def samples(tmp_path_factory):
     return [sample for pair in zip(a, b, strict=False) for sample in pair] + b[len(a) :]
 
 
-def evaluate(samples, **options):
-    return evaluate_samples(Brightness(), samples, SIDE, "cpu", progress=False, **options)
+QUIETLY = Execution(device="cpu", progress=False)
+
+
+def evaluate(samples, execution=QUIETLY, **options):
+    return evaluate_samples(Brightness(), samples, SIDE, execution, **options)
 
 
 @pytest.fixture(scope="module")
@@ -116,13 +121,13 @@ def test_a_defect_that_vanishes_at_network_size_is_good_under_paper_only(tmp_pat
         Image.fromarray(mask).save(tmp_path / f"{index}_mask.png")
         defect = ("crack", tmp_path / f"{index}_mask.png") if size else ("good", None)
         samples.append(Sample(tmp_path / f"{index}.png", "plate", "test", *defect))
-    found = evaluate_samples(Brightness(), samples, 256, "cpu", progress=False)
+    found = evaluate_samples(Brightness(), samples, 256, QUIETLY)
     assert found["paper"]["relabelled"] == found["exact"]["relabelled"] == {"plate": 1}
     # by brightness 0 < 1 < 2: one of three is defective under paper, two under exact
     assert found["exact"]["mean"]["image_ap"] == found["paper"]["mean"]["image_ap"] == 100
     reversed_maps = Brightness()
     reversed_maps.predict = lambda images: Prediction(*(-v + 100 for v in Brightness().predict(images)))
-    found = evaluate_samples(reversed_maps, samples, 256, "cpu", progress=False)
+    found = evaluate_samples(reversed_maps, samples, 256, QUIETLY)
     assert found["exact"]["mean"]["image_ap"] == pytest.approx(100 * (1 / 2 * 1 / 2 + 1 / 2 * 2 / 3))
     assert found["paper"]["mean"]["image_ap"] == pytest.approx(100 / 3)
 
@@ -130,7 +135,7 @@ def test_a_defect_that_vanishes_at_network_size_is_good_under_paper_only(tmp_pat
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 def test_the_batch_size_does_not_matter(samples, exact, batch_size):
     model = Brightness()
-    report = evaluate_samples(model, samples, SIDE, "cpu", batch_size=batch_size, progress=False)
+    report = evaluate_samples(model, samples, SIDE, QUIETLY, batch_size=batch_size)
     assert model.batches == [batch_size] * (24 // batch_size) or model.batches == [24]  # across categories
     for protocol in PROTOCOLS:
         for category, values in exact[protocol]["categories"].items():
@@ -138,7 +143,7 @@ def test_the_batch_size_does_not_matter(samples, exact, batch_size):
 
 
 def test_workers_read_the_same_images(samples, exact):
-    assert evaluate(samples, workers=1) == exact
+    assert evaluate(samples, replace(QUIETLY, workers=1)) == exact
 
 
 def test_without_a_budget_everything_streams_and_the_exact_values_are_within_the_bounds(samples, exact):
@@ -202,7 +207,7 @@ def test_exact_memory_is_less_than_three_times_the_maps(samples):
 def test_a_model_can_be_trained_after_it_was_evaluated(samples):
     """Tensors that the model keeps between calls must not be of inference mode."""
     model = MambaAD(MODEL, weights="random")
-    evaluate_samples(model, samples[:4], 64, "cpu", progress=False)
+    evaluate_samples(model, samples[:4], 64, QUIETLY)
     assert model.training
     _, decoder = model(torch.randn(1, 3, 64, 64))
     sum(feature.square().mean() for feature in decoder).backward()

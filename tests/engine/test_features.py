@@ -17,6 +17,7 @@ from mambaad.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from mambaad.data import CacheError, ImageSet, Sample, load_dataset, write_synthetic
 from mambaad.engine import feature_cache as features
 from mambaad.engine import train
+from mambaad.engine.execution import Execution
 from mambaad.engine.feature_cache import FeatureCache, as_features, cache_features, free_memory
 from mambaad.engine.train import check_compiler, train_run
 from mambaad.model import MambaAD, load_checkpoint, reconstruction_loss
@@ -70,8 +71,9 @@ def encoded(monkeypatch) -> list[int]:
     return calls
 
 
-def run_once(drawn: Path, run: RunConfig = RUN, **options) -> train.TrainResult:
-    return train_run(run, data_root=drawn, device="cpu", progress=False, **options)
+def run_once(drawn: Path, run: RunConfig = RUN, out: Path | str | None = None, **options) -> train.TrainResult:
+    execution = Execution(device="cpu", progress=False, **options)
+    return train_run(run, load_dataset("synthetic", drawn, run.data.categories), out=out, execution=execution)
 
 
 def losses(result: train.TrainResult) -> list[float]:
@@ -338,7 +340,7 @@ import json, sys
 sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
 from test_features import losses, run_once
 kind, folder = sys.argv[1:]
-result = run_once({str(drawn)!r}, processes=2, features=kind, feature_dir=folder or None, threads=1)
+result = run_once({str(drawn)!r}, processes=2, features=kind, feature_dir=folder or None)
 if result.is_main:
     print("losses", json.dumps(losses(result)))
 """

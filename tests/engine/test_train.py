@@ -16,7 +16,9 @@ from mambaad.config import DataConfig, ModelConfig, RunConfig, TrainConfig, run_
 from mambaad.data import DatasetError, load_dataset, write_synthetic
 from mambaad.device import resolve_device
 from mambaad.engine import records, train
+from mambaad.engine import run as runner
 from mambaad.engine.evaluate import evaluate_run
+from mambaad.engine.execution import Execution
 from mambaad.engine.optim import batches, lr_factor, parameter_groups, total_steps
 from mambaad.engine.run import execute
 from mambaad.engine.train import thin, train_run
@@ -45,8 +47,11 @@ def drawn(tmp_path_factory) -> Path:
     return write_synthetic(tmp_path_factory.mktemp("set") / "data", side=64, train=9, test=6, categories=("gear",))
 
 
+QUIETLY = Execution(device="cpu", progress=False)
+
+
 def run_once(drawn: Path, run: RunConfig = RUN, **options) -> train.TrainResult:
-    return train_run(run, data_root=drawn, device="cpu", progress=False, **options)
+    return train_run(run, load_dataset("synthetic", drawn, ["gear"]), execution=QUIETLY, **options)
 
 
 def test_same_seed_same_model_other_seed_other_model(drawn):
@@ -150,7 +155,7 @@ def test_a_device_that_is_not_there_is_refused(device, message):
 @pytest.fixture(scope="module")
 def record(drawn, tmp_path_factory) -> Path:
     results = tmp_path_factory.mktemp("results")
-    return execute(RUN, results, profile="quick", data_root=drawn, device="cpu", progress=False)
+    return execute(RUN, results, profile="quick", data_root=drawn, execution=QUIETLY)
 
 
 def test_the_record_says_what_is_needed_to_repeat_the_run(record):
@@ -170,14 +175,16 @@ def test_the_record_says_what_is_needed_to_repeat_the_run(record):
         "features_in": "none",
         "image_cache": False,
         "processes": 1,
+        "threads": 1,
         "workers": 0,
     }
     assert str(Path.home()) not in record.read_text()
 
 
 def test_the_record_says_how_the_run_was_carried_out(drawn, tmp_path):
-    options = {"image_cache": tmp_path / "cache", "features": "float16", "feature_dir": tmp_path / "cache"}
-    path = execute(RUN, tmp_path, profile="quick", data_root=drawn, device="cpu", progress=False, workers=1, **options)
+    cache = tmp_path / "cache"
+    execution = replace(QUIETLY, workers=1, image_cache=cache, features="float16", feature_dir=cache)
+    path = execute(RUN, tmp_path, profile="quick", data_root=drawn, execution=execution)
     content = records.read_record(path)
     wanted = {"features": "float16", "features_in": "folder", "image_cache": True, "workers": 1}
     assert content["execution"] | wanted == content["execution"]
@@ -185,16 +192,79 @@ def test_the_record_says_how_the_run_was_carried_out(drawn, tmp_path):
     assert str(tmp_path) not in path.read_text()
 
 
+def test_threads_are_pinned_whatever_torch_has(record, drawn, tmp_path, monkeypatch):
+    """A notebook run by itself takes as many threads as `make reproduce`, or the last digits would differ."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    seen = []
+    original = MambaAD.predict
+
+    def predict(self, images):
+        seen.append(torch.get_num_threads())
+        return original(self, images)
+
+    monkeypatch.setattr(MambaAD, "predict", predict)
+    try:
+        path = execute(RUN, tmp_path, profile="quick", data_root=drawn, execution=QUIETLY)
+        assert torch.get_num_threads() == 3
+        other = execute(
+            RUN, tmp_path / "other", profile="quick", data_root=drawn, execution=replace(QUIETLY, threads=2)
+        )
+        free = execute(
+            RUN, tmp_path / "free", profile="quick", data_root=drawn, execution=replace(QUIETLY, threads=None)
+        )
+    finally:
+        torch.set_num_threads(before)
+    assert sorted(set(seen)) == [1, 2, 3]
+    wanted, *found = (records.read_record(p) for p in (record, path, other, free))
+    assert [content["execution"]["threads"] for content in found] == [1, 2, 3]
+    assert [content["environment"]["threads"] for content in found] == [1, 2, 3]
+    assert found[0]["train"]["loss"] == wanted["train"]["loss"]
+    assert found[0]["metrics"] == wanted["metrics"]
+
+
+def test_the_data_set_is_read_once(drawn, tmp_path, monkeypatch):
+    calls = []
+
+    def load(*arguments):
+        calls.append(arguments)
+        return load_dataset(*arguments)
+
+    for module in (mambaad.data, train, runner, mambaad.engine.evaluate):
+        monkeypatch.setattr(module, "load_dataset", load, raising=False)
+    execute(RUN, tmp_path, profile="quick", data_root=drawn, execution=QUIETLY)
+    assert len(calls) == 1
+    options = ["--depths", "2", "2", "2", "2", "--side", "64", "--batch-size", "4", "--steps", "1", "--device", "cpu"]
+    data = ["--data", str(drawn), "--out", str(tmp_path / "out"), "--encoder-weights", "embedded"]
+    assert cli.main(["train", *data, *options]) == 0
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"features": "yes"}, "features must be one of off, float32, float16, got 'yes'"),
+        ({"threads": 0}, "threads must be at least 1, got 0"),
+        ({"processes": -1}, "processes must be at least 1, got -1"),
+        ({"workers": -1}, "workers must be at least 0, got -1"),
+    ],
+)
+def test_execution_refuses_what_cannot_be(values, message):
+    with pytest.raises(ValueError, match=message):
+        Execution(**values)
+
+
 def test_a_finished_run_is_not_repeated(record, drawn, monkeypatch):
     before = record.stat().st_mtime_ns
-    execute(RUN, record.parents[1], profile="quick", data_root=drawn, device="cpu", progress=False)
+    execute(RUN, record.parents[1], profile="quick", data_root=drawn, execution=QUIETLY)
     assert record.stat().st_mtime_ns == before
 
 
 def test_metrics_of_a_run_equal_those_of_its_maps(drawn):
     model = MambaAD(MODEL, weights="random").eval()
-    got = evaluate_run(model, RUN, drawn, "cpu", batch_size=4, progress=False)
-    samples = [s for s in load_dataset("synthetic", drawn) if s.split == "test"]
+    samples = load_dataset("synthetic", drawn)
+    got = evaluate_run(model, RUN, samples, QUIETLY, batch_size=4)
+    samples = [s for s in samples if s.split == "test"]
     from mambaad.data import ImageSet
 
     images = ImageSet(samples, 64, MODEL.mean, MODEL.std)
@@ -209,7 +279,7 @@ def test_evaluation_without_test_images_is_refused(tmp_path, drawn):
     model = MambaAD(MODEL, weights="random")
     only_good = [s for s in load_dataset("synthetic", drawn) if s.split == "train"]
     with pytest.raises(DatasetError, match="no test images"):
-        mambaad.engine.evaluate.evaluate_samples(model, only_good, 64, "cpu", progress=False)
+        mambaad.engine.evaluate.evaluate_samples(model, only_good, 64, QUIETLY)
 
 
 def test_records_refuse_what_is_none(tmp_path, record):

@@ -9,6 +9,7 @@ from mambaad.config import SCAN_METHODS, DataConfig, RunConfig, TrainConfig, run
 from mambaad.data import DatasetError
 from mambaad.engine import records
 from mambaad.engine import run as runner
+from mambaad.engine.execution import Execution
 from mambaad.model import Decoder, check_side
 from mambaad.study import plan, published_numbers
 from mambaad.study.profiles import QUICK_TRAIN, SubsetOptions, load_subset, quick_base, save_subset
@@ -194,7 +195,7 @@ def tiny():
 @pytest.fixture(scope="module")
 def executed(tiny, tmp_path_factory):
     results = tmp_path_factory.mktemp("study") / "results"
-    return results, plan.execute(tiny, results, profile="quick", device="cpu", progress=False)
+    return results, plan.execute(tiny, results, profile="quick", execution=Execution(device="cpu", progress=False))
 
 
 def test_execute_writes_a_record_that_says_everything(tiny, executed):
@@ -221,10 +222,10 @@ def test_execute_does_nothing_twice(tiny, executed, monkeypatch):
     assert plan.execute(tiny, results, profile="quick") == path
     assert path.read_bytes() == before
     with pytest.raises(AssertionError, match="trained again"):
-        plan.execute(tiny, results, profile="quick", force=True, progress=False)
+        plan.execute(tiny, results, profile="quick", force=True)
     path.write_text("{")  # a record that is none is made again
     with pytest.raises(AssertionError, match="trained again"):
-        plan.execute(tiny, results, profile="quick", progress=False)
+        plan.execute(tiny, results, profile="quick")
     path.write_bytes(before)
 
 

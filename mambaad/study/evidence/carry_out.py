@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 
 from mambaad.config import RunConfig
 from mambaad.engine import records
+from mambaad.engine.execution import Execution
 from mambaad.engine.run import execute
 from mambaad.model.encoder_weights import EncoderWeightsError, weights_file_name
 from mambaad.study.evidence import protocol
 from mambaad.study.evidence.resample import draws, mean_and_mad, resampled_metrics
 from mambaad.study.evidence.statistics import Replicates
-
-FEATURES = "float32"
-"""The frozen encoder runs once over each image; all runs share what it gave."""
 
 
 class Resampling:
@@ -49,6 +47,8 @@ def carry_out(
 ) -> Path:
     """Train, evaluate and record one run of the protocol with one CPU thread; nothing is done if its record is there.
 
+    The frozen encoder runs once over each image; all runs share its features.
+
     Args:
         data: root of the images (`mambaad.data.datasets.real_v1`).
         results: folder of the records, `<results>/runs/real_v1_<hash>.json`.
@@ -66,12 +66,10 @@ def carry_out(
         data_root=data,
         encoder_file=_weights_file(run, weights),
         outputs=outputs,
-        device="cpu",
-        threads=1,
-        features=FEATURES,
-        feature_dir=Path(outputs) / "features",
+        execution=Execution(
+            device="cpu", threads=1, features="float32", feature_dir=Path(outputs) / "features", progress=progress
+        ),
         observe=Resampling(),
-        progress=progress,
     )
 
 

@@ -1,0 +1,69 @@
+"""How a run is carried out: where, with how many threads and processes, and with which caches.
+
+None of it belongs to the run's settings or its hash.  The number of threads decides how sums are split, though, and
+training amplifies the rounding: the same run with one and with two threads ends in different digits.  It is pinned
+therefore, and recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+Features = Literal["off", "float32", "float16"]
+FEATURES: tuple[str, ...] = get_args(Features)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How to carry out a run.  Raises ValueError for a value that is not allowed."""
+
+    device: str = "auto"
+    """ "auto" (CUDA if there is one, else the CPU), "cpu", "cuda", "cuda:1", "mps"."""
+    threads: int | None = 1
+    """CPU threads of torch while the run lasts; None: as many as it has at the moment. The committed records are made
+    with one."""
+    workers: int = 0
+    """Processes that decode images; 0 does it in this one."""
+    processes: int = 1
+    """Training processes, one per card (or CPU process), which share each batch. The program is started again for all
+    but the first; BatchNorm sees each process's share alone."""
+    image_cache: Path | None = None
+    """Folder that keeps decoded images from run to run (`mambaad.data.open_image_cache`). None: the memory, if the
+    training images take less than 2 GiB, else every epoch decodes them again."""
+    features: Features = "off"
+    """"float32" or "float16": run the encoder over every training image once and train on its features, kept in this
+    type (`mambaad.engine.feature_cache`); "off": run it in every step."""
+    feature_dir: Path | None = None
+    """Folder that keeps features from run to run; None: the memory of the device."""
+    compile: bool = False
+    """Run fusion and decoder through torch.compile; stochastic depth then draws other random numbers."""
+    progress: bool = True
+    """Show progress on stderr."""
+
+    def __post_init__(self) -> None:
+        for name in ("image_cache", "feature_dir"):
+            folder = getattr(self, name)
+            object.__setattr__(self, name, None if folder is None else Path(folder))
+        if self.features not in FEATURES:
+            raise ValueError(f"features must be one of {', '.join(FEATURES)}, got {self.features!r}")
+        for name, least in (("threads", 1), ("processes", 1), ("workers", 0)):
+            number = getattr(self, name)
+            if number is not None and number < least:
+                raise ValueError(f"{name} must be at least {least}, got {number}")
+
+
+@contextmanager
+def pinned_threads(threads: int | None) -> Iterator[int]:
+    """Gives torch this many CPU threads for a while; yields their number.  None leaves them as they are."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
