@@ -160,7 +160,7 @@ def _make_targets() -> set[str]:
     return set(re.findall(r"^([a-z]+):(?!=)", makefile, flags=re.MULTILINE))
 
 
-TEXTS = [ROOT / "README.md", *sorted((ROOT / "book").glob("*.md"))]
+TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "book").glob("*.md"))]
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda path: path.name)
@@ -201,6 +201,21 @@ def test_readme_has_the_two_commands() -> None:
 def test_links_to_files_in_texts_exist(text: Path) -> None:
     for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", text.read_text(encoding="utf-8")):
         assert (text.parent / target).exists(), f"{text.name} links to {target}"
+
+
+def test_files_that_the_recipes_name_exist() -> None:
+    named = re.findall(
+        r"`((?:mambaad|tests|book|results)/[\w/.]*)`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    )
+    assert len(named) >= 10
+    for name in named:
+        assert (ROOT / name).exists(), f"CONTRIBUTING.md names {name}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda path: path.name)
+def test_workflows_are_yaml_and_call_targets_there_are(path: Path) -> None:
+    assert yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert set(re.findall(r"\bmake ([a-z]+)", path.read_text(encoding="utf-8"))) <= _make_targets()
 
 
 def _code(text: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from mambaad.data import DATASETS
 
@@ -45,7 +45,7 @@ def set_threads(arguments: argparse.Namespace) -> None:
         torch.set_num_threads(arguments.threads)
 
 
-def print_metrics(results: dict) -> None:
+def print_metrics(results: dict[str, Any]) -> None:
     if not results:
         print("no test images: nothing to measure")
     for protocol, result in results.items():

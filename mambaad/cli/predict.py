@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mambaad.cli.options import AddCommand, data_options, device_options, print_metrics, set_threads
 
@@ -81,7 +82,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _print_beside_paper(loader: str, results: Mapping, whole: bool) -> None:
+def _print_beside_paper(loader: str, results: Mapping[str, Any], whole: bool) -> None:
     """The paper's values beside ours; the mean only where it is over all categories."""
     try:
         from mambaad.study.published_weights import beside_paper

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -103,7 +104,7 @@ def check_dataset(
     )
 
 
-def _published_source(name: str, found: dict) -> Source | None:
+def _published_source(name: str, found: dict[str, Any]) -> Source | None:
     """The published data set; None if the folder holds mostly other categories in the layout of MVTec AD."""
     source = source_of(name)
     if source is not None and name == "mvtec_ad" and 2 * len(found.keys() & source.categories.keys()) <= len(found):

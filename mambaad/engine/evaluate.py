@@ -93,7 +93,7 @@ def evaluate_samples(
 
 
 def _predicted(
-    model: MambaAD, samples: list[Sample], side: int, execution: Execution, batch_size: int, bar: tqdm
+    model: MambaAD, samples: list[Sample], side: int, execution: Execution, batch_size: int, bar: tqdm[Any]
 ) -> Iterator[Piece]:
     """Maps and masks in the order of the samples, a batch being split where the category changes."""
     target = resolve_device(execution.device)

@@ -195,7 +195,7 @@ def _predicted(
     batch_size: int,
     device: torch.device,
     failed: dict[Path, str],
-    bar: tqdm,
+    bar: tqdm[Any],
 ) -> Iterator[tuple[Path, np.ndarray]]:
     model.to(device).eval()
     for start in range(0, len(images), batch_size):

@@ -121,7 +121,7 @@ def build_index(root: Path, folder: Path, sizes: dict[str, int], *, progress: bo
         ) from error
     val, digest = _annotations(root / ANNOTATIONS["val"], with_segments=True)
     train, _ = _annotations(root / ANNOTATIONS["train"], with_segments=False)
-    splits: list[dict[str, list]] = [{"train": _normal(train, i), "test": []} for i in range(SPLITS)]
+    splits: list[dict[str, list[Any]]] = [{"train": _normal(train, i), "test": []} for i in range(SPLITS)]
     names = [f"coco{i}/{digest}" for i in range(SPLITS)]  # the digest ties the masks to their annotations
     for name in names:
         (folder / name).mkdir(parents=True, exist_ok=True)

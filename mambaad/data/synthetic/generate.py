@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -128,7 +129,7 @@ def write_synthetic(
     return root
 
 
-def _finished(root: Path, manifest: dict) -> bool:
+def _finished(root: Path, manifest: dict[str, Any]) -> bool:
     """Whether `root` holds this set; raises if it holds something else."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False

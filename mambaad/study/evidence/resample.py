@@ -14,6 +14,7 @@ Axes: n images, H = W side, b replicates, q bins from the highest score to the l
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,12 +87,12 @@ def mean_and_mad(categories: Mapping[str, Floats]) -> dict[str, list[float]]:
     return {name: [round(float(v), 3) for v in values] for name, values in named.items()}
 
 
-def _bin(values: NDArray, edges: NDArray) -> NDArray[np.int64]:
+def _bin(values: NDArray[Any], edges: NDArray[Any]) -> NDArray[np.int64]:
     """Bin of each value, 0 for the highest: edges[i-1] < value <= edges[i], counted from the top."""
     return edges.size - 1 - np.searchsorted(edges, values, side="left").clip(max=edges.size - 1)
 
 
-def _counts(bins: NDArray[np.int64], of: NDArray) -> Floats:
+def _counts(bins: NDArray[np.int64], of: NDArray[Any]) -> Floats:
     """(n, q): for each image the sum of `of` in every bin."""
     size = int(bins.max()) + 1
     flat = (np.arange(len(bins))[:, None] * size + bins).ravel()
