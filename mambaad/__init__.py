@@ -17,11 +17,15 @@ Each part may import only the parts above it, which is also the order to read th
     cli         the command line
 """
 
-__version__ = "0.1.0"
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from mambaad import efficiency, metrics
-from mambaad.config import DataConfig, ModelConfig, RunConfig, TrainConfig
-from mambaad.model import MambaAD, Prediction, load_checkpoint, save_checkpoint
+if TYPE_CHECKING:
+    from mambaad import efficiency, metrics
+    from mambaad.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+    from mambaad.model import MambaAD, Prediction, load_checkpoint, save_checkpoint
+
+__version__ = "0.1.0"
 
 __all__ = [
     "DataConfig",
@@ -35,3 +39,21 @@ __all__ = [
     "metrics",
     "save_checkpoint",
 ]
+
+_HOME = {
+    **dict.fromkeys(("DataConfig", "ModelConfig", "RunConfig", "TrainConfig"), "mambaad.config"),
+    **dict.fromkeys(("MambaAD", "Prediction", "load_checkpoint", "save_checkpoint"), "mambaad.model"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported at first use: help and errors of the command line need not wait for torch."""
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    if name in __all__:
+        return import_module(f"mambaad.{name}")
+    raise AttributeError(f"module 'mambaad' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

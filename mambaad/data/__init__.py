@@ -1,4 +1,4 @@
-"""Images in, tensors out.  Reading order: sample, transforms, datasets, synthetic, image_set, image_cache,
+"""Images in, tensors out.  Reading order: sample, pixels, transforms, datasets, synthetic, image_set, image_cache,
 validate, detect.
 
 Every loader takes a root folder and the categories wanted and returns a list of `Sample`.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mambaad.data.contact_sheet import contact_sheet
 from mambaad.data.datasets.coco_ad import SPLITS, load_coco_ad
@@ -21,11 +23,13 @@ from mambaad.data.datasets.real_iad import load_real_iad
 from mambaad.data.datasets.real_v1 import load_real_v1
 from mambaad.data.datasets.visa import load_visa
 from mambaad.data.image_cache import default_cache_dir, open_image_cache
-from mambaad.data.image_set import ImageSet
 from mambaad.data.row_store import CacheError
 from mambaad.data.sample import DatasetError, Loader, Sample, counts, index_hash
 from mambaad.data.synthetic.generate import SYNTHETIC_CATEGORIES, write_synthetic
-from mambaad.data.transforms import load_image, load_mask
+
+if TYPE_CHECKING:
+    from mambaad.data.image_set import ImageSet
+    from mambaad.data.transforms import load_image, load_mask
 
 __all__ = [
     "DATASETS",
@@ -46,6 +50,16 @@ __all__ = [
     "open_image_cache",
     "write_synthetic",
 ]
+
+_TENSORS = {"ImageSet": "image_set", "load_image": "transforms", "load_mask": "transforms"}
+
+
+def __getattr__(name: str) -> Any:
+    """What makes tensors is imported at first use: whoever lists or validates data sets need not wait for torch."""
+    if name not in _TENSORS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_TENSORS[name]}"), name)
+
 
 DATASETS: dict[str, Loader] = {
     "synthetic": load_mvtec_ad,

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mambaad.data.datasets.mvtec_ad import load_mvtec_ad
+from mambaad.data.pixels import read_mask, read_rgb, resize_mask, resize_rgb
 from mambaad.data.sample import DatasetError, Sample
-from mambaad.data.transforms import load_mask, read_rgb, resize_rgb
 
 _OUTLINE = (255, 40, 200)
 _LINE = 16  # height of a label in pixels
@@ -56,7 +56,7 @@ def _tile(sample: Sample, side: int) -> Image.Image:
     """The image with a line just outside its mask, so that the defect itself stays visible."""
     pixels = resize_rgb(read_rgb(sample.image), side).copy()
     if sample.mask is not None:
-        inside = np.pad(load_mask(sample.mask, side).numpy(), 2)
+        inside = np.pad(resize_mask(read_mask(sample.mask), side), 2)
         grown = np.zeros((side, side), dtype=bool)
         for dy in range(5):
             for dx in range(5):

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from mambaad.data.pixels import read_mask, read_rgb, resize_mask, resize_rgb
 from mambaad.data.row_store import Fill, RowStore, open_rows
 from mambaad.data.sample import DatasetError, Sample
-from mambaad.data.transforms import load_mask, read_rgb, resize_rgb
 
 PIXEL_RULE = 1
-"""Counts up whenever the same file gives other pixels (see `transforms`); every cache is then built again."""
+"""Counts up whenever the same file gives other pixels (see `pixels`); every cache is then built again."""
 
 _CHUNK = 64  # images decoded side by side
 _THREADS = 8
@@ -87,7 +87,7 @@ def open_image_cache(
         about,
         masks,
         {"defect": ((side, side), "bool")},
-        _decoder(masks, lambda path: load_mask(path, side).numpy(), "decode masks", progress),
+        _decoder(masks, lambda path: resize_mask(read_mask(path), side), "decode masks", progress),
     )
     return ImageCache(pixels, defects, {index: row for row, (index, _) in enumerate(with_mask)})
 

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mambaad.data.image_cache import ImageCache, open_image_cache
+from mambaad.data.pixels import read_rgb, resize_rgb
 from mambaad.data.sample import DatasetError, Sample
-from mambaad.data.transforms import load_mask, normalise, read_rgb, resize_rgb
+from mambaad.data.transforms import load_mask, normalise
 
 
 class ImageSet(Dataset[tuple[Tensor, Tensor, int]]):

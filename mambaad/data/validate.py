@@ -19,8 +19,8 @@ from mambaad.data import DATASETS
 from mambaad.data.datasets.catalog import Counts, Source, source_of
 from mambaad.data.datasets.mvtec_ad import IMAGE_SUFFIXES
 from mambaad.data.detect import explain, guess_layout
+from mambaad.data.pixels import image_size, read_mask, read_rgb
 from mambaad.data.sample import INDEX_FOLDER, DatasetError, Sample, counts
-from mambaad.data.transforms import image_size, read_mask, read_rgb
 
 SPLITS = ("train", "test_good", "test_defect")
 _NAMES = ("training", "good test", "defective test")

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from mambaad.data import DatasetError, Sample, load_image
 from mambaad.data.datasets.mvtec_ad import IMAGE_SUFFIXES
-from mambaad.data.transforms import read_rgb
+from mambaad.data.pixels import read_rgb
 from mambaad.device import resolve_device
 from mambaad.files import write_json
 from mambaad.inference.gallery import Gallery, colour_scale, overlay

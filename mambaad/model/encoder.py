@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -54,6 +53,8 @@ class Encoder(nn.Module):
 
 
 def _build(backbone: str, kwargs: dict[str, Any]) -> Any:
+    import timm  # takes seconds; only who builds an encoder waits for it
+
     if not timm.is_model(backbone) or "." in backbone:
         raise ValueError(
             f"backbone must be a timm model name without a weights tag, such as 'resnet34'; got {backbone!r}"

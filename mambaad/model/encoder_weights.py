@@ -10,7 +10,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -53,6 +52,8 @@ def named_encoder(weights: str) -> dict[str, Any] | None:
 
 def _lite0() -> dict[str, Tensor]:
     """The package's file holds timm's tensors in timm's order under other names; its own code is not run."""
+    import timm
+
     path = _lite0_path()
     state = torch.load(path, map_location="cpu", weights_only=True)
     with torch.device("meta"):
@@ -130,6 +131,8 @@ def _read_file(path: Path) -> dict[str, Tensor]:
 
 
 def _from_hub(backbone: str, tag: str) -> dict[str, Tensor]:
+    import timm
+
     known = ", ".join(timm.list_models(backbone + ".*", pretrained=True)) or "none"
     if tag.split(".")[0] != backbone:
         raise EncoderWeightsError(
@@ -179,6 +182,7 @@ def weights_file_name(path: str | Path) -> str:
 
 def weights_cached(tag: str) -> bool:
     """Whether the weights of a timm tag can be loaded without a download."""
+    import timm
     from huggingface_hub import try_to_load_from_cache
 
     config = timm.get_pretrained_cfg(tag)

@@ -9,7 +9,6 @@ import math
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -72,6 +71,23 @@ class SS2D(nn.Module):
             projected = F.linear(x, self.x_proj.flatten(0, 1)).unflatten(-1, self.x_proj.shape[:2])
             A = -torch.exp(self.A_log)
             return routed_scan(x, projected, table, self.dt_proj, self.dt_bias, A, self.D, backend=self.backend)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in training, leaves out a residual branch for each image with probability `drop_prob`.
+
+    The branches that stay are divided by 1 - drop_prob, so that their expectation is that of evaluation.
+    """
+
+    def __init__(self, drop_prob: float = 0.0) -> None:
+        super().__init__()
+        self.drop_prob = drop_prob
+
+    def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B H W C"]:
+        if self.drop_prob == 0.0 or not self.training:
+            return x
+        keep = 1 - self.drop_prob
+        return x * x.new_empty(len(x), 1, 1, 1).bernoulli_(keep).div_(keep)
 
 
 class HSSBlock(nn.Module):

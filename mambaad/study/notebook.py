@@ -21,6 +21,7 @@ from typing import Any
 
 import pandas as pd
 
+from mambaad.engine.run import execute
 from mambaad.study import plan, table_view, tables
 from mambaad.study.profiles import SubsetOptions, load_subset
 from mambaad.study.published_numbers import repository_root
@@ -116,7 +117,7 @@ def table_from(table: str, given: SimpleNamespace) -> pd.DataFrame:
         root = Path(given.data_root) if given.data_root else None
         if root is not None and given.profile == "paper":
             root = root / run.data.dataset
-        plan.execute(run, results, profile=given.profile, data_root=root, encoder_file=given.encoder_file or None)
+        execute(run, results, profile=given.profile, data_root=root, encoder_file=given.encoder_file or None)
     return tables.build_table(table, given.profile, results, subset=subset)
 
 

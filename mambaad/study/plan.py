@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mambaad.config import SCAN_METHODS, ModelConfig, RunConfig
-from mambaad.engine.run import execute
 from mambaad.study.profiles import BACKBONES, PAPER_DATASETS, PROFILES, SubsetOptions, paper_base, quick_base, run_in
 
-__all__ = ["PROFILES", "TABLES", "Row", "SubsetOptions", "execute", "main_run", "rows", "runs"]
+__all__ = ["PROFILES", "TABLES", "Row", "SubsetOptions", "main_run", "rows", "runs"]
 
 TABLES = (
     "table_1_main_results",

@@ -23,7 +23,7 @@ from mambaad.data import (
     load_image,
     load_mask,
 )
-from mambaad.data.transforms import image_size
+from mambaad.data.pixels import image_size
 
 PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 

@@ -11,7 +11,7 @@ import pytest
 
 from mambaad.data import DatasetError, counts, index_hash, load_dataset
 from mambaad.data.datasets import coco_ad
-from mambaad.data.transforms import read_mask
+from mambaad.data.pixels import read_mask
 
 pytest.importorskip("pycocotools", reason="needs pycocotools (the extra coco): masks are drawn with it")
 

@@ -11,7 +11,7 @@ from layouts import SIZE, mask, picture, save
 
 from mambaad.data import DATASETS, DatasetError, ImageSet, counts, index_hash, load_dataset
 from mambaad.data.datasets import real_v1
-from mambaad.data.transforms import read_mask
+from mambaad.data.pixels import read_mask
 from mambaad.study.profiles import PAPER_DATASETS
 
 WRITERS = {

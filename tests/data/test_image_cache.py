@@ -47,7 +47,7 @@ def samples(tmp_path) -> list[Sample]:
 def decoded(monkeypatch) -> list[Path]:
     """Every file that is decoded from here on."""
     seen: list[Path] = []
-    for name in ("read_rgb", "load_mask"):
+    for name in ("read_rgb", "read_mask"):
         original = getattr(image_cache_module, name)
 
         def spy(path, *rest, original=original):

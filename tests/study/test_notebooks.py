@@ -10,7 +10,7 @@ import pytest
 from fake_records import write_all_quick, write_fake
 from papermill.exceptions import PapermillExecutionError
 
-from mambaad.study import plan, published_numbers
+from mambaad.study import notebook, plan, published_numbers
 from mambaad.study.notebook import ParameterError, check_parameters, published_folder, results_folder
 from mambaad.study.profiles import NOTES
 
@@ -110,7 +110,7 @@ def test_mode_run_makes_only_what_is_missing(tmp_path, monkeypatch):
         made.append(run.hash)
         write_fake(results, profile, run)
 
-    monkeypatch.setattr(plan, "execute", execute)
+    monkeypatch.setattr(notebook, "execute", execute)
     namespace = run_cells(path, results=str(tmp_path), mode="run")
     assert made == [run.hash for run in missing]
     assert namespace["frame"]["note"].str.contains(NOTES["quick"], regex=False).any()

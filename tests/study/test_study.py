@@ -10,6 +10,7 @@ from mambaad.data import DatasetError
 from mambaad.engine import records
 from mambaad.engine import run as runner
 from mambaad.engine.execution import Execution
+from mambaad.engine.run import execute
 from mambaad.model import Decoder, check_side
 from mambaad.study import plan, published_numbers
 from mambaad.study.profiles import QUICK_TRAIN, SubsetOptions, load_subset, quick_base, save_subset
@@ -195,7 +196,7 @@ def tiny():
 @pytest.fixture(scope="module")
 def executed(tiny, tmp_path_factory):
     results = tmp_path_factory.mktemp("study") / "results"
-    return results, plan.execute(tiny, results, profile="quick", execution=Execution(device="cpu", progress=False))
+    return results, execute(tiny, results, profile="quick", execution=Execution(device="cpu", progress=False))
 
 
 def test_execute_writes_a_record_that_says_everything(tiny, executed):
@@ -219,13 +220,13 @@ def test_execute_does_nothing_twice(tiny, executed, monkeypatch):
 
     monkeypatch.setattr(runner, "train_run", train_run)
     before = path.read_bytes()
-    assert plan.execute(tiny, results, profile="quick") == path
+    assert execute(tiny, results, profile="quick") == path
     assert path.read_bytes() == before
     with pytest.raises(AssertionError, match="trained again"):
-        plan.execute(tiny, results, profile="quick", force=True)
+        execute(tiny, results, profile="quick", force=True)
     path.write_text("{")  # a record that is none is made again
     with pytest.raises(AssertionError, match="trained again"):
-        plan.execute(tiny, results, profile="quick")
+        execute(tiny, results, profile="quick")
     path.write_bytes(before)
 
 
@@ -233,8 +234,8 @@ def test_execute_names_missing_and_wrong_images(tiny, executed, tmp_path):
     results, _ = executed
     on_disk = dataclasses.replace(tiny, data=dataclasses.replace(tiny.data, dataset="mvtec_ad"))
     with pytest.raises(DatasetError, match="'mvtec_ad' needs its images"):
-        plan.execute(on_disk, tmp_path, profile="subset")
+        execute(on_disk, tmp_path, profile="subset")
     drawn = next((results.parent / "outputs" / "synthetic").iterdir())
     other = dataclasses.replace(on_disk, data=dataclasses.replace(on_disk.data, index_hash="0" * 12))
     with pytest.raises(DatasetError, match=r"have the index hash [0-9a-f]{12}, this run is about 000000000000"):
-        plan.execute(other, tmp_path, profile="subset", data_root=drawn)
+        execute(other, tmp_path, profile="subset", data_root=drawn)

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from mambaad.data.pixels import image_size
 from mambaad.data.sample import Complain, DatasetError, Sample, choose, refuse
-from mambaad.data.transforms import image_size
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from mambaad.ops import selective_scan as sequences
+from mambaad.ops.compiling import constant_when_compiled
 from mambaad.ops.routed_scan import native
 from mambaad.ops.routed_scan import triton as triton_scan
 from mambaad.ops.routed_scan.naive import routed_scan_defined
@@ -27,7 +28,7 @@ def backends() -> list[str]:
     return [*sequences.BACKENDS, *FUSED]
 
 
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def unavailable(backend: str) -> str | None:
     """Why a backend cannot run here and what to do about it, in one sentence; None if it can."""
     if backend not in backends():
@@ -42,7 +43,7 @@ def describe(backend: str) -> str:
     return f"native ({native.instruction_sets()[0]})" if backend == "native" else backend
 
 
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def pick_backend(device: torch.device | str, dtype: torch.dtype = torch.float32) -> str:
     """Name of the backend that `backend="auto"` takes for tensors on `device`: the fused form where there is one that
     runs here, else "chunked".  float64 always takes "chunked", since the fused forms have a float32 state."""

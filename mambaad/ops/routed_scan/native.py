@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from mambaad.ops.compiling import constant_when_compiled
+
 _SIZES = ("B", "L", "K", "D", "N", "R", "threads", "stretches")
 _INPUTS = ("x", "projected", "table", "dt_proj", "dt_bias", "A", "skip")
 _OUTPUTS = ("y", "states", "dy", "dx", "dprojected", "ddt_proj", "ddt_bias", "dA", "dskip")
@@ -121,7 +123,7 @@ def routed_scan_native(
     return y.to(x.dtype)
 
 
-@torch.compiler.assume_constant_result
+@constant_when_compiled
 def _index(name: str | None) -> int:
     _loaded()  # raises where there is no library
     for i, found in _sets():

@@ -1,0 +1,95 @@
+"""From files to pixels: the one rule by which images and masks are read and resized.
+
+Images: RGB, the whole image resized to a square, bilinear with antialiasing.
+Masks: above 0 is defect in the original, resized as 8-bit 0/255 the same way, defect where above half.
+Paper: section 4.1; the rule for masks is the published code's.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from mambaad.data.sample import DatasetError
+
+# Pillow's names of one-channel modes with more than 8 bits; `convert("RGB")` would clip them at 255.
+_DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
+
+# What Pillow raises for files that are broken in one way or another.
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+
+
+def _open(path: str | Path, what: str) -> Image.Image:
+    """The decoded image, turned as its EXIF orientation says."""
+    if not Path(path).is_file():
+        raise DatasetError(f"{path}: no such file, expected {what}")
+    try:
+        with Image.open(path) as image:
+            return ImageOps.exif_transpose(image)
+    except _UNREADABLE as error:
+        raise DatasetError(f"{path}: cannot be read as {what} ({error}); replace or remove the file") from error
+
+
+def read_rgb(path: str | Path) -> Image.Image:
+    """An image file as 8-bit RGB at its own size.
+
+    Grey, palette and CMYK images are converted, an alpha channel is dropped.  16-bit grey is divided by 257,
+    which takes 0..65535 to 0..255.  Raises DatasetError for a file that is missing or unreadable, and for
+    float or 32-bit integer images, whose range is unknown.
+    """
+    image = _open(path, "an image")
+    if image.mode in _DEEP_MODES:
+        values = np.asarray(image)
+        # Pillow reads 16-bit PNG as "I" in some versions and "I;16" in others.
+        if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+            raise DatasetError(
+                f"{path}: expected 8-bit or 16-bit values, got mode {image.mode!r} with values from {values.min()} "
+                f"to {values.max()}; convert the file to 8 or 16 bits per channel"
+            )
+        image = Image.fromarray(np.round(values / 257).astype(np.uint8))
+    if image.mode == "P":  # by way of RGBA, or Pillow warns about palettes with several transparent entries
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def resize_rgb(image: Image.Image, side: int) -> np.ndarray:
+    """An RGB image as uint8 array (side, side, 3), bilinear with antialiasing."""
+    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
+
+
+def read_mask(path: str | Path) -> np.ndarray:
+    """The defect's pixels at the file's own size: bool (height, width).
+
+    Any channel above 0 is defect (an alpha channel does not count).  Raises DatasetError for a file that is missing or
+    unreadable.
+    """
+    image = _open(path, "a mask")
+    if image.mode not in ("1", "L", "RGB", *_DEEP_MODES):
+        image = image.convert("RGBA").convert("RGB")
+    values = np.asarray(image)
+    return values > 0 if values.ndim == 2 else np.any(values > 0, axis=-1)
+
+
+def resize_mask(defect: np.ndarray, side: int) -> np.ndarray:
+    """The defect's pixels, bool (height, width), after the resize rule: bool (side, side)."""
+    resized = Image.fromarray(defect.astype(np.uint8) * 255).resize((side, side), Image.Resampling.BILINEAR)
+    return np.asarray(resized) > 127.5
+
+
+def image_size(path: str | Path, what: str = "an image") -> tuple[int, int]:
+    """Width and height as the file's header and EXIF orientation tell, without decoding the pixels.
+
+    Only a PNG file that is not square is decoded, since its EXIF data may come last.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            if width == height:
+                return width, height
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF orientations with swapped sides
+            return (height, width) if turned else (width, height)
+    except _UNREADABLE as error:
+        raise DatasetError(f"{path}: cannot be read as {what} ({error}); replace or remove the file") from error
