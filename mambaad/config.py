@@ -64,7 +64,7 @@ class ModelConfig:
 
     # -- scan
     scan: str | tuple[tuple[str, int], ...] = "hilbert"
-    """A scan method, or several with their directions, as in ``(("sweep", 4), ("hilbert", 4))``."""
+    """A scan method, or several with the number of their routes, as in ``(("sweep", 4), ("hilbert", 4))``."""
     directions: int = 8
     """Scan routes K: 2, 4 or 8. With several methods, their sum."""
     state_size: int = 16
@@ -82,9 +82,9 @@ class ModelConfig:
             _one_of("scan", self.scan, SCAN_METHODS)
         else:
             object.__setattr__(self, "scan", tuple((str(m), int(n)) for m, n in self.scan))
-            for method, share in self.scan:
+            for method, number in self.scan:
                 _one_of("scan method", method, SCAN_METHODS)
-                _one_of(f"directions of {method!r}", share, (2, 4, 8))
+                _one_of(f"directions of {method!r}", number, (2, 4, 8))
             methods = [m for m, _ in self.scan]
             if not methods or len(set(methods)) != len(methods):
                 raise ValueError(f"scan must name each method once, got {self.scan!r}")
@@ -115,8 +115,8 @@ class ModelConfig:
         return (size,) * (depth // size)
 
     @property
-    def scan_shares(self) -> tuple[tuple[str, int], ...]:
-        """The scan as (method, directions) pairs."""
+    def scan_methods(self) -> tuple[tuple[str, int], ...]:
+        """The scan as (method, number of its routes) pairs."""
         return ((self.scan, self.directions),) if isinstance(self.scan, str) else self.scan
 
 

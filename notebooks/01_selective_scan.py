@@ -29,7 +29,6 @@
 
 # %% tags=["hide-input"]
 import math
-from unittest.mock import patch
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -41,7 +40,9 @@ from scipy.integrate import solve_ivp
 
 from mambaad import MambaAD
 from mambaad.data.synthetic.generate import draw
-from mambaad.ops.selective_scan import BACKENDS, selective_scan
+from mambaad.ops.routed_scan import routed_scan
+from mambaad.ops.routed_scan.gathered import in_route_order
+from mambaad.ops.selective_scan import selective_scan
 from mambaad.ops.selective_scan.naive import selective_scan_reference
 from mambaad.study import figures
 from mambaad.study.notebook import check_parameters
@@ -245,7 +246,8 @@ display(figure)
 # In an HSS block the token $x_t$ of each route is projected: `x_proj` gives B, C and a few numbers from which
 # `dt_proj` makes one δ per channel, $\delta = \operatorname{softplus}(\mathrm{dt} + b)$. The bias $b$ is drawn so
 # that δ starts between 0.001 and 0.1, on a logarithmic scale. To see the real values, an image goes through the
-# untrained network of the quick profile, and what arrives at the scan of its last block is kept.
+# untrained network of the quick profile, with a scan that keeps what it is given: the tokens of the image, the
+# routes, and the projections. Shown is the last block, its tokens in the order of each route.
 
 # %%
 base = quick_base()
@@ -257,18 +259,20 @@ calls = []
 
 
 def keep(*tensors):
-    calls.append([x.detach() for x in tensors])
-    return BACKENDS["chunked"](*tensors)
+    calls.append(tensors)
+    return routed_scan(*tensors)
 
 
-last = model.decoder.stages[-1][-1].hss[-1].ss2d
-with torch.no_grad(), patch.dict(BACKENDS, keep=keep), patch.object(last, "backend", "keep"):
+model.set_scan_backend(keep)
+with torch.no_grad():
     model(image)
+*in_image_order, bias, rates, skip = (tensor.detach() for tensor in calls[-1])
+arrived = dict(zip(("u", "delta", "B", "C"), in_route_order(*in_image_order), strict=True))
+arrived |= {"A": rates, "D": skip, "delta_bias": bias}
 
-names = ("u", "delta", "A", "B", "C", "D", "delta_bias")
-arrived = dict(zip(names, calls[0], strict=True))
-axes_of = ("B K D L", "B K D L", "K D N", "B K N L", "B K N L", "K D", "K D")
-plain(pd.DataFrame({"tensor": names, "axes": axes_of, "shape": [str(tuple(x.shape)) for x in calls[0]]}))
+axes_of = ("B K D L", "B K D L", "B K N L", "B K N L", "K D N", "K D", "K D")
+sizes = [str(tuple(tensor.shape)) for tensor in arrived.values()]
+plain(pd.DataFrame({"tensor": list(arrived), "axes": axes_of, "shape": sizes}))
 
 # %% [markdown]
 # B images, K routes, D inner channels, N numbers per state, L tokens. After $\ln 2 / (\delta n)$ steps a memory with
@@ -295,7 +299,7 @@ print(f"by {100 * spread_over_tokens:.1f} % of the channel's mean")
 # ## 6. The same function, faster
 #
 # The loop over tokens is the definition, and slow in PyTorch: every step is a handful of tiny operations, and each of
-# them leaves a tensor behind for the backward pass. The form used for training, `chunked`, takes the tokens in
+# them leaves a tensor behind for the backward pass. The backend `chunked` takes the tokens in
 # chunks. It computes all decays and all inputs of a chunk at once, so that only two operations per token remain in
 # the loop; it keeps just the states between chunks; and its hand-written backward rebuilds the others. It must be the
 # same function, outputs and all seven gradients:
@@ -385,7 +389,7 @@ print("growth with L, as an exponent:")
 print(f"  {slope(scan_operations):.2f}  operations of the scan")
 print(f"  {slope(attention_operations):.2f}  operations of attention")
 print(f"  {slope(kept_mb['reference']):.2f}  memory of the loop")
-print(f"  {slope(kept_mb['chunked']):.2f}  memory of the chunked form")
+print(f"  {slope(kept_mb['chunked']):.2f}  memory of chunked")
 print(f"chunked keeps {kept_mb['reference'][-1] / kept_mb['chunked'][-1]:.0f} times less at 64² tokens")
 equal = 8 * 16 * 7 / 4
 print(f"as many operations: at L = {equal:.0f}, about {math.sqrt(equal):.0f}²")

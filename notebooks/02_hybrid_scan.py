@@ -36,8 +36,9 @@ from IPython.display import display
 from matplotlib.collections import LineCollection
 
 from mambaad.config import SCAN_METHODS
-from mambaad.model.routes import hs_decode, hs_encode, hybrid_routes, routes
+from mambaad.model.routes import hybrid_routes, method_routes
 from mambaad.model.scan_order import scan_order
+from mambaad.ops.routed_scan import hs_decode, hs_encode
 from mambaad.ops.selective_scan import selective_scan
 from mambaad.study import figures
 from mambaad.study.notebook import check_parameters
@@ -158,9 +159,9 @@ plain(frame.astype({"median": int, "largest ": int}), 1)
 
 
 # %% tags=["hide-input"]
-def best_gaps(method, directions):
+def best_gaps(method, number):
     """Steps between image neighbours on the route where they are nearest."""
-    step = routes(method, directions, given.side).argsort(dim=1).view(directions, given.side, given.side)
+    step = method_routes(method, number, given.side).argsort(dim=1).view(number, given.side, given.side)
     down, right = step.diff(dim=1).abs().amin(0), step.diff(dim=2).abs().amin(0)
     return torch.cat([down.flatten(), right.flatten()]).numpy()
 
@@ -196,7 +197,7 @@ figure, axes = plt.subplots(2, 4, figsize=(figures.WIDTH, 3.3))
 plt.close(figure)
 names = ("image", "transposed", "rotated", "rot., transp.")
 titles = (*(f"{i}: {name}" for i, name in enumerate(names)), *(f"{i + 4}: {i} reversed" for i in range(4)))
-for ax, route, title in zip(axes.flat, routes("hilbert", 8, 8), titles, strict=True):
+for ax, route, title in zip(axes.flat, method_routes("hilbert", 8, 8), titles, strict=True):
     draw_route(ax, route, title)
     ax.title.set_fontsize(9)
 display(figure)
@@ -207,14 +208,14 @@ display(figure)
 # come back:
 
 # %%
-table = routes("hilbert", 8, given.side)
-inverse = table.argsort(dim=1)
+routes = method_routes("hilbert", 8, given.side)
+inverse = routes.argsort(dim=1)
 image = torch.randn(2, given.side**2, 3, generator=torch.Generator().manual_seed(0))
-encoded = hs_encode(image, table, inverse)
-decoded = hs_decode(encoded, table, inverse)
+encoded = hs_encode(image, routes, inverse)
+decoded = hs_decode(encoded, routes, inverse)
 print("image  (B, L, D)   ", tuple(image.shape))
 print("routes (B, K, L, D)", tuple(encoded.shape))
-print("every route visits every token once:", all(len(set(route.tolist())) == given.side**2 for route in table))
+print("every route visits every token once:", all(len(set(route.tolist())) == given.side**2 for route in routes))
 print("decoder(encoder(x)) = 8 x:", torch.allclose(decoded, 8 * image, rtol=1e-5))
 
 # %% [markdown]
@@ -226,12 +227,12 @@ print("decoder(encoder(x)) = 8 x:", torch.allclose(decoded, 8 * image, rtol=1e-5
 
 
 # %%
-def influence(method, directions, tau, images):
+def influence(method, number, tau, images):
     """Weight with which a token is heard at every place: images (B, L) with a one each -> (B, L), 0 at the one."""
-    table = routes(method, directions, math.isqrt(images.shape[1]))
-    inverse = table.argsort(dim=1)
-    tokens = hs_encode(images[..., None], table, inverse).transpose(2, 3)  # (B, K, 1, L)
-    one = torch.ones(directions, 1)
+    routes = method_routes(method, number, math.isqrt(images.shape[1]))
+    inverse = routes.argsort(dim=1)
+    tokens = hs_encode(images[..., None], routes, inverse).transpose(2, 3)  # (B, K, 1, L)
+    one = torch.ones(number, 1)
     step = torch.tensor(1 / tau)
     y = selective_scan(
         u=tokens,
@@ -242,7 +243,7 @@ def influence(method, directions, tau, images):
         D=0 * one,
         delta_bias=one * torch.log(torch.expm1(step)),
     )
-    return hs_decode(y.transpose(2, 3), table, inverse)[..., 0] * (1 - images)
+    return hs_decode(y.transpose(2, 3), routes, inverse)[..., 0] * (1 - images)
 
 
 # %% tags=["hide-input"]
@@ -276,9 +277,9 @@ display(figure)
 
 
 # %%
-def weights(method, directions, tau, size=32):
+def weights(method, number, tau, size=32):
     """(L, L): weight with which each token (row) is heard at each place (column), summed over the routes."""
-    step = routes(method, directions, size).argsort(dim=1).float()
+    step = method_routes(method, number, size).argsort(dim=1).float()
     later = (step[:, None, :] - step[:, :, None]).clamp_(min=0)  # 0: not later
     return torch.exp(-later / tau).mul_(later > 0).sum(0)
 
@@ -329,20 +330,20 @@ plain(pd.DataFrame(rows, columns=["order", *(f"within 3, memory {tau} steps (%)"
 #
 # ## 5. Hybrids
 #
-# Table 5 also shares the eight routes among several orders: "hilbert 4, scan 2, sweep 2" and the like. The published
+# Table 5 also divides the eight routes among several orders: "hilbert 4, scan 2, sweep 2" and the like. The published
 # code has no such hybrids, and the paper does not say which routes an order gets. **The rule used here is this
-# project's interpretation**: an order with $n$ directions uses its first $n$ routes.
+# project's interpretation**: an order with $n$ routes uses the first $n$ of its eight.
 
 # %%
-shares = (("sweep", 2), ("scan", 2), ("hilbert", 4))
-table = hybrid_routes(shares, 8)
-print("routes (K, L):", tuple(table.shape))
+scan = (("sweep", 2), ("scan", 2), ("hilbert", 4))
+routes = hybrid_routes(scan, 8)
+print("routes (K, L):", tuple(routes.shape))
 
 # %% tags=["hide-input"]
 figure, axes = plt.subplots(2, 4, figsize=(figures.WIDTH, 3.3))
 plt.close(figure)
-titles = [method for method, directions in shares for _ in range(directions)]
-for k, (ax, route, title) in enumerate(zip(axes.flat, table, titles, strict=True)):
+titles = [method for method, number in scan for _ in range(number)]
+for k, (ax, route, title) in enumerate(zip(axes.flat, routes, titles, strict=True)):
     draw_route(ax, route, f"{k}: {title}")
     ax.title.set_fontsize(9)
 display(figure)

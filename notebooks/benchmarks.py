@@ -102,7 +102,7 @@ for rows, facts in suites["scan"].values():
 # state and step of the forward are counted: five for the exponential, three for the recurrence and its output; fifteen
 # more for the backward. The achieved fraction is the floor divided by the measured time. What stands between: the other
 # half of an exponential (rounding, table look-up, exponent), the sums over channels in the backward, and the way
-# through the table.
+# through the routes.
 
 # %% tags=["hide-input"]
 for rows, facts in suites["stages"].values():

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mambaad.benchmarks.timing import cpu_threads, interleaved
 from mambaad.config import ModelConfig
-from mambaad.model import SS2D, MambaAD, reconstruction_loss
+from mambaad.model import MambaAD, reconstruction_loss
 from mambaad.ops.routed_scan import pick_backend
 
 SIDES = (128, 256, 512, 1024)
@@ -30,7 +30,7 @@ def model_benchmark(
     all and left out.
 
     Returns: rows (pass, scan, times, how many times faster than on the per-step loop, share of the scan in the time for
-        the fused form), facts.
+        the fused backend), facts.
     """
     fused = pick_backend(device)
     scans = list(dict.fromkeys(("reference", "chunked", fused)))
@@ -101,19 +101,14 @@ def _model(config: ModelConfig | None, device: str) -> MambaAD:
 
 
 def _call(model: MambaAD, images: Tensor, kind: str, scan: str) -> Callable[[], None]:
-    def select() -> None:
-        for module in model.modules():
-            if isinstance(module, SS2D):
-                module.backend = scan
-
     def forward() -> None:
-        select()
+        model.set_scan_backend(scan)
         model.eval()
         with torch.no_grad():
             model(images)
 
     def step() -> None:
-        select()
+        model.set_scan_backend(scan)
         model.train()
         reconstruction_loss(*model(images)).backward()
         model.zero_grad()

@@ -1,4 +1,4 @@
-"""The selective scan along routes: every backend of this machine, and how far from its limits the fused form is.
+"""The selective scan along routes: every backend of this machine, and how far from its limits the fused one is.
 
 Axes: B batch, K scan routes, D inner channels, L tokens, N state size, R rank of the step sizes.
 """
@@ -15,6 +15,7 @@ from torch import Tensor
 from mambaad.benchmarks.timing import interleaved, peak_rates
 from mambaad.model.routes import hybrid_routes
 from mambaad.ops.routed_scan import backends, pick_backend, routed_scan, unavailable
+from mambaad.ops.routed_scan.gathered import in_route_order
 from mambaad.ops.selective_scan import selective_scan
 
 AGREEMENT = 1e-4  # float32, relative to the largest value of each array; a wrong kernel is off by far more
@@ -31,7 +32,7 @@ def scan_benchmark(
     Every backend that runs here gets image-order tokens and brings them through the routes; the row `per-step loop` is
     the loop alone, without that way.  A backend is timed only after its output and gradients agree with the definition.
 
-    Returns: rows (form, pass, axes, times, how many times faster than the loop and than the chunked form), facts.
+    Returns: rows (form, pass, axes, times, how many times faster than the loop and than the chunked backend), facts.
     Raises: ArithmeticError if a backend disagrees; nothing is timed then.
     """
     inputs = routed_inputs(batch, length, width, device)
@@ -60,7 +61,7 @@ def scan_benchmark(
 def stages_benchmark(
     repeats: int = 10, device: str = "cpu", batch: int = 1
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The fused form at each stage of the decoder beside its floor on this machine.
+    """The fused backend at each stage of the decoder beside its floor on this machine.
 
     The floor is the larger of two times: the multiply-adds the scan needs at the rate of a large matrix product, and
     the bytes of its arguments and results, each moved once, at the rate of a large copy.  What else a scan does (the
@@ -125,11 +126,8 @@ def routed_inputs(batch: int, length: int, width: int, device: str) -> list[Tens
 
 def loop_inputs(inputs: list[Tensor]) -> list[Tensor]:
     """The same scan's arguments in route order, (B, K, D, L) and (B, K, N, L), for `selective_scan`."""
-    x, projected, table, dt_proj, dt_bias, A, D = (v.detach() for v in inputs)
-    route = torch.arange(len(table), device=table.device)[:, None]
-    dt, B, C = projected[:, table, route].split((dt_proj.shape[2], N, N), dim=-1)
-    delta = torch.einsum("bklr,kdr->bkdl", dt, dt_proj)
-    u, B, C = (v.mT.contiguous() for v in (x[:, table], B, C))
+    x, projected, routes, dt_proj, dt_bias, A, D = (v.detach() for v in inputs)
+    u, delta, B, C = in_route_order(x, projected, routes, dt_proj)
     return [v.contiguous().requires_grad_() for v in (u, delta, A, B, C, D, dt_bias)]
 
 

@@ -56,7 +56,7 @@ def scan_backends(device: str) -> dict[str, str]:
         if name == picked:
             found[name] = f"picked by 'auto': {describe(name)}"
     if picked == "chunked":
-        found["chunked"] += ", several times slower than the fused form that this device could have"
+        found["chunked"] += ", several times slower than the fused backend that this device could have"
     return found
 
 

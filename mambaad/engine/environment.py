@@ -1,4 +1,4 @@
-"""What a run ran on: code version, packages, device, threads, and the form of the scan."""
+"""What a run ran on: code version, packages, device, threads, and the backend of the scan."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mambaad.engine.environment import environment
 from mambaad.files import write_json
-from mambaad.model import SS2D, MambaAD, anomaly_map, check_side, image_score
+from mambaad.model import MambaAD, anomaly_map, check_side, image_score
 
 FORMATS = {"onnx": ".onnx", "torch": ".pt2"}
 """Formats and the suffixes of their files; "torch" is torch.export's."""
@@ -50,9 +50,7 @@ class _Whole(nn.Module):
         super().__init__()
         self.model = copy.deepcopy(model).cpu()
         self.features = features
-        for module in self.model.modules():
-            if isinstance(module, SS2D):
-                module.backend = backend
+        self.model.set_scan_backend(backend)
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:

@@ -53,7 +53,7 @@ class Decoder(nn.Module):
                         LSSModule(
                             width,
                             blocks,
-                            config.scan_shares,
+                            config.scan_methods,
                             state_size=config.state_size,
                             branches=config.branches,
                             local_kernels=config.local_kernels,

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mambaad.model.routes import route_table
-from mambaad.ops.routed_scan import routed_scan
+from mambaad.model.routes import cached_routes
+from mambaad.ops.routed_scan import Backend, routed_scan
 
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4  # range of the initial step sizes (Mamba's)
 
@@ -21,15 +21,19 @@ DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4  # range of the initial step sizes (
 class SS2D(nn.Module):
     """Selective scan of an image along K routes, with Mamba's gate.
 
+    Args:
+        width: C.
+        scan: the routes, as (scan method, number of its routes) pairs.
+
     The scan runs in float32 whatever the autocast precision: its state sums over thousands of steps.
     """
 
-    def __init__(self, width: int, shares: tuple[tuple[str, int], ...], state_size: int = 16) -> None:
+    def __init__(self, width: int, scan: tuple[tuple[str, int], ...], state_size: int = 16) -> None:
         super().__init__()
-        inner, rank, k = 2 * width, math.ceil(width / 16), sum(n for _, n in shares)
-        self.shares = shares
+        inner, rank, k = 2 * width, math.ceil(width / 16), sum(n for _, n in scan)
+        self.scan = scan
         self.sizes = (rank, state_size, state_size)  # dt, B, C
-        self.backend = "auto"
+        self.backend: Backend = "auto"  # see `MambaAD.set_scan_backend`
         self.in_proj = nn.Linear(width, 2 * inner, bias=False)
         self.conv = nn.Conv2d(inner, inner, 3, padding=1, groups=inner)
         self.x_proj = nn.Parameter(torch.empty(k, sum(self.sizes), inner))
@@ -61,16 +65,16 @@ class SS2D(nn.Module):
         return self.out_proj(y * F.silu(z))
 
     def scan_routes(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
-        """HS encoder, selective scan of each route, HS decoder: readable in `mambaad/ops/routed_scan/naive.py`.
+        """HS encoder, selective scan of each route, HS decoder: written out in `mambaad/ops/routed_scan/naive.py`.
 
         Each token is projected once for all routes, in image order, since a projection does not depend on the order.
         """
-        table = route_table(self.shares, math.isqrt(x.shape[1]), x.device)
+        routes = cached_routes(self.scan, math.isqrt(x.shape[1]), x.device)
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
             projected = F.linear(x, self.x_proj.flatten(0, 1)).unflatten(-1, self.x_proj.shape[:2])
             A = -torch.exp(self.A_log)
-            return routed_scan(x, projected, table, self.dt_proj, self.dt_bias, A, self.D, backend=self.backend)
+            return routed_scan(x, projected, routes, self.dt_proj, self.dt_bias, A, self.D, backend=self.backend)
 
 
 class DropPath(nn.Module):
@@ -94,11 +98,11 @@ class HSSBlock(nn.Module):
     """x + DropPath(SS2D(LayerNorm(x)))."""
 
     def __init__(
-        self, width: int, shares: tuple[tuple[str, int], ...], state_size: int = 16, drop_path: float = 0.0
+        self, width: int, scan: tuple[tuple[str, int], ...], state_size: int = 16, drop_path: float = 0.0
     ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.ss2d = SS2D(width, shares, state_size)
+        self.ss2d = SS2D(width, scan, state_size)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Float[Tensor, "B H W C"]) -> Float[Tensor, "B H W C"]:

@@ -57,7 +57,7 @@ class LSSModule(nn.Module):
         self,
         width: int,
         hss_blocks: int,
-        shares: tuple[tuple[str, int], ...],
+        scan: tuple[tuple[str, int], ...],
         *,
         state_size: int = 16,
         branches: str = "both",
@@ -71,7 +71,7 @@ class LSSModule(nn.Module):
         self.hss = nn.ModuleList()
         self.local = nn.ModuleList()
         if branches != "local":
-            self.hss.extend(HSSBlock(width, shares, state_size, drop_path) for _ in range(hss_blocks))
+            self.hss.extend(HSSBlock(width, scan, state_size, drop_path) for _ in range(hss_blocks))
         if branches != "global":
             self.local.extend(local_branch(width, kernel, local_conv) for kernel in local_kernels)
         merged = width * (len(self.local) + (len(self.hss) > 0))

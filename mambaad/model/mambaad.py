@@ -16,7 +16,9 @@ from mambaad.model.anomaly_map import anomaly_map, image_score
 from mambaad.model.decoder import Decoder
 from mambaad.model.encoder import Encoder
 from mambaad.model.half_fpn import HalfFPN
+from mambaad.model.hss import SS2D
 from mambaad.model.scan_order import POWER_OF_TWO_ONLY
+from mambaad.ops.routed_scan import Backend, check_backend
 
 MIN_SIDE, MAX_SIDE, STRIDE = 64, 1024, 32
 
@@ -30,7 +32,7 @@ class Prediction(NamedTuple):
 
 def check_side(config: ModelConfig, height: int, width: int) -> None:
     """Raise ValueError, naming the sides allowed, if the scan orders cannot fill an image of this size."""
-    power_of_two = [method for method, _ in config.scan_shares if method in POWER_OF_TWO_ONLY]
+    power_of_two = [method for method, _ in config.scan_methods if method in POWER_OF_TWO_ONLY]
     if config.branches == "local":
         power_of_two = []
     if power_of_two:
@@ -68,6 +70,22 @@ class MambaAD(nn.Module):
         for module in self.half_fpn.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def set_scan_backend(self, backend: Backend) -> None:
+        """Run the scan of every HSS block by a backend of `mambaad.ops.routed_scan`; a new model has "auto".
+
+        Args:
+            backend: a name in `mambaad.ops.routed_scan.backends()`, "auto" (the fastest for the tensors at hand), or a
+                function with the seven tensors of `routed_scan`, such as one that looks at them.
+
+        Raises:
+            ValueError: unknown name.
+            RuntimeError: a backend that cannot run here, with the reason and the remedy.
+        """
+        check_backend(backend)
+        for module in self.modules():
+            if isinstance(module, SS2D):
+                module.backend = backend
 
     def forward(self, images: Float[Tensor, "B 3 S S2"]) -> tuple[list[Tensor], list[Tensor]]:
         """Images normalised with the encoder's mean and std -> (encoder_features, decoder_features).

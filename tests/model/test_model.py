@@ -12,11 +12,12 @@ from torch.nn import functional as F
 
 import mambaad
 from mambaad.config import ModelConfig
-from mambaad.model import SS2D, Encoder, EncoderWeightsError, HSSBlock, LSSModule, reconstruction_loss
+from mambaad.model import Encoder, EncoderWeightsError, HSSBlock, LSSModule, reconstruction_loss
 from mambaad.model.anomaly_map import anomaly_map, gaussian_filter
 from mambaad.model.encoder_weights import weights_file_name
 from mambaad.model.half_fpn import Bottleneck, HalfFPN
 from mambaad.model.lss import local_branch
+from mambaad.ops.routed_scan import routed_scan
 
 SMALL = {"backbone": "resnet18", "backbone_kwargs": {"channels": (8, 16, 32, 64)}, "depths": (2, 2, 2, 2)}
 HYBRID = {"scan": (("sweep", 4), ("hilbert", 4))}
@@ -134,12 +135,29 @@ def test_scan_backends_give_the_same_network():
     model, image = small().eval(), torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         _, chunked = model(image)
-        for module in model.modules():
-            if isinstance(module, SS2D):
-                module.backend = "reference"
+        model.set_scan_backend("reference")
         _, reference = model(image)
     for a, b in zip(chunked, reference, strict=True):
         assert torch.allclose(a, b, atol=1e-4, rtol=1e-4)
+
+
+def test_a_scan_backend_is_set_for_every_block_or_refused():
+    model, seen = small().eval(), []
+
+    def watched(x, *rest):
+        seen.append(tuple(x.shape))
+        return routed_scan(x, *rest)
+
+    model.set_scan_backend(watched)
+    with torch.no_grad():
+        model(torch.randn(1, 3, 64, 64))
+    assert seen == [(1, side**2, 2 * w) for side, w in zip((2, 4, 8, 16), (64, 32, 16, 8), strict=True) for _ in "12"]
+    with pytest.raises(ValueError, match=r"backend must be one of .* or 'auto', got 'fast'"):
+        model.set_scan_backend("fast")
+    if torch.cuda.is_available():
+        return
+    with pytest.raises(RuntimeError, match="take another backend"):
+        model.set_scan_backend("mamba_ssm")
 
 
 def test_initial_values_are_the_published_ones():

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from pyzorder import ZOrderIndexer
 
 from mambaad.config import SCAN_METHODS
-from mambaad.model.routes import hs_decode, hs_encode, hybrid_routes, route_table, routes
+from mambaad.model.routes import cached_routes, hybrid_routes, method_routes
 from mambaad.model.scan_order import POWER_OF_TWO_ONLY, scan_order
+from mambaad.ops.routed_scan import hs_decode, hs_encode
+from mambaad.ops.routed_scan.gathered import inverse_of
 
 AT_4 = {
     "sweep": list(range(16)),
@@ -18,7 +20,7 @@ AT_4 = {
     "zigzag": [0, 1, 4, 8, 5, 2, 3, 6, 9, 12, 13, 10, 7, 11, 14, 15],
     "hilbert": [0, 1, 5, 4, 8, 12, 13, 9, 10, 14, 15, 11, 7, 6, 2, 3],
 }
-SHARES = [
+SCANS = [
     (("hilbert", 8),),
     (("sweep", 4),),
     (("zigzag", 2),),
@@ -61,57 +63,58 @@ def test_zigzag_runs_along_antidiagonals():
 
 
 @pytest.mark.parametrize("method", SCAN_METHODS)
-@pytest.mark.parametrize("directions", [2, 4, 8])
-def test_second_half_of_the_routes_is_the_first_reversed(method, directions):
-    table = routes(method, directions, 8)
-    assert table.shape == (directions, 64)
-    assert torch.equal(table[directions // 2 :], table[: directions // 2].flip(1))
+@pytest.mark.parametrize("number", [2, 4, 8])
+def test_second_half_of_the_routes_is_the_first_reversed(method, number):
+    routes = method_routes(method, number, 8)
+    assert routes.shape == (number, 64)
+    assert torch.equal(routes[number // 2 :], routes[: number // 2].flip(1))
 
 
 def test_routes_read_the_image_plain_transposed_rotated_and_rotated_transposed():
     image = torch.randn(8, 8)
     rotated = torch.rot90(image, 1, (0, 1))
     wanted = [view.reshape(-1) for view in (image, image.T, rotated, rotated.T)]
-    for k, route in enumerate(routes("sweep", 8, 8)[:4]):
+    for k, route in enumerate(method_routes("sweep", 8, 8)[:4]):
         assert torch.equal(image.reshape(-1)[route], wanted[k])
 
 
 def test_hybrid_routes_are_the_first_routes_of_each_method():
-    table = hybrid_routes((("sweep", 4), ("hilbert", 4)), 8)
-    assert torch.equal(table, torch.cat([routes("sweep", 4, 8), routes("hilbert", 4, 8)]))
+    routes = hybrid_routes((("sweep", 4), ("hilbert", 4)), 8)
+    assert torch.equal(routes, torch.cat([method_routes("sweep", 4, 8), method_routes("hilbert", 4, 8)]))
 
 
-def tables_of(shares, side):
-    table = route_table(shares, side, torch.device("cpu"))
-    return table, table.argsort(dim=1)
+def routes_and_inverse(scan, side):
+    routes = cached_routes(scan, side, torch.device("cpu"))
+    assert torch.equal(inverse_of(routes), routes.argsort(dim=1))
+    return routes, inverse_of(routes)
 
 
-@pytest.mark.parametrize("shares", SHARES)
+@pytest.mark.parametrize("scan", SCANS)
 @pytest.mark.parametrize("side", [2, 8])
-def test_decode_inverts_encode(shares, side):
+def test_decode_inverts_encode(scan, side):
     x = torch.randn(3, side * side, 5)
-    tables = tables_of(shares, side)
-    k = tables[0].shape[0]
-    assert torch.allclose(hs_decode(hs_encode(x, *tables), *tables), k * x)
+    both = routes_and_inverse(scan, side)
+    k = both[0].shape[0]
+    assert torch.allclose(hs_decode(hs_encode(x, *both), *both), k * x)
 
 
-@given(st.integers(1, 3), st.sampled_from(SHARES))
-def test_encode_and_decode_are_adjoint(batch, shares):
-    tables = tables_of(shares, 4)
+@given(st.integers(1, 3), st.sampled_from(SCANS))
+def test_encode_and_decode_are_adjoint(batch, scan):
+    both = routes_and_inverse(scan, 4)
     x = torch.randn(batch, 16, 3, dtype=torch.float64, requires_grad=True)
-    y = torch.randn(batch, tables[0].shape[0], 16, 3, dtype=torch.float64, requires_grad=True)
-    left, right = (hs_encode(x, *tables) * y).sum(), (x * hs_decode(y, *tables)).sum()
+    y = torch.randn(batch, both[0].shape[0], 16, 3, dtype=torch.float64, requires_grad=True)
+    left, right = (hs_encode(x, *both) * y).sum(), (x * hs_decode(y, *both)).sum()
     assert torch.allclose(left, right)
     for a, b in zip(torch.autograd.grad(left, (x, y)), torch.autograd.grad(right, (x, y)), strict=True):
         assert torch.allclose(a, b)
 
 
 def test_gradients_of_encode_and_decode():
-    tables = tables_of((("hilbert", 8),), 2)
+    both = routes_and_inverse((("hilbert", 8),), 2)
     x = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
     y = torch.randn(2, 8, 4, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: hs_encode(x, *tables), (x,))
-    assert torch.autograd.gradcheck(lambda y: hs_decode(y, *tables), (y,))
+    assert torch.autograd.gradcheck(lambda x: hs_encode(x, *both), (x,))
+    assert torch.autograd.gradcheck(lambda y: hs_decode(y, *both), (y,))
 
 
 @pytest.mark.parametrize("method", POWER_OF_TWO_ONLY)
@@ -120,10 +123,10 @@ def test_a_side_the_curve_does_not_fill_is_refused(method):
         scan_order(method, 6)
 
 
-def test_unknown_method_and_directions_are_refused():
+def test_unknown_method_and_number_of_routes_are_refused():
     with pytest.raises(ValueError, match="scan method must be one of sweep"):
         scan_order("peano", 4)
     with pytest.raises(ValueError, match="at least 1 token"):
         scan_order("sweep", 0)
-    with pytest.raises(ValueError, match="directions must be 2, 4 or 8"):
-        routes("sweep", 3, 4)
+    with pytest.raises(ValueError, match="2, 4 or 8 routes, got 3"):
+        method_routes("sweep", 3, 4)

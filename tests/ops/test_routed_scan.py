@@ -1,4 +1,4 @@
-"""Routed scan: the fused forms against the definition, outputs and every gradient."""
+"""Routed scan: the fast backends against the definition, outputs and every gradient."""
 
 import json
 import math
@@ -23,27 +23,27 @@ TOLERANCE = 5e-6  # of the largest value of each array: float32 against the defi
 needs_library = pytest.mark.skipif(native.unavailable() is not None, reason=f"{native.unavailable()}")
 
 
-def make_inputs(table: Tensor, batch=1, width=20, size=16, rank=4, seed=0) -> list[Tensor]:
+def make_inputs(routes: Tensor, batch=1, width=20, size=16, rank=4, seed=0) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    routes, length = table.shape
+    K, length = routes.shape
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator)
 
     return [
         normal(batch, length, width),
-        normal(batch, length, routes, rank + 2 * size),
-        table,
-        normal(routes, width, rank) / math.sqrt(rank),
-        normal(routes, width) - 2,
-        -torch.arange(1, size + 1) * torch.exp(0.3 * normal(routes, width, size)),
-        normal(routes, width),
+        normal(batch, length, K, rank + 2 * size),
+        routes,
+        normal(K, width, rank) / math.sqrt(rank),
+        normal(K, width) - 2,
+        -torch.arange(1, size + 1) * torch.exp(0.3 * normal(K, width, size)),
+        normal(K, width),
     ]
 
 
-def random_table(routes: int, length: int, seed: int = 0) -> Tensor:
+def random_routes(number: int, length: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.stack([torch.randperm(length, generator=generator) for _ in range(routes)])
+    return torch.stack([torch.randperm(length, generator=generator) for _ in range(number)])
 
 
 def outputs_and_gradients(inputs: list[Tensor], **options) -> dict[str, Tensor]:
@@ -72,23 +72,23 @@ def assert_agree(found: dict[str, Tensor], expected: dict[str, Tensor], toleranc
 
 def test_definition_is_the_recurrence_written_out():
     """Token by token and number by number, for two routes."""
-    table = torch.tensor([[2, 0, 1, 3], [1, 3, 2, 0]])
+    routes = torch.tensor([[2, 0, 1, 3], [1, 3, 2, 0]])
     x, projected, _, W, bias, A, D = (
-        v.double() if v.is_floating_point() else v for v in make_inputs(table, 2, width=3, size=2, rank=1)
+        v.double() if v.is_floating_point() else v for v in make_inputs(routes, 2, width=3, size=2, rank=1)
     )
     y = torch.zeros_like(x)
     for b in range(2):
         for k in range(2):
             for d in range(3):
                 h = [0.0, 0.0]
-                for token in table[k].tolist():
+                for token in routes[k].tolist():
                     dt, *BC = projected[b, token, k].tolist()
                     delta = math.log1p(math.exp(float(W[k, d, 0]) * dt + float(bias[k, d])))
                     for n in range(2):
                         h[n] = math.exp(delta * float(A[k, d, n])) * h[n] + delta * BC[n] * float(x[b, token, d])
                         y[b, token, d] += BC[2 + n] * h[n]
                     y[b, token, d] += D[k, d] * x[b, token, d]
-    found = routed_scan(x, projected, table, W, bias, A, D, backend="reference")
+    found = routed_scan(x, projected, routes, W, bias, A, D, backend="reference")
     assert torch.allclose(found, y, rtol=1e-12)
 
 
@@ -102,20 +102,20 @@ def test_sequence_backends_agree_with_the_definition(backend):
 
 
 @needs_library
-@pytest.mark.parametrize("directions", [2, 4, 8])
+@pytest.mark.parametrize("number", [2, 4, 8])
 @pytest.mark.parametrize("method", SCAN_METHODS)
 @pytest.mark.parametrize("instruction_set", native.instruction_sets())
-def test_native_agrees_on_every_order(method, directions, instruction_set):
-    inputs = make_inputs(hybrid_routes(((method, directions),), 8))
+def test_native_agrees_on_every_order(method, number, instruction_set):
+    inputs = make_inputs(hybrid_routes(((method, number),), 8))
     found = outputs_and_gradients(inputs, function=native.routed_scan_native, instruction_set=instruction_set)
     assert_agree(found, defined(inputs))
 
 
 @needs_library
 @pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("shares", [(("hilbert", 4), ("zigzag", 4)), (("sweep", 2), ("scan", 2), ("zorder", 4))])
-def test_native_agrees_on_hybrids(shares, batch):
-    inputs = make_inputs(hybrid_routes(shares, 8), batch=batch)
+@pytest.mark.parametrize("scan", [(("hilbert", 4), ("zigzag", 4)), (("sweep", 2), ("scan", 2), ("zorder", 4))])
+def test_native_agrees_on_hybrids(scan, batch):
+    inputs = make_inputs(hybrid_routes(scan, 8), batch=batch)
     assert_agree(outputs_and_gradients(inputs, backend="native"), defined(inputs))
 
 
@@ -123,7 +123,7 @@ def test_native_agrees_on_hybrids(shares, batch):
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("length", [4, 31, 32, 33, 256, 1024, 4096])
 def test_native_agrees_on_lengths(length, batch):
-    inputs = make_inputs(random_table(2, length), batch=batch, width=17 if length < 1024 else 4)
+    inputs = make_inputs(random_routes(2, length), batch=batch, width=17 if length < 1024 else 4)
     assert_agree(outputs_and_gradients(inputs, backend="native"), defined(inputs))
 
 
@@ -141,7 +141,7 @@ def test_native_agrees_on_lengths(length, batch):
     seed=st.integers(0, 2**31),
 )
 def test_native_agrees_on_any_size(batch, routes, length, width, size, rank, threads, instruction_set, seed):
-    inputs = make_inputs(random_table(routes, length, seed), batch, width, size, rank, seed)
+    inputs = make_inputs(random_routes(routes, length, seed), batch, width, size, rank, seed)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -156,7 +156,7 @@ def test_native_agrees_on_any_size(batch, routes, length, width, size, rank, thr
 @pytest.mark.parametrize("bias", [-15.0, 0.0, 30.0])
 def test_native_holds_for_tiny_and_huge_steps(bias, instruction_set):
     """Steps from 3e-7, whose decays are next to 1, to 30, whose decays underflow."""
-    inputs = make_inputs(random_table(2, 100))
+    inputs = make_inputs(random_routes(2, 100))
     inputs[4] = torch.full_like(inputs[4], bias)
     found = outputs_and_gradients(inputs, function=native.routed_scan_native, instruction_set=instruction_set)
     assert_agree(found, defined(inputs))
@@ -167,7 +167,7 @@ def test_native_holds_for_tiny_and_huge_steps(bias, instruction_set):
 @pytest.mark.parametrize("rate", [1e-3, 1e-2, 0.1])
 def test_slow_decays_do_not_drift(instruction_set, rate):
     """4096 equal decays near 1, each rounded to float32: the exponential may add little to those rounding errors."""
-    inputs = make_inputs(random_table(1, 4096), width=16, size=1, rank=1)
+    inputs = make_inputs(random_routes(1, 4096), width=16, size=1, rank=1)
     inputs[1][..., 0], inputs[1][..., 1:] = 0, 1
     inputs[0], inputs[5] = torch.ones_like(inputs[0]), torch.full_like(inputs[5], -rate)
     inputs[4] = torch.full_like(inputs[4], math.log(math.expm1(0.1)))
@@ -178,7 +178,7 @@ def test_slow_decays_do_not_drift(instruction_set, rate):
 
 @needs_library
 def test_same_input_same_bits_whatever_was_in_memory():
-    inputs = make_inputs(random_table(4, 50), batch=2, width=40, size=5, rank=3)
+    inputs = make_inputs(random_routes(4, 50), batch=2, width=40, size=5, rank=3)
     first = outputs_and_gradients(inputs, backend="native")
     trash = [torch.full((200_000,), math.nan) for _ in range(20)]
     del trash
@@ -188,7 +188,7 @@ def test_same_input_same_bits_whatever_was_in_memory():
 
 @needs_library
 def test_native_without_torchs_openmp_uses_its_own_threads(monkeypatch):
-    inputs = make_inputs(random_table(4, 50), batch=3)
+    inputs = make_inputs(random_routes(4, 50), batch=3)
     expected = outputs_and_gradients(inputs, backend="native")
     monkeypatch.setattr(native, "_parallel", lambda: None)
     before = torch.get_num_threads()
@@ -202,7 +202,7 @@ def test_native_without_torchs_openmp_uses_its_own_threads(monkeypatch):
 
 @needs_library
 def test_nan_in_a_token_reaches_the_output():
-    inputs = make_inputs(random_table(2, 40))
+    inputs = make_inputs(random_routes(2, 40))
     inputs[0][0, 7, 3] = math.nan
     y = routed_scan(*inputs, backend="native")
     assert y[0, :, 3].isnan().any()
@@ -211,7 +211,7 @@ def test_nan_in_a_token_reaches_the_output():
 
 @needs_library
 def test_half_precision_comes_back_in_its_own_type():
-    inputs = make_inputs(random_table(2, 30))
+    inputs = make_inputs(random_routes(2, 30))
     inputs[0], inputs[1] = inputs[0].bfloat16(), inputs[1].bfloat16()
     y = routed_scan(*inputs, backend="native")
     expected = routed_scan(*(v.float() if v.is_floating_point() else v for v in inputs), backend="native")
@@ -224,7 +224,7 @@ def test_states_are_kept_only_where_a_backward_may_follow(monkeypatch):
     kept = []
     forward = native._forward
     monkeypatch.setattr(native, "_forward", lambda *a: kept.append(forward(*a)) or kept[-1])
-    inputs = make_inputs(random_table(2, 64))
+    inputs = make_inputs(random_routes(2, 64))
     routed_scan(*inputs, backend="native")
     routed_scan(inputs[0].requires_grad_(), *inputs[1:], backend="native")
     with torch.no_grad():
@@ -238,13 +238,13 @@ def test_states_are_kept_only_where_a_backward_may_follow(monkeypatch):
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # inside opcheck
 def test_operator_is_registered_as_torch_expects():
     """Schema, shapes without data, autograd: what torch.compile and torch.export rely on."""
-    inputs = [v.requires_grad_() if v.is_floating_point() else v for v in make_inputs(random_table(2, 20))]
+    inputs = [v.requires_grad_() if v.is_floating_point() else v for v in make_inputs(random_routes(2, 20))]
     torch.library.opcheck(native._forward, (*inputs, 0, True))
 
 
 @needs_library
 def test_native_refuses_what_it_cannot_do():
-    inputs = make_inputs(random_table(2, 10))
+    inputs = make_inputs(random_routes(2, 10))
     with pytest.raises(ValueError, match="float32, got x in float64; convert it or take another backend"):
         routed_scan(*(v.double() if v.is_floating_point() else v for v in inputs), backend="native")
     with pytest.raises(ValueError, match=r"instruction_set must be one of \['.*'\], got 'MMX'"):
@@ -257,7 +257,7 @@ def test_native_refuses_what_it_cannot_do():
 
 
 def test_auto_takes_the_fused_form_and_float64_the_exact_one():
-    inputs = make_inputs(random_table(2, 40))
+    inputs = make_inputs(random_routes(2, 40))
     picked = pick_backend("cpu")
     assert picked == ("chunked" if native.unavailable() else "native")
     assert pick_backend("cpu", torch.float64) == "chunked"
@@ -269,7 +269,7 @@ def test_auto_takes_the_fused_form_and_float64_the_exact_one():
 
 
 def test_a_named_backend_never_falls_back(monkeypatch):
-    inputs = make_inputs(random_table(2, 10))
+    inputs = make_inputs(random_routes(2, 10))
     monkeypatch.setattr(native, "_library", lambda: "the native backend was not built; install a compiler")
     assert pick_backend("cpu") == "chunked"
     assert torch.equal(routed_scan(*inputs), routed_scan(*inputs, backend="chunked"))
@@ -298,8 +298,8 @@ def test_missing_library_says_what_to_do(monkeypatch):
     [
         (0, torch.zeros(2, 10), r"x must have shape \(B, L, D\)"),
         (1, torch.zeros(1, 10, 2, 30), r"projected must have shape .* = \(1, 10, 2, 36\)"),
-        (2, torch.zeros(2, 9, dtype=torch.int64), r"table must have shape .* = \(2, 10\)"),
-        (2, torch.zeros(2, 10), "table must be an int64 tensor"),
+        (2, torch.zeros(2, 9, dtype=torch.int64), r"routes must have shape .* = \(2, 10\)"),
+        (2, torch.zeros(2, 10), "routes must be an int64 tensor"),
         (3, torch.zeros(2, 20), r"dt_proj must have shape \(K, D, R\)"),
         (4, torch.zeros(2, 19), r"dt_bias must have shape .* = \(2, 20\)"),
         (5, torch.zeros(2, 20), r"A must have shape \(K, D, N\)"),
@@ -310,14 +310,14 @@ def test_missing_library_says_what_to_do(monkeypatch):
     ],
 )
 def test_wrong_arguments_are_named(position, value, message):
-    inputs = make_inputs(random_table(2, 10))
+    inputs = make_inputs(random_routes(2, 10))
     inputs[position] = value
     with pytest.raises(ValueError, match=message):
         package._check(*inputs)
 
 
 def test_axis_names_are_checked_under_test():
-    inputs = make_inputs(random_table(2, 10))
+    inputs = make_inputs(random_routes(2, 10))
     with pytest.raises(jaxtyping.TypeCheckError):
         routed_scan(*inputs[:6], torch.zeros(3, 20))
 
@@ -332,9 +332,9 @@ def test_compiled_function_keeps_the_fused_scan():
     """torch.compile takes the operator as a whole, gradients included: no break in the graph."""
     code = """
 import json, torch
-from test_routed_scan import make_inputs, random_table, outputs_and_gradients
+from test_routed_scan import make_inputs, random_routes, outputs_and_gradients
 from mambaad.ops.routed_scan import routed_scan
-inputs = make_inputs(random_table(2, 33))
+inputs = make_inputs(random_routes(2, 33))
 compiled = torch.compile(lambda *a: torch.tanh(routed_scan(*a, backend="native")), fullgraph=True, backend="aot_eager")
 eager = outputs_and_gradients(inputs, function=lambda *a: torch.tanh(routed_scan(*a, backend="native")))
 found = outputs_and_gradients(inputs, function=compiled)

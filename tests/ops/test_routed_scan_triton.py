@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("x", "projected", "table", "dt_proj", "dt_bias", "A", "D")
+NAMES = ("x", "projected", "routes", "dt_proj", "dt_bias", "A", "D")
 # Largest error relative to the largest value of the array, against float64: tens of roundings of float32 (6e-8).
 TOLERANCE = 5e-6
 TOLERANCE_GPU = 2e-5  # sums over 4096 steps, approximate exponentials
@@ -54,7 +54,7 @@ def make_inputs(B, K, L, D, N, R, *, dtype=torch.float32, bias=-2.0, device="cpu
     values = {
         "x": normal(B, L, D).to(dtype),
         "projected": normal(B, L, K, R + 2 * N).to(dtype),
-        "table": torch.stack([torch.randperm(L, generator=generator) for _ in range(K)]),
+        "routes": torch.stack([torch.randperm(L, generator=generator) for _ in range(K)]),
         "dt_proj": normal(K, D, R) * R**-0.5,
         "dt_bias": normal(K, D) + bias,
         "A": -torch.arange(1, N + 1) * torch.exp(0.3 * normal(K, D, N)),
@@ -63,24 +63,24 @@ def make_inputs(B, K, L, D, N, R, *, dtype=torch.float32, bias=-2.0, device="cpu
     return {name: value.to(device) for name, value in values.items()}
 
 
-def definition(x, projected, table, dt_proj, dt_bias, A, D, backend="reference") -> Tensor:
+def definition(x, projected, routes, dt_proj, dt_bias, A, D, backend="reference") -> Tensor:
     """Gather into route order, scan, scatter back, add up."""
     from mambaad.ops.selective_scan import selective_scan
 
     def routed(values: Tensor) -> Tensor:  # (B, L, K, C) -> (B, K, C, L)
-        return torch.stack([values[:, order, k] for k, order in enumerate(table)], dim=1).mT
+        return torch.stack([values[:, order, k] for k, order in enumerate(routes)], dim=1).mT
 
     dt, B, C = map(routed, projected.split((dt_proj.shape[-1], A.shape[-1], A.shape[-1]), dim=-1))
-    u = routed(x[:, :, None].expand(-1, -1, len(table), -1))
+    u = routed(x[:, :, None].expand(-1, -1, len(routes), -1))
     y = selective_scan(u, torch.einsum("kdr,bkrl->bkdl", dt_proj, dt), A, B, C, D, dt_bias, backend=backend)
-    return torch.stack([y[:, k].mT[:, order.argsort()] for k, order in enumerate(table)]).sum(0)
+    return torch.stack([y[:, k].mT[:, order.argsort()] for k, order in enumerate(routes)]).sum(0)
 
 
 def outputs_and_gradients(function, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     leaves = {n: v.detach().requires_grad_() if v.is_floating_point() else v for n, v in inputs.items()}
     y = function(**leaves)
     weight = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).bfloat16().to(y)  # exact in any dtype
-    wanted = [n for n in NAMES if n != "table"]
+    wanted = [n for n in NAMES if n != "routes"]
     gradients = torch.autograd.grad(y, [leaves[n] for n in wanted], weight)
     return {"y": y.detach(), **dict(zip(wanted, gradients, strict=True))}
 
@@ -170,7 +170,7 @@ def interpreted() -> dict[str, dict]:
 @needs_triton
 @pytest.mark.parametrize("name", CASES)
 def test_interpreted_kernels_are_the_definition(interpreted, name):
-    assert set(interpreted["cases"][name]) == {"y", *NAMES} - {"table"}
+    assert set(interpreted["cases"][name]) == {"y", *NAMES} - {"routes"}
     for array, error in interpreted["cases"][name].items():
         assert error <= TOLERANCE, f"{array}: off by {error:.3g}"
 

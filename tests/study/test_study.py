@@ -86,7 +86,7 @@ def test_scan_rows_follow_the_published_shares():
     frame = published_numbers.load("scan_methods").drop_duplicates("index").set_index("index")
     for r in plan.rows("table_5_scan_methods", "quick"):
         shares = {m: int(frame.loc[r.labels["index"], m]) for m in SCAN_METHODS}
-        assert dict(r.run.model.scan_shares) == {m: n for m, n in shares.items() if n}
+        assert dict(r.run.model.scan_methods) == {m: n for m, n in shares.items() if n}
         assert r.run.model.directions == sum(shares.values())
 
 

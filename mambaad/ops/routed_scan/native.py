@@ -90,7 +90,7 @@ def _sets() -> list[tuple[int, str]]:
 def routed_scan_native(
     x: Float[Tensor, "B L D"],
     projected: Float[Tensor, "B L K P"],
-    table: Int64[Tensor, "K L"],
+    routes: Int64[Tensor, "K L"],
     dt_proj: Float[Tensor, "K D R"],
     dt_bias: Float[Tensor, "K D"],
     A: Float[Tensor, "K D N"],
@@ -116,7 +116,7 @@ def routed_scan_native(
             f"the native backend runs on CPU tensors, got x on {x.device}; move it or take another backend"
         )
     index = _index(instruction_set)
-    tensors = (x, projected, table, dt_proj, dt_bias, A, D)
+    tensors = (x, projected, routes, dt_proj, dt_bias, A, D)
     inputs = [v.float().contiguous() if v.is_floating_point() else v.contiguous() for v in tensors]
     keep = torch.is_grad_enabled() and any(v.requires_grad for v in inputs)
     y, _ = _forward(*inputs, index, keep)
@@ -153,7 +153,7 @@ def _sizes(x: Tensor, dt_proj: Tensor, A: Tensor, index: int) -> dict[str, int]:
 def _forward(
     x: Tensor,
     projected: Tensor,
-    table: Tensor,
+    routes: Tensor,
     dt_proj: Tensor,
     dt_bias: Tensor,
     A: Tensor,
@@ -164,7 +164,7 @@ def _forward(
     """y, and the states that the backward starts from (empty unless `keep`)."""
     sizes = _sizes(x, dt_proj, A, index)
     y, states = torch.empty_like(x), x.new_empty(_state_floats(sizes, index) if keep else 0)
-    inputs = (x, projected, table, dt_proj, dt_bias, A, skip)
+    inputs = (x, projected, routes, dt_proj, dt_bias, A, skip)
     _call(sizes, dict(zip(_INPUTS, inputs, strict=True)) | {"y": y, "states": states}, index, backward=False)
     return y, states
 
@@ -175,7 +175,7 @@ def _backward(
     states: Tensor,
     x: Tensor,
     projected: Tensor,
-    table: Tensor,
+    routes: Tensor,
     dt_proj: Tensor,
     dt_bias: Tensor,
     A: Tensor,
@@ -192,7 +192,7 @@ def _backward(
             for name, value in (("dt_proj", dt_proj), ("dt_bias", dt_bias), ("A", A), ("skip", skip))
         },
     }
-    inputs = dict(zip(_INPUTS, (x, projected, table, dt_proj, dt_bias, A, skip), strict=True))
+    inputs = dict(zip(_INPUTS, (x, projected, routes, dt_proj, dt_bias, A, skip), strict=True))
     _call(sizes, {**inputs, "states": states, "dy": dy, **outputs}, index, backward=True)
     dx, *others = outputs.values()
     dprojected, ddt_proj, ddt_bias, dA, dskip = (v[0] if len(v) == 1 else v.sum(0) for v in others)
@@ -217,13 +217,13 @@ _forward.register_autograd(_gradients, setup_context=_keep_for_backward)
 
 
 @_forward.register_fake
-def _forward_shapes(x: Tensor, projected: Tensor, table: Tensor, *parameters: Any) -> tuple[Tensor, Tensor]:
+def _forward_shapes(x: Tensor, projected: Tensor, routes: Tensor, *parameters: Any) -> tuple[Tensor, Tensor]:
     dt_proj, _, A, _, index, keep = parameters
     return torch.empty_like(x), x.new_empty(_state_floats(_sizes(x, dt_proj, A, index), index) if keep else 0)
 
 
 @_backward.register_fake
 def _backward_shapes(
-    dy: Tensor, states: Tensor, x: Tensor, projected: Tensor, table: Tensor, *parameters: Any
+    dy: Tensor, states: Tensor, x: Tensor, projected: Tensor, routes: Tensor, *parameters: Any
 ) -> tuple[Tensor, ...]:
     return tuple(torch.empty_like(v) for v in (x, projected, *parameters[:-1]))

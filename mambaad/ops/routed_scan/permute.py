@@ -14,20 +14,20 @@ class _HSEncode(torch.autograd.Function):
     """A route is a permutation, so encode and decode are each other's adjoint: no scatter, no atomics."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, table: Tensor, inverse: Tensor) -> Tensor:
-        ctx.save_for_backward(table, inverse)
-        return x.index_select(1, table.flatten()).unflatten(1, tuple(table.shape))
+    def forward(ctx: Any, x: Tensor, routes: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(routes, inverse)
+        return x.index_select(1, routes.flatten()).unflatten(1, tuple(routes.shape))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        table, inverse = ctx.saved_tensors
-        return _HSDecode.apply(grads[0], table, inverse), None, None
+        routes, inverse = ctx.saved_tensors
+        return _HSDecode.apply(grads[0], routes, inverse), None, None
 
 
 class _HSDecode(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, y: Tensor, table: Tensor, inverse: Tensor) -> Tensor:
-        ctx.save_for_backward(table, inverse)
+    def forward(ctx: Any, y: Tensor, routes: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(routes, inverse)
         out = y[:, 0].index_select(1, inverse[0])
         for k in range(1, y.shape[1]):
             out += y[:, k].index_select(1, inverse[k])
@@ -35,19 +35,19 @@ class _HSDecode(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        table, inverse = ctx.saved_tensors
-        return _HSEncode.apply(grads[0], table, inverse), None, None
+        routes, inverse = ctx.saved_tensors
+        return _HSEncode.apply(grads[0], routes, inverse), None, None
 
 
 def hs_encode(
-    x: Float[Tensor, "B L D"], table: Int64[Tensor, "K L"], inverse: Int64[Tensor, "K L"]
+    x: Float[Tensor, "B L D"], routes: Int64[Tensor, "K L"], inverse: Int64[Tensor, "K L"]
 ) -> Float[Tensor, "B K L D"]:
-    """HS encoder: the tokens of an image in the visiting order of each route (`table`)."""
-    return _HSEncode.apply(x, table, inverse)
+    """HS encoder: the tokens of an image in the visiting order of each route."""
+    return _HSEncode.apply(x, routes, inverse)
 
 
 def hs_decode(
-    y: Float[Tensor, "B K L D"], table: Int64[Tensor, "K L"], inverse: Int64[Tensor, "K L"]
+    y: Float[Tensor, "B K L D"], routes: Int64[Tensor, "K L"], inverse: Int64[Tensor, "K L"]
 ) -> Float[Tensor, "B L D"]:
-    """HS decoder: every route back to image order (`inverse` = argsort of `table`), then the sum over the routes."""
-    return _HSDecode.apply(y, table, inverse)
+    """HS decoder: every route back to image order (`inverse` = argsort of `routes`), then the sum over the routes."""
+    return _HSDecode.apply(y, routes, inverse)

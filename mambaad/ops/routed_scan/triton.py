@@ -44,7 +44,7 @@ def unavailable() -> str | None:
 def routed_scan_triton(
     x: Float[Tensor, "B L D"],
     projected: Float[Tensor, "B L K P"],
-    table: Int[Tensor, "K L"],
+    routes: Int[Tensor, "K L"],
     dt_proj: Float[Tensor, "K D R"],
     dt_bias: Float[Tensor, "K D"],
     A: Float[Tensor, "K D N"],
@@ -52,13 +52,13 @@ def routed_scan_triton(
 ) -> Float[Tensor, "B L D"]:
     """The scans of all K routes and the sum of their outputs in image order, fused.  Paper: sections 3.1 and 3.2.
 
-    Nothing is brought into route order: the kernels read and write through the table.  States, exponentials and sums
+    Nothing is brought into route order: the kernels read and write through the routes.  States, exponentials and sums
     are in float32.  Deterministic: the same input on the same device gives the same bits, gradients included.
 
     Args:
         x: tokens in image order, float32, bfloat16 or float16.
         projected: (dt, B, C) of each token and route along the last axis, sizes (R, N, N), in image order, likewise.
-        table: the token visited at each step of each route; each row is a permutation of 0 .. L-1.
+        routes: the token visited at each step of each route; each row is a permutation of 0 .. L-1.
         dt_proj, dt_bias: δ = softplus(dt_proj dt + dt_bias).
         A: decay rates, negative.
         D: weight of the skip path.
@@ -80,7 +80,7 @@ def routed_scan_triton(
             f"the triton backend runs on CUDA tensors, got x on {x.device}; move it or take another backend"
         )
     # channels last, so that a row of channels is contiguous for each state and each column of dt_proj
-    tensors = (x, projected, table.long(), dt_proj.mT.float(), dt_bias.float(), A.mT.float(), D.float())
+    tensors = (x, projected, routes.long(), dt_proj.mT.float(), dt_bias.float(), A.mT.float(), D.float())
     save = torch.is_grad_enabled() and any(v.requires_grad for v in tensors)
     return _RoutedScan.apply(save, *tensors)
 
