@@ -17,6 +17,7 @@ from pathlib import Path
 import jupytext
 
 from mambaad.study import plan
+from mambaad.study.tables_spec import TABLES
 
 PROFILE = config.get("profile", "quick")
 TRAIN = str(config.get("train", True)).lower() == "true"
@@ -27,7 +28,7 @@ SOURCE = f"{BOOK}/source"  # the book's texts and the executed notebooks, side b
 
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("*.py"))
 # The runs behind each table; several tables share some.
-RUNS = {table: list(plan.runs(PROFILE, (table,))) for table in plan.TABLES} if TRAIN else {}
+RUNS = {name: list(plan.runs(PROFILE, [table])) for name, table in TABLES.items()} if TRAIN else {}
 # Importing torch and timm takes seconds, as much as a third of a quick run: a job does several runs, one after another.
 EVERY_RUN = list(dict.fromkeys(run for runs in RUNS.values() for run in runs))
 JOBS = [EVERY_RUN[i : i + 4] for i in range(0, len(EVERY_RUN), 4)]
@@ -69,7 +70,7 @@ def records(stem: str) -> list[str]:
 
 
 def numbers_of_tables(runs: list[str]) -> str:
-    return ", ".join(table.split("_")[1] for table, found in RUNS.items() if set(runs) & set(found))
+    return ", ".join(str(TABLES[name].number) for name, found in RUNS.items() if set(runs) & set(found))
 
 
 def parameters(stem: str) -> str:
@@ -176,7 +177,7 @@ rule contact_sheet:
     params:
         images=f"{BUILD}/work/contact_sheet",
     shell:
-        "rm -rf {params.images} && python -c 'from mambaad.data import contact_sheet, write_synthetic;"
+        "rm -rf {params.images} && python -c 'X
         """ contact_sheet(write_synthetic("{params.images}", side=192, train=3, test=6), "{output}", side=192)'"""
         " > {log} 2>&1"
 

@@ -125,7 +125,7 @@ class DataConfig:
     """Which images, and how large."""
 
     dataset: str = "synthetic"
-    """Name of a loader in `mambaad.data.DATASETS`, such as "synthetic", "mvtec_ad", "folder"."""
+    """A name in `mambaad.data.DATASETS`, such as "synthetic", "mvtec_ad", "folder"."""
     categories: tuple[str, ...] = ()
     """Categories to use, in this order; empty: all of them."""
     side: int = 256

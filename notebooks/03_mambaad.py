@@ -36,7 +36,9 @@ import torch
 from IPython.display import display
 
 from mambaad import MambaAD, ModelConfig, efficiency
-from mambaad.data import load_dataset, load_image, load_mask, write_synthetic
+from mambaad.data import load_dataset
+from mambaad.data.synthetic.generate import write_synthetic
+from mambaad.data.transforms import load_image, load_mask
 from mambaad.engine.evaluate import evaluate_run
 from mambaad.engine.execution import Execution
 from mambaad.engine.train import train_run

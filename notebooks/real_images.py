@@ -38,6 +38,7 @@ from mambaad.study.audit import checks
 from mambaad.study.notebook import check_parameters, results_folder
 from mambaad.study.published_numbers import METRIC_NAMES, SEVEN
 from mambaad.study.table_view import plain
+from mambaad.study.tables_spec import TABLE_6
 
 # %% tags=["parameters"]
 profile: str = "subset"  # the profile whose records are shown: real images named by whoever runs it
@@ -198,7 +199,7 @@ EXAMPLE = {
 def command(config):
     """The command line of a run of the subset profile."""
     model, train = config["model"], config["train"]
-    lines = ["python -m mambaad reproduce --profile subset --tables table_6_efficiency --results my_results"]
+    lines = [f"python -m mambaad reproduce --profile subset --tables {TABLE_6.name} --results my_results"]
     lines.append(f"--data-dir MVTEC_FOLDER --categories {' '.join(config['data']['categories'])}")
     if config["encoder_weights"] != "embedded":
         lines.append(f"--encoder-file {config['encoder_weights'].partition('@')[0]} --backbone {model['backbone']}")

@@ -41,10 +41,10 @@
 # %% tags=["hide-input"]
 from IPython.display import Markdown, display
 
-from mambaad.study import figures, plan, published_weights, table_view
+from mambaad.study import figures, published_weights, table_view
 from mambaad.study.notebook import MODES, check_parameters, loss_of_rows, results_folder, table_from
-
-TABLE = "table_1_main_results"
+from mambaad.study.profiles import PROFILES
+from mambaad.study.tables_spec import TABLE_1
 
 # %% tags=["parameters"]
 profile: str = "quick"  # quick (drawn images), subset (your images) or paper (the paper's data sets)
@@ -58,13 +58,13 @@ dataset: str = "mvtec_ad"  # mode published_weights: mvtec_ad, visa, realiad, me
 # %% tags=["hide-input"]
 given = check_parameters(
     globals(),
-    profile=plan.PROFILES,
+    profile=PROFILES,
     mode=(*MODES, "published_weights"),
     results=str,
     data_root=str,
     encoder_file=str,
     weights=str,
-    dataset=published_weights.LOADERS,
+    dataset=published_weights.PAPER_NAMES,
 )
 TRAINED = given.mode != "published_weights"
 
@@ -73,17 +73,17 @@ TRAINED = given.mode != "published_weights"
 
 # %%
 if TRAINED:
-    frame = table_from(TABLE, given)
+    frame = table_from(TABLE_1, given)
     title = ""
 else:
     metrics = published_weights.evaluate_published(given.weights, given.dataset, given.data_root)
     frame = published_weights.published_weights_table(given.dataset, metrics, results_folder(given.results))
     title = f"Published weights, evaluated here on {given.dataset} without training."
 means, categories = table_view.means_and_categories(frame)
-table_view.styled(TABLE, given.profile, means, title=title)
+table_view.styled(TABLE_1, given.profile, means, title=title)
 
 # %%
-Markdown(table_view.notes(TABLE, means))
+Markdown(table_view.notes(TABLE_1, means))
 
 # %% [markdown]
 # ## Category by category
@@ -93,7 +93,7 @@ Markdown(table_view.notes(TABLE, means))
 
 # %%
 if len(categories):
-    display(table_view.styled(TABLE, given.profile, categories, title=title))
+    display(table_view.styled(TABLE_1, given.profile, categories, title=title))
     display(figures.categories(categories))
 else:
     print("not run yet")
@@ -106,4 +106,4 @@ else:
 
 # %%
 if TRAINED:
-    display(figures.loss_curves(loss_of_rows(TABLE, given)))
+    display(figures.loss_curves(loss_of_rows(TABLE_1, given)))

@@ -34,10 +34,10 @@
 # %% tags=["hide-input"]
 from IPython.display import Markdown
 
-from mambaad.study import figures, plan, table_view
+from mambaad.study import figures, table_view
 from mambaad.study.notebook import MODES, check_parameters, loss_of_rows, table_from
-
-TABLE = "table_2_incremental"
+from mambaad.study.profiles import PROFILES
+from mambaad.study.tables_spec import TABLE_2
 
 # %% tags=["parameters"]
 profile: str = "quick"  # quick (drawn images), subset (your images) or paper (the paper's data sets)
@@ -47,24 +47,24 @@ data_root: str = ""  # mode run: images of the subset, or folder with one folder
 encoder_file: str = ""  # mode run, profile subset: local encoder weights
 
 # %% tags=["hide-input"]
-given = check_parameters(globals(), profile=plan.PROFILES, mode=MODES, results=str, data_root=str, encoder_file=str)
+given = check_parameters(globals(), profile=PROFILES, mode=MODES, results=str, data_root=str, encoder_file=str)
 
 # %%
-frame = table_from(TABLE, given)
-table_view.styled(TABLE, given.profile, frame)
+frame = table_from(TABLE_2, given)
+table_view.styled(TABLE_2, given.profile, frame)
 
 # %%
-Markdown(table_view.notes(TABLE, frame))
+Markdown(table_view.notes(TABLE_2, frame))
 
 # %% [markdown]
 # The first row is not the row *global* of table 3, which has eight directions (22.5 million parameters, here 18.65),
 # although both are printed with the same accuracy on both data sets. And 78.9 for VisA is 78.7 in table 1.
 
 # %%
-figures.dots(table_view.with_names(TABLE, frame))
+figures.dots(table_view.with_names(TABLE_2, frame))
 
 # %% [markdown]
 # ## Training
 
 # %%
-figures.loss_curves(loss_of_rows(TABLE, given))
+figures.loss_curves(loss_of_rows(TABLE_2, given))

@@ -34,10 +34,10 @@
 # %% tags=["hide-input"]
 from IPython.display import Markdown
 
-from mambaad.study import figures, plan, table_view
+from mambaad.study import figures, table_view
 from mambaad.study.notebook import MODES, check_parameters, table_from
-
-TABLE = "table_6_efficiency"
+from mambaad.study.profiles import PROFILES
+from mambaad.study.tables_spec import TABLE_6
 
 # %% tags=["parameters"]
 profile: str = "quick"  # quick (drawn images), subset (your images) or paper (the paper's data sets)
@@ -47,14 +47,14 @@ data_root: str = ""  # mode run: images of the subset, or folder with one folder
 encoder_file: str = ""  # mode run, profile subset: local encoder weights
 
 # %% tags=["hide-input"]
-given = check_parameters(globals(), profile=plan.PROFILES, mode=MODES, results=str, data_root=str, encoder_file=str)
+given = check_parameters(globals(), profile=PROFILES, mode=MODES, results=str, data_root=str, encoder_file=str)
 
 # %%
-frame = table_from(TABLE, given)
-table_view.styled(TABLE, given.profile, frame, ("mad", "params_m", "flops_g"))
+frame = table_from(TABLE_6, given)
+table_view.styled(TABLE_6, given.profile, frame, ("mad", "params_m", "flops_g"))
 
 # %%
-Markdown(table_view.notes(TABLE, frame))
+Markdown(table_view.notes(TABLE_6, frame))
 
 # %% [markdown]
 # The area of a dot grows with the number of parameters.

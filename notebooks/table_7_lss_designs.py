@@ -36,10 +36,10 @@
 # %% tags=["hide-input"]
 from IPython.display import Markdown
 
-from mambaad.study import figures, plan, table_view
+from mambaad.study import figures, table_view
 from mambaad.study.notebook import MODES, check_parameters, table_from
-
-TABLE = "table_7_lss_designs"
+from mambaad.study.profiles import PROFILES
+from mambaad.study.tables_spec import TABLE_7
 
 # %% tags=["parameters"]
 profile: str = "quick"  # quick (drawn images), subset (your images) or paper (the paper's data sets)
@@ -49,14 +49,14 @@ data_root: str = ""  # mode run: images of the subset, or folder with one folder
 encoder_file: str = ""  # mode run, profile subset: local encoder weights
 
 # %% tags=["hide-input"]
-given = check_parameters(globals(), profile=plan.PROFILES, mode=MODES, results=str, data_root=str, encoder_file=str)
+given = check_parameters(globals(), profile=PROFILES, mode=MODES, results=str, data_root=str, encoder_file=str)
 
 # %%
-frame = table_from(TABLE, given)
-table_view.styled(TABLE, given.profile, frame)
+frame = table_from(TABLE_7, given)
+table_view.styled(TABLE_7, given.profile, frame)
 
 # %%
-Markdown(table_view.notes(TABLE, frame))
+Markdown(table_view.notes(TABLE_7, frame))
 
 # %%
-figures.dots(table_view.with_names(TABLE, frame))
+figures.dots(table_view.with_names(TABLE_7, frame))

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
-from mambaad.data import ImageSet, Sample
+from mambaad.data import Sample
+from mambaad.data.image_set import ImageSet
 
 Triple = tuple[float, float, float]
 

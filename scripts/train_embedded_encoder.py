@@ -37,7 +37,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 import procedural_images  # noqa: E402
 from nearest_neighbour import judge  # noqa: E402
 
-from mambaad.data import load_dataset, write_synthetic  # noqa: E402
+from mambaad.data import load_dataset  # noqa: E402
+from mambaad.data.synthetic.generate import write_synthetic  # noqa: E402
 
 BACKBONE = "mobilenetv2_050"
 KWARGS: dict[str, Any] = {}

@@ -16,7 +16,7 @@ from packaging.version import Version
 
 import mambaad
 from mambaad.cli import parser
-from mambaad.study import plan
+from mambaad.study.tables_spec import TABLES
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mambaad"
@@ -95,9 +95,21 @@ def test_importing_the_library_needs_no_optional_package() -> None:
 
 def test_every_table_has_one_notebook_and_one_published_file() -> None:
     notebooks = {path.stem for path in (ROOT / "notebooks").glob("table_*.py")}
-    assert notebooks == set(plan.TABLES)
+    assert notebooks == set(TABLES)
     chapters = {"01_selective_scan", "02_hybrid_scan", "03_mambaad", "audit_published_numbers"}
     assert chapters <= {path.stem for path in (ROOT / "notebooks").glob("*.py")}
+
+
+def test_a_table_s_name_stands_in_its_description_only() -> None:
+    """Code that asks which table it has would be one more place to edit for a new one."""
+    quoted = re.compile(rf"""["']({"|".join(TABLES)})["']""")
+    description = PACKAGE / "study" / "tables_spec.py"
+    assert set(quoted.findall(description.read_text(encoding="utf-8"))) == set(TABLES)
+    for path in (*MODULES, *(ROOT / "notebooks").glob("*.py"), ROOT / "Snakefile", ROOT / "evidence.smk"):
+        if path != description:
+            assert not quoted.search(path.read_text(encoding="utf-8")), f"{path.relative_to(ROOT)} names a table"
+    for name, table in TABLES.items():
+        assert name.startswith(f"table_{table.number}_")
 
 
 def test_committed_tables_belong_to_notebooks() -> None:

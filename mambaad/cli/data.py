@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from mambaad.cli.options import AddCommand
-from mambaad.data import DATASETS
+from mambaad.data.datasets.catalog import DATASETS
 
 
 def add(command: AddCommand) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from mambaad.data import DATASETS
+from mambaad.data.datasets.catalog import DATASETS
 
 Run = Callable[[argparse.Namespace], int]
 

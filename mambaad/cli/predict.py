@@ -61,23 +61,23 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from mambaad.engine.execution import Execution
     from mambaad.files import write_json
     from mambaad.inference.threshold import stored_side
-    from mambaad.inference.weights_hub import PUBLISHED, resolve
+    from mambaad.inference.weights_hub import resolve, trained_on
     from mambaad.model import load_checkpoint
     from mambaad.model.checkpoint import read_checkpoint
 
     execution = Execution(device=arguments.device, threads=arguments.threads)
     path = resolve(arguments.weights)
     # a file may have the name of published weights; then it is a file
-    published = None if Path(arguments.weights).is_file() else PUBLISHED[arguments.weights]
+    published = None if Path(arguments.weights).is_file() else trained_on(arguments.weights)
     content = read_checkpoint(path)
-    dataset = arguments.dataset or (published.loader if published else "mvtec_ad")
+    dataset = arguments.dataset or (published.name if published else "mvtec_ad")
     samples = load_dataset(dataset, arguments.data, arguments.categories)
     side = arguments.side or stored_side(content)
     results = evaluate_samples(load_checkpoint(content), samples, side, execution)
     print_metrics(results)
     if arguments.out:
         print(f"written: {write_json(arguments.out, results)}")
-    if published is not None and dataset == published.loader:
+    if published is not None and dataset == published.name:
         _print_beside_paper(dataset, results, whole=not arguments.categories)
     return 0
 

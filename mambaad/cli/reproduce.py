@@ -11,13 +11,14 @@ from mambaad.config import RunConfig
 from mambaad.engine.records import record_path
 from mambaad.study import plan
 from mambaad.study.profiles import PROFILES, SubsetOptions, load_subset, quick_base, save_subset
+from mambaad.study.tables_spec import TABLES
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:
     """Options of the command."""
     sub.add_argument("--profile", default="quick", choices=PROFILES, help="settings of the runs")
     sub.add_argument(
-        "--tables", nargs="*", default=plan.TABLES, choices=plan.TABLES, metavar="TABLE", help="tables to cover"
+        "--tables", nargs="*", default=list(TABLES), choices=list(TABLES), metavar="TABLE", help="tables to cover"
     )
     sub.add_argument("--results", type=Path, help="folder of the records (not given: build/PROFILE/results)")
     sub.add_argument("--data-dir", type=Path, help="root of the images (quick: where the synthetic set is drawn)")
@@ -49,7 +50,8 @@ def reproduce(arguments: argparse.Namespace) -> int:
         print(f"images: {_images(quick_base(), arguments)}")
         return 0
     subset = _subset(arguments) if arguments.profile == "subset" else None
-    runs = plan.runs(arguments.profile, arguments.tables, subset)
+    tables = [TABLES[name] for name in arguments.tables]
+    runs = plan.runs(arguments.profile, tables, subset)
     if arguments.run_hashes is not None:
         unknown = [run_hash for run_hash in arguments.run_hashes if run_hash not in runs]
         if unknown:
@@ -85,7 +87,7 @@ def reproduce(arguments: argparse.Namespace) -> int:
 
 def _images(run: RunConfig, arguments: argparse.Namespace) -> Path:
     """Root of a run's images; the synthetic set is drawn if it is not there."""
-    from mambaad.data import write_synthetic
+    from mambaad.data.synthetic.generate import write_synthetic
 
     data = run.data
     if data.dataset == "synthetic":
@@ -136,10 +138,10 @@ def _subset(arguments: argparse.Namespace) -> SubsetOptions:
 def _describe(runs: Mapping[str, RunConfig], arguments: argparse.Namespace, subset: SubsetOptions | None) -> list[str]:
     """One line for every run: hash, whether its record is there, the table rows it serves, its settings."""
     uses: dict[str, list[str]] = {}
-    for table in arguments.tables:
+    for table in (TABLES[name] for name in arguments.tables):
         for row in plan.rows(table, arguments.profile, subset):
             if row.run is not None:
-                uses.setdefault(row.run.hash, []).append("_".join(table.split("_")[:2]))
+                uses.setdefault(row.run.hash, []).append(f"table {table.number}")
     lines = []
     for run_hash, run in runs.items():
         done = "done" if record_path(arguments.results, arguments.profile, run_hash).is_file() else "to do"

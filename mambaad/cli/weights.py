@@ -28,10 +28,11 @@ def _weights(arguments: argparse.Namespace) -> int:
     if not arguments.name:
         raise ValueError(f"mambaad weights {arguments.action} needs a name; mambaad weights list shows them")
     if arguments.action == "fetch":
-        from mambaad.inference.weights_hub import fetch, read_pins
+        from mambaad.inference.weights_hub import fetch, pin_of
 
         path = fetch(arguments.name, arguments.revision)
-        pin = read_pins()[arguments.name]
+        pin = pin_of(arguments.name)
+        assert pin is not None, "fetch pins what it returns"
         print(f"{path}\nrevision {pin.revision}\nsha256 {pin.sha256}")
         return 0
     return _verify(arguments.name, arguments.pin)
@@ -42,16 +43,17 @@ def _list() -> int:
 
     pins = read_pins()
     print(f"Hugging Face repository {REPOSITORY}; pins in {pins_file()}")
-    for name, weights in PUBLISHED.items():
+    for name, spec in PUBLISHED.items():
         pin = pins.get(name)
-        file = pin.file if pin else f"{weights.folder}/{weights.file or '*.pth (name known to the hub only)'}"
+        unnamed = "*.pth (name known to the hub only)" if spec.weights.endswith("/") else ""
+        file = pin.file if pin else spec.weights + unnamed
         state = f"revision {pin.revision[:12]} sha256 {pin.sha256[:12]}" if pin else "not fetched yet"
-        print(f"{name:9} {weights.loader:9} {file:50} {state}")
+        print(f"{name:9} {file:50} {state}")
     return 0
 
 
 def _verify(name: str, pinned_as: str | None) -> int:
-    from mambaad.inference.weights_hub import PUBLISHED, WeightsError, cached, check, sha256
+    from mambaad.inference.weights_hub import PUBLISHED, WeightsError, cached, check, sha256, trained_on
     from mambaad.model import load_checkpoint
     from mambaad.model.checkpoint import published_dialect, read_checkpoint
 
@@ -60,7 +62,7 @@ def _verify(name: str, pinned_as: str | None) -> int:
     if path.is_file():
         pin = check(pinned_as, path) if pinned_as else None
     else:
-        if name not in PUBLISHED:
+        if trained_on(name) is None:
             raise WeightsError(f"{name} is neither a file nor one of the published names: {', '.join(PUBLISHED)}")
         path = cached(name)
         if path is None:

@@ -4,82 +4,50 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mambaad.data.datasets.catalog import SOURCES, Source
+from mambaad.data.datasets.catalog import DATASETS, MEDICAL, PAPER_DATASETS, dataset_named
 from mambaad.data.datasets.coco_ad import ANNOTATIONS
-from mambaad.data.datasets.medical import CATEGORIES as MEDICAL
 from mambaad.data.datasets.mvtec_ad import images_in
 from mambaad.data.datasets.real_iad import json_files
+from mambaad.data.datasets.real_v1 import FOLDERS
+from mambaad.data.datasets.spec import DatasetSpec
 from mambaad.data.datasets.visa import TABLE
 from mambaad.data.sample import DatasetError
 from mambaad.data.synthetic.generate import SYNTHETIC_CATEGORIES
 
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".xz", ".7z", ".bz2", ".rar")
-_OWN = {
-    "synthetic": (
-        "the synthetic set: four categories that the library draws itself",
-        "part of this project (Apache License 2.0); nothing to download",
-        ("<category>/train/good/000.png", "<category>/test/<defect>/000.png", "<category>/ground_truth/..."),
-    ),
-    "real_v1": (
-        "five real categories of four data sets: what the evidence runs are made on",
-        "bottle, screw: MVTec AD, CC BY-NC-SA 4.0; metal_plate: MPDD, CC BY-NC-SA 4.0; pcb: DeepPCB, MIT; glassfiber: "
-        "states none",
-        ("mvtec/{bottle,screw}/...", "other/{metal_plate,glassfiber,pcb}/...", "each category as in MVTec AD"),
-    ),
-    "folder": (
-        "a plain folder of one's own images, one category",
-        "yours; masks are optional",
-        ("train/good/*", "test/{good,<defect>}/*", "ground_truth/<defect>/*"),
-    ),
-    "meta_json": (
-        "any data set with the index meta.json of the later benchmark repository",
-        "that of the data set",
-        ("meta.json", "the images and masks that it names, below the same folder"),
-    ),
-}
 
 
 def where(name: str | None = None) -> str:
-    """The text of `mambaad data where` for one data set (a loader's name, or "coco" for all its splits), or for all.
+    """The text of `mambaad data where` for one data set (its name, or "coco" for all splits of COCO-AD), or for all.
 
     Raises DatasetError for an unknown name; the message lists those known.
     """
     if name is None:
-        return "\n\n".join(where(known) for known in (*SOURCES, *_OWN))
-    if name in _OWN:
-        title, licence, layout = _OWN[name]
-        return "\n".join([f"{name}: {title}", f"  licence  {licence}", *_layout(layout)])
-    for key, source in SOURCES.items():
-        if name == key or name in source.loaders:
-            return _published(source)
-    known = ", ".join((*(loader for source in SOURCES.values() for loader in source.loaders), "coco", *_OWN))
-    raise DatasetError(f"no data set {name!r}; there are {known}")
+        specs = list(DATASETS.values())
+    elif name in PAPER_DATASETS:
+        specs = list(PAPER_DATASETS[name])
+    else:
+        specs = [dataset_named(name)]
+    titles = dict.fromkeys(spec.title for spec in specs)
+    return "\n\n".join(_describe([spec for spec in DATASETS.values() if spec.title == title]) for title in titles)
 
 
-def _published(source: Source) -> str:
-    train, good, defective = source.total
-    images = f"{train:,} for training, {good:,} good and {defective:,} defective for the test"
-    if len(source.loaders) > 1:
-        images = f"differ between its {len(source.loaders)} splits, see mambaad data check"
-    return "\n".join(
-        [
-            f"{', '.join(source.loaders)}: {source.title}",
-            f"  licence  {source.licence}",
-            f"  page     {source.page}",
-            f"  get it   {source.access}",
-            f"  images   {images}",
-            *(f"  note     {remark}" for remark in source.remarks),
-            *_layout(source.layout),
-        ]
-    )
-
-
-def _layout(lines: tuple[str, ...]) -> list[str]:
-    return [f"  {'layout' if k == 0 else '':6}   {line}" for k, line in enumerate(lines)]
+def _describe(specs: list[DatasetSpec]) -> str:
+    """One data set; or splits of one, which differ in their counts only."""
+    spec = specs[0]
+    lines = [f"{', '.join(s.name for s in specs)}: {spec.title}", f"  licence  {spec.licence}"]
+    lines += [f"  {what:6}   {text}" for what, text in (("page", spec.page), ("get it", spec.access)) if text]
+    for one in specs:
+        if one.total is not None:
+            images = "{:,} for training, {:,} good and {:,} defective for the test".format(*one.total)
+            lines.append(f"  images   {f'{one.name}: ' if len(specs) > 1 else ''}{images}")
+    lines += [f"  note     {remark}" for remark in spec.remarks]
+    lines += [f"  {'layout' if k == 0 else '':6}   {line}" for k, line in enumerate(spec.layout)]
+    return "\n".join(lines)
 
 
 def guess_layout(root: str | Path) -> str:
-    """Name of the loader for a folder.
+    """Name of the data set that lies in a folder, or of its layout.
 
     Raises DatasetError with the reason if there is none: the folder is missing, empty, one level too high or too deep,
     or an archive was not unpacked.
@@ -135,6 +103,8 @@ def _recognise(root: Path) -> str | None:
         return "meta_json"
     if any((root / name).is_file() for name in ANNOTATIONS.values()):
         return "coco0"
+    if all((root / folder / category / "train").is_dir() for category, folder in FOLDERS.items()):
+        return "real_v1"
     if (root / "train").is_dir():
         return "folder" if images_in(root / "train" / "good") else None
     try:
@@ -149,6 +119,6 @@ def _recognise(root: Path) -> str | None:
     names = {path.name for path in folders if (path / "train").is_dir()}
     if not names:
         return None
-    if names <= set(MEDICAL):
+    if names <= set(MEDICAL.categories):
         return "medical"
     return "synthetic" if names <= set(SYNTHETIC_CATEGORIES) else "mvtec_ad"

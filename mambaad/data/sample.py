@@ -34,20 +34,20 @@ class Sample:
         return self.defect != "good"
 
 
-Complain = Callable[[str], None]
-"""What a loader does with a fault of one file: `refuse` it, or note it and go on."""
+OnFault = Callable[[str], None]
+"""What a loader does with a fault of one file: `raise_fault`, or note it and go on."""
 
 
-def refuse(message: str) -> None:
+def raise_fault(message: str) -> None:
     """Raise DatasetError: what loaders do with the first fault they meet."""
     raise DatasetError(message)
 
 
 class Loader(Protocol):
-    """The samples of the named categories, in the order given, or of all; faults of single files go to `complain`."""
+    """The samples of the named categories, in the order given, or of all; faults of single files go to `on_fault`."""
 
     def __call__(
-        self, root: str | Path, categories: Sequence[str] = (), complain: Complain = refuse, /
+        self, root: str | Path, categories: Sequence[str] = (), on_fault: OnFault = raise_fault, /
     ) -> list[Sample]: ...
 
 
@@ -77,7 +77,7 @@ def counts(samples: Iterable[Sample]) -> dict[str, dict[str, int]]:
     return table
 
 
-def choose(root: Path, available: Sequence[str], wanted: Sequence[str]) -> list[str]:
+def select_categories(root: Path, available: Sequence[str], wanted: Sequence[str]) -> list[str]:
     """`wanted`, or all `available` if nothing is.  Raises DatasetError for a category that is not there."""
     unknown = [name for name in wanted if name not in available]
     if unknown:
@@ -93,36 +93,36 @@ def read_json(path: Path) -> Any:
         raise DatasetError(f"{path}: cannot be read as JSON ({error}); unpack or download the file again") from error
 
 
-def listed(base: Path, name: str, index: Path, complain: Complain) -> Path | None:
-    """The file that `index` names by its path below `base`; None, after a complaint, if it is not there."""
+def listed_file(base: Path, name: str, index: Path, on_fault: OnFault) -> Path | None:
+    """The file that `index` names by its path below `base`; None, after telling `on_fault`, if it is not there."""
     relative = PurePosixPath(name.replace("\\", "/"))  # an index written on Windows
     if relative.is_absolute() or ".." in relative.parts or PureWindowsPath(name).drive:
-        complain(f"{index}: expected paths below {base}, got {name!r}; correct the index")
+        on_fault(f"{index}: expected paths below {base}, got {name!r}; correct the index")
         return None
     path = base / relative
     if not path.is_file():
-        complain(f"{path}: no such file, but {index} lists it; unpack or download the data set again")
+        on_fault(f"{path}: no such file, but {index} lists it; unpack or download the data set again")
         return None
     return path
 
 
-def indexed_sample(sample: Sample, index: Path, *, needs_mask: bool, complain: Complain) -> Sample:
-    """A sample as an index states it, after complaints about what contradicts its split."""
+def checked_sample(sample: Sample, index: Path, *, needs_mask: bool, on_fault: OnFault) -> Sample:
+    """A sample as an index states it, once `on_fault` knows what contradicts its split."""
     if sample.split == "train" and sample.is_defect:
-        complain(
+        on_fault(
             f"{index}: {sample.image} is a training image marked as defective, but training takes good images only; "
             "take the index of the data set's unsupervised setting"
         )
     elif sample.is_defect and needs_mask and sample.mask is None:
-        complain(f"{index}: {sample.image} is a defective image without a mask; correct or download the index again")
+        on_fault(f"{index}: {sample.image} is a defective image without a mask; correct or download the index again")
     return sample
 
 
-def once(samples: list[Sample], index: Path, complain: Complain) -> list[Sample]:
-    """The samples, after a complaint for every image that the index lists twice."""
+def report_repeats(samples: list[Sample], index: Path, on_fault: OnFault) -> list[Sample]:
+    """The samples, once `on_fault` knows every image that the index lists twice."""
     seen: set[Path] = set()
     for sample in samples:
         if sample.image in seen:
-            complain(f"{index}: lists {sample.image} twice; correct or download the index again")
+            on_fault(f"{index}: lists {sample.image} twice; correct or download the index again")
         seen.add(sample.image)
     return samples

@@ -10,14 +10,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from mambaad.data import DATASETS
-from mambaad.data.datasets.catalog import Counts, Source, source_of
+from mambaad.data.datasets.catalog import dataset_named
 from mambaad.data.datasets.mvtec_ad import IMAGE_SUFFIXES
+from mambaad.data.datasets.spec import Counts, DatasetSpec
 from mambaad.data.detect import explain, guess_layout
 from mambaad.data.pixels import image_size, read_mask, read_rgb
 from mambaad.data.sample import INDEX_FOLDER, DatasetError, Sample, counts
@@ -32,7 +31,7 @@ class Report:
     """What a check found."""
 
     dataset: str
-    """Name of the loader; empty if the layout was not recognised."""
+    """Its name; empty if the layout was not recognised."""
     root: str
     counts: dict[str, dict[str, int]]
     """Images found: `{category: {"train": n, "test_good": n, "test_defect": n}}`."""
@@ -65,34 +64,36 @@ def check_dataset(
     """Read a data set's index and open all its images and masks.
 
     Args:
-        name: the loader; None: recognised from the files.
+        name: the data set; None: recognised from the files.
         categories: those to check; none named: all, and then every published one has to be there.
         quick: read the files' headers only, without decoding them.
 
     Raises:
         DatasetError: unknown `name`. Faults of the data set itself are in the report.
     """
-    if name is not None and name not in DATASETS:
-        raise DatasetError(f"no data set layout {name!r}; available: {', '.join(DATASETS)}")
+    spec = dataset_named(name) if name is not None else None
     root = Path(root)
     problems: list[str] = []
     notes: list[str] = []
     samples: list[Sample] = []
     try:
-        name = name or guess_layout(root)
-        samples = DATASETS[name](root, categories, problems.append)
+        spec = spec or dataset_named(guess_layout(root))
+        samples = spec.find_loader()(root, categories, problems.append)
     except DatasetError as error:
-        problems.append(str(error) + (explain(root, name) if name else ""))
+        problems.append(str(error) + (explain(root, spec.name) if spec else ""))
+    name = spec.name if spec else ""
     found = counts(samples)
-    source = _published_source(name, found) if name else None
-    published, total = _compare(name or "", source, found, categories, problems) if source else ({}, None)
+    published: dict[str, dict[str, int] | None] = {}
+    total = None
+    if spec is not None and _is_published(spec, found):
+        published, total = _compare(spec, found, categories, problems)
     opened = _open_all(samples, quick, progress, problems, notes)
     if name and samples and not categories and not name.startswith("coco"):
         _unused(name, root, samples, problems, notes)
     if samples and not any(sample.split == "test" for sample in samples):
         notes.append("there are no test images: a model can be trained, but nothing measured")
     return Report(
-        dataset=name or "",
+        dataset=name,
         root=str(root),
         counts=found,
         published=published,
@@ -104,19 +105,17 @@ def check_dataset(
     )
 
 
-def _published_source(name: str, found: dict[str, Any]) -> Source | None:
-    """The published data set; None if the folder holds mostly other categories in the layout of MVTec AD."""
-    source = source_of(name)
-    if source is not None and name == "mvtec_ad" and 2 * len(found.keys() & source.categories.keys()) <= len(found):
-        return None
-    return source
+def _is_published(spec: DatasetSpec, found: dict[str, dict[str, int]]) -> bool:
+    """Whether there are counts to compare with: not for one's own images, be they in the layout of MVTec AD."""
+    known = len(found.keys() & spec.categories.keys())
+    return spec.total is not None and (spec.name != "mvtec_ad" or 2 * known > len(found))
 
 
 def _compare(
-    name: str, source: Source, found: dict[str, dict[str, int]], wanted: Sequence[str], problems: list[str]
+    spec: DatasetSpec, found: dict[str, dict[str, int]], wanted: Sequence[str], problems: list[str]
 ) -> tuple[dict[str, dict[str, int] | None], dict[str, int] | None]:
     """Published counts of the categories that are or should be here; differences go to `problems`."""
-    theirs = {k: v for k, v in source.categories.items() if len(source.loaders) == 1 or k == name}
+    theirs = spec.categories
     missing = [category for category in theirs if category not in found and category in (wanted or theirs)]
     if missing and found:
         problems.append(
@@ -125,11 +124,11 @@ def _compare(
         )
     extra = [category for category in found if category not in theirs]
     if extra:
-        problems.append(f"not categories of {source.title}: {', '.join(extra)}; move them elsewhere")
+        problems.append(f"not categories of {spec.title}: {', '.join(extra)}; move them elsewhere")
     published = {k: _as_dict(v) for k, v in theirs.items() if k in found or k in missing}
     for category, row in found.items():
         _differences(category, row, published.get(category), problems)
-    total = _as_dict(source.total) if len(theirs) > 1 and not wanted else None
+    total = _as_dict(spec.total) if len(theirs) > 1 and not wanted else None
     if None in theirs.values() and found.keys() == theirs.keys():
         _differences("all categories", {k: sum(row[k] for row in found.values()) for k in SPLITS}, total, problems)
     return published, total

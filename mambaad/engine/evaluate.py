@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from mambaad.config import RunConfig
-from mambaad.data import DatasetError, ImageSet, Sample
+from mambaad.data import DatasetError, Sample
+from mambaad.data.image_set import ImageSet
 from mambaad.device import resolve_device
 from mambaad.engine.execution import Execution, pinned_threads
 from mambaad.metrics.per_category import EXACT_BYTES, CategoryMetrics, measure_category, report

@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
-from mambaad.data import CacheError, ImageSet
 from mambaad.data.image_cache import PIXEL_RULE
-from mambaad.data.row_store import Layout, RowStore, gigabytes, open_rows, row_bytes
+from mambaad.data.image_set import ImageSet
+from mambaad.data.row_store import CacheError, Layout, RowStore, gigabytes, open_rows, row_bytes
 from mambaad.engine.execution import FEATURES
 from mambaad.model import MambaAD
 from mambaad.model.encoder import STRIDES

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mambaad.config import DataConfig, RunConfig, to_dict
-from mambaad.data import DatasetError, Sample, counts, index_hash, load_dataset, write_synthetic
+from mambaad.data import DatasetError, Sample, counts, index_hash, load_dataset
+from mambaad.data.synthetic.generate import write_synthetic
 from mambaad.efficiency import count
 from mambaad.engine import records
 from mambaad.engine.environment import environment

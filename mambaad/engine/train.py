@@ -23,7 +23,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from mambaad.config import RunConfig, to_dict
-from mambaad.data import ImageSet, Sample
+from mambaad.data import Sample
+from mambaad.data.image_set import ImageSet
 from mambaad.device import resolve_device
 from mambaad.engine.execution import Execution, pinned_threads
 from mambaad.engine.feature_cache import as_features, cache_features

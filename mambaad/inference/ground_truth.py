@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from mambaad.data import DatasetError, Sample, load_mask
+from mambaad.data import DatasetError, Sample
 from mambaad.data.datasets.mvtec_ad import IMAGE_SUFFIXES
+from mambaad.data.transforms import load_mask
 from mambaad.metrics import per_category
 from mambaad.metrics.per_category import CategoryMetrics, Piece, measure_category
 

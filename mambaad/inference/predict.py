@@ -21,9 +21,10 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from mambaad.data import DatasetError, Sample, load_image
+from mambaad.data import DatasetError, Sample
 from mambaad.data.datasets.mvtec_ad import IMAGE_SUFFIXES
 from mambaad.data.pixels import read_rgb
+from mambaad.data.transforms import load_image
 from mambaad.device import resolve_device
 from mambaad.files import write_json
 from mambaad.inference.gallery import Gallery, colour_scale, overlay

@@ -16,33 +16,23 @@ from typing import Any
 
 import huggingface_hub
 
+from mambaad.data.datasets.catalog import DATASETS, PAPER_DATASETS
+from mambaad.data.datasets.spec import DatasetSpec
 from mambaad.files import write_json
 
 REPOSITORY = "Lewandofski/MambaAD"
 ELSEWHERE = f"download it from the Hugging Face repository {REPOSITORY} on another machine and give the file's path"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Published:
-    """One published checkpoint."""
-
-    loader: str
-    """The data set that it was trained on, a name in `mambaad.data.DATASETS`."""
-    folder: str
-    """Where it lies in the repository."""
-    file: str | None = None
-    """Its name there; None where only the folder is known: then it is the one .pth file that the hub lists there."""
+PUBLISHED: Mapping[str, DatasetSpec] = {spec.name: spec for spec in DATASETS.values() if spec.weights}
+"""The data sets that there are published weights for, by name."""
 
 
-PUBLISHED: Mapping[str, Published] = {
-    "mvtec": Published(loader="mvtec_ad", folder="mvtec", file="mambaad_mvtec.pth"),
-    "visa": Published(loader="visa", folder="visa", file="mambaad_visa.pth"),
-    "realiad": Published(loader="realiad", folder="realiad"),
-    "medical": Published(loader="medical", folder="medical"),
-    "mvtec3d": Published(loader="mvtec3d", folder="mvtec3d"),
-    "coco0": Published(loader="coco0", folder="cocoad/coco0", file="mambaad_coco0.pth"),
-    **{f"coco{k}": Published(loader=f"coco{k}", folder=f"cocoad/coco{k}") for k in range(1, 4)},
-}
+def trained_on(name: str) -> DatasetSpec | None:
+    """The data set whose published weights have this name: its own, or the paper's (`mvtec` for `mvtec_ad`); None if
+    there are none."""
+    same = PAPER_DATASETS.get(name, ())
+    return PUBLISHED.get(name) or (same[0] if len(same) == 1 else None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,14 +64,20 @@ def pins_file() -> Path:
 
 
 def read_pins() -> dict[str, Pin]:
-    """The pins by name; none before first use.  Raises WeightsError if the file cannot be read."""
+    """The pins by data set; none before first use.  Raises WeightsError if the file cannot be read."""
     path = pins_file()
     if not path.is_file():
         return {}
     try:
-        return {name: Pin(**values) for name, values in json.loads(path.read_text(encoding="utf-8")).items()}
+        pins = {name: Pin(**values) for name, values in json.loads(path.read_text(encoding="utf-8")).items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path} cannot be read ({error}): correct or remove it") from error
+    return {spec.name if (spec := trained_on(name)) else name: pin for name, pin in pins.items()}
+
+
+def pin_of(name: str) -> Pin | None:
+    """What was found at the first use of a name; None before.  Raises WeightsError for an unknown name."""
+    return read_pins().get(_published(name).name)
 
 
 def fetch(name: str, revision: str | None = None) -> Path:
@@ -90,20 +86,20 @@ def fetch(name: str, revision: str | None = None) -> Path:
     Interrupted downloads are continued by the hub's client where the hub allows it.
 
     Args:
-        name: one of `PUBLISHED`.
+        name: one of `PUBLISHED`, or the paper's name for it.
         revision: branch, tag or commit; default: the commit of the first use, or the main branch's.
 
     Raises:
         WeightsError: unknown name; the hub cannot be reached or has no such file; a hash other than the pinned one.
     """
-    weights = _published(name)
-    pin = read_pins().get(name)
+    spec = _published(name)
+    pin = pin_of(name)
     try:
         if revision is not None or pin is None:
             commit = str(huggingface_hub.HfApi().repo_info(REPOSITORY, revision=revision).sha)
         else:
             commit = pin.revision
-        file = pin.file if pin is not None else _file_in(weights, commit)
+        file = pin.file if pin is not None else _file_in(spec, commit)
         path = Path(huggingface_hub.hf_hub_download(REPOSITORY, file, revision=commit))
     except WeightsError:
         raise
@@ -114,7 +110,7 @@ def fetch(name: str, revision: str | None = None) -> Path:
         ) from error
     found = Pin(repository=REPOSITORY, revision=commit, file=file, sha256=sha256(path), bytes=path.stat().st_size)
     if pin is None:
-        _write_pins({**read_pins(), name: found})
+        _write_pins({**read_pins(), spec.name: found})
     else:
         _compare(name, path, found.sha256, pin)
     return path
@@ -122,8 +118,7 @@ def fetch(name: str, revision: str | None = None) -> Path:
 
 def cached(name: str) -> Path | None:
     """The file of a pinned name if it is in the Hugging Face cache; asks no host.  Raises WeightsError as `fetch`."""
-    _published(name)
-    pin = read_pins().get(name)
+    pin = pin_of(name)
     if pin is None:
         return None
     path = huggingface_hub.try_to_load_from_cache(REPOSITORY, pin.file, revision=pin.revision)
@@ -134,9 +129,9 @@ def check(name: str, path: str | Path) -> Pin | None:
     """Compare a file with the pin of a name; returns the pin, None if there is none.
 
     Raises:
-        WeightsError: the file's hash is another; the message names both.
+        WeightsError: unknown name, or the file's hash is another; the message names both.
     """
-    pin = read_pins().get(name)
+    pin = pin_of(name)
     if pin is not None:
         _compare(name, Path(path), sha256(path), pin)
     return pin
@@ -150,7 +145,7 @@ def resolve(weights: str | Path) -> Path:
     """
     if Path(weights).is_file():
         return Path(weights)
-    if str(weights) in PUBLISHED:
+    if trained_on(str(weights)) is not None:
         return fetch(str(weights))
     raise WeightsError(
         f"the checkpoint {weights} does not exist: give the path of a file, or the name of published weights "
@@ -164,20 +159,23 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _published(name: str) -> Published:
-    if name not in PUBLISHED:
+def _published(name: str) -> DatasetSpec:
+    spec = trained_on(name)
+    if spec is None:
         raise WeightsError(f"there are no published weights {name!r}: known are {', '.join(PUBLISHED)}")
-    return PUBLISHED[name]
+    return spec
 
 
-def _file_in(weights: Published, commit: str) -> str:
-    if weights.file is not None:
-        return f"{weights.folder}/{weights.file}"
+def _file_in(spec: DatasetSpec, commit: str) -> str:
+    """The checkpoint's path at a commit: the one known or, where it was renamed, the only one in its folder."""
     listed = huggingface_hub.HfApi().list_repo_files(REPOSITORY, revision=commit)
-    found = [path for path in listed if path.startswith(weights.folder + "/") and path.endswith(".pth")]
+    if spec.weights in listed:
+        return spec.weights
+    folder = spec.weights.rpartition("/")[0]
+    found = [path for path in listed if path.startswith(folder + "/") and path.endswith(".pth")]
     if len(found) != 1:
         raise WeightsError(
-            f"one .pth file was expected in {weights.folder} of {REPOSITORY}, found {', '.join(found) or 'none'}: "
+            f"one .pth file was expected in {folder} of {REPOSITORY}, found {', '.join(found) or 'none'}: "
             "download the right one and give its path"
         )
     return found[0]

@@ -5,7 +5,7 @@
     results: str = "results"  # folder of records and tables, relative to the repository
 
     # %%
-    given = check_parameters(globals(), profile=plan.PROFILES, results=str)
+    given = check_parameters(globals(), profile=PROFILES, results=str)
 
 papermill only prints a line when it is given a name that the notebook does not have, and goes on with the defaults;
 here such a name is an error, as is a value that is not among the allowed ones or not of the type wanted.
@@ -21,10 +21,12 @@ from typing import Any
 
 import pandas as pd
 
+from mambaad.engine.records import find_record
 from mambaad.engine.run import execute
-from mambaad.study import plan, table_view, tables
+from mambaad.study import plan, tables
 from mambaad.study.profiles import SubsetOptions, load_subset
 from mambaad.study.published_numbers import repository_root
+from mambaad.study.tables_spec import Table
 
 MODES = ("report", "run")
 PAPERMILL_COMMENT = "# Parameters"
@@ -91,11 +93,11 @@ def results_folder(results: str) -> Path:
     return path if path.is_absolute() else repository_root() / path
 
 
-def table_from(table: str, given: SimpleNamespace) -> pd.DataFrame:
+def table_from(table: Table, given: SimpleNamespace) -> pd.DataFrame:
     """A table from the records there are; with mode "run" the runs without a record come first.
 
     Args:
-        table: one of `study.TABLES`.
+        table: one of `tables_spec.TABLES`.
         given: the parameters profile, mode, results, data_root (images of the subset, or the folder with a folder of
             each of the paper's data sets; the quick profile draws its own) and encoder_file (subset only).
 
@@ -110,7 +112,7 @@ def table_from(table: str, given: SimpleNamespace) -> pd.DataFrame:
             f"{len(missing)} of {len(plan.runs(given.profile, [table], subset))} runs have no record in "
             f"{given.results}/runs yet: {', '.join(missing)}.\n"
             f'They are made by this notebook with mode "run", or by: '
-            f"mambaad reproduce --profile {given.profile} --tables {table} --results {given.results}"
+            f"mambaad reproduce --profile {given.profile} --tables {table.name} --results {given.results}"
         )
         missing = {}
     for run in missing.values():
@@ -121,7 +123,7 @@ def table_from(table: str, given: SimpleNamespace) -> pd.DataFrame:
     return tables.build_table(table, given.profile, results, subset=subset)
 
 
-def loss_of_rows(table: str, given: SimpleNamespace) -> dict[str, list[list[float]]]:
+def loss_of_rows(table: Table, given: SimpleNamespace) -> dict[str, list[list[float]]]:
     """Recorded loss curves of a table's rows by row name, each run once; rows without a record are left out."""
     results = results_folder(given.results)
     curves: dict[str, list[list[float]]] = {}
@@ -130,9 +132,9 @@ def loss_of_rows(table: str, given: SimpleNamespace) -> dict[str, list[list[floa
         if row.run is None or row.run.hash in seen:
             continue
         seen.add(row.run.hash)
-        record = tables.find_record(results, row.run.hash)
+        record = find_record(results, row.run.hash)
         if record is not None:
-            curves[table_view.row_name(table, row.labels)] = record["train"]["loss"]
+            curves[table.row_name(row.labels)] = record["train"]["loss"]
     return curves
 
 

@@ -25,16 +25,6 @@ NOTES = {
 }
 """What a reader has to know about every number of a profile."""
 
-PAPER_DATASETS = {
-    "mvtec": ("mvtec_ad",),
-    "visa": ("visa",),
-    "realiad": ("realiad",),
-    "medical": ("medical",),
-    "coco": ("coco0", "coco1", "coco2", "coco3"),
-    "mvtec3d": ("mvtec3d",),
-}
-"""The paper's data sets and the loaders of their runs: COCO-AD is four splits, each trained by itself."""
-
 BACKBONES = {
     "ResNet18": ("resnet18", "resnet18.tv_in1k"),
     "ResNet34": ("resnet34", "resnet34.bt_in1k"),
@@ -77,7 +67,7 @@ def quick_base(encoder_file: Path | None = None) -> RunConfig:
 
 def paper_base(dataset: str = "mvtec_ad", backbone: str = "ResNet34") -> RunConfig:
     """The paper's settings (section 4.1: 500 epochs, batch 16, learning rate 0.005, weight decay 1e-4, 256 pixels)
-    for a loader's name and one of `BACKBONES`.
+    for a data set and one of `BACKBONES`.
 
     The schedule (a tenth of the learning rate after 80 % of the epochs) and clipping at 5 are the published code's.
     """
@@ -91,7 +81,7 @@ class SubsetOptions:
     """What the subset profile's user names. The data root itself is not part of it: it differs between machines."""
 
     dataset: str = "mvtec_ad"
-    """Name of a loader in `mambaad.data.DATASETS`."""
+    """A name in `mambaad.data.DATASETS`."""
     categories: tuple[str, ...] = ()
     """Categories, all in one model; empty: all of the data root."""
     index_hash: str = ""

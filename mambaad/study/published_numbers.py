@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from mambaad.data.datasets.catalog import PAPER_DATASETS
+from mambaad.study.tables_spec import TABLES, Table
+
 SEVEN = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "pixel_aupro")
 """The seven metrics; `mad` is their mean."""
 METRIC_NAMES = {
@@ -29,39 +32,11 @@ UNITS = {
     "params_m": "million",
     "flops_g": "10⁹ multiply-accumulates at 256×256",
 }
-DATASET_NAMES = {
-    "mvtec": "MVTec-AD",
-    "visa": "VisA",
-    "realiad": "Real-IAD",
-    "medical": "Uni-Medical",
-    "coco": "COCO-AD",
-    "mvtec3d": "MVTec-3D",
-}
+DATASET_NAMES = {name: specs[0].paper_title for name, specs in PAPER_DATASETS.items()}
 FILES = (
-    "main_results",
-    "main_results_std",
-    "incremental_ablation",
-    "lss_ablation",
-    "backbone_depth",
-    "scan_methods",
-    "efficiency",
-    "lss_design",
-    "per_category",
-    "per_category_changes",
-    "single_class",
+    *(table.published for table in TABLES.values()),
+    *("main_results_std", "per_category", "per_category_changes", "single_class"),
 )
-TABLE_FILES = {
-    "table_1_main_results": ("main_results", ("dataset", "method")),
-    "table_2_incremental": ("incremental_ablation", ("basic_mamba", "lss", "hss", "dataset")),
-    "table_3_lss_branches": ("lss_ablation", ("method", "dataset")),
-    "table_4_backbone_depth": ("backbone_depth", ("backbone", "decoder_depth")),
-    "table_5_scan_methods": ("scan_methods", ("index", "sweep", "scan", "zorder", "zigzag", "hilbert")),
-    "table_6_efficiency": ("efficiency", ("method",)),
-    "table_7_lss_designs": ("lss_design", ("hss_blocks", "skip", "local_conv", "kernel_sizes")),
-}
-"""For each table: its file and the columns that name a row."""
-ONE_DATASET = {t: "mvtec" for t in TABLE_FILES if t.startswith(("table_4", "table_5", "table_6", "table_7"))}
-"""Tables without a dataset column are about MVTec-AD."""
 COUNTS = ("params_m", "flops_g")
 MAD_COMPUTED = "mean of the seven printed values, as the table prints no mAD"
 
@@ -105,21 +80,17 @@ def load(name: str, root: str | Path | None = None) -> pd.DataFrame:
     return frame
 
 
-def label_columns(table: str) -> tuple[str, ...]:
-    """The columns that name a row of a table of the paper.  Raises ValueError for an unknown table."""
-    if table not in TABLE_FILES:
-        raise ValueError(f"no table {table!r}; there are {', '.join(TABLE_FILES)}")
-    return TABLE_FILES[table][1]
-
-
-def table_values(table: str, root: str | Path | None = None) -> pd.DataFrame:
+def table_values(table: Table, root: str | Path | None = None) -> pd.DataFrame:
     """A table of the paper in long form: the row's label columns, metric, value, note.
 
+    Where rows are data sets, what the table prints of one is its category "mean".
     Printed parameter and FLOP counts are metrics of their own. Where the table prints the seven metrics but no mAD,
     their mean is added and the note says so.
     """
-    labels = list(label_columns(table))
-    frame = load(TABLE_FILES[table][0], root)
+    labels = list(table.label_columns)
+    frame = load(table.published, root)
+    if table.rows_are_datasets:
+        frame = frame.assign(category="mean")
     values = frame[[*labels, "metric", "value"]].assign(note="")
     parts = [values]
     counts = [c for c in COUNTS if c in frame]

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
 from IPython.display import HTML
 
-from mambaad.config import SCAN_METHODS
 from mambaad.study.profiles import NOTES
-from mambaad.study.published_numbers import DATASET_NAMES, METRIC_NAMES
+from mambaad.study.published_numbers import METRIC_NAMES
 from mambaad.study.tables import AS_PUBLISHED, COUNT_EQUAL, NOT_YET
+from mambaad.study.tables_spec import Table
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
 
-TITLES = {
-    "table_1_main_results": "Table 1. Multi-class results on six data sets",
-    "table_2_incremental": "Table 2. From a plain Mamba decoder to the full one",
-    "table_3_lss_branches": "Table 3. Branches of the LSS module",
-    "table_4_backbone_depth": "Table 4. Encoder and depth of the decoder",
-    "table_5_scan_methods": "Table 5. Scan methods and directions",
-    "table_6_efficiency": "Table 6. Parameters, FLOPs and mAD",
-    "table_7_lss_designs": "Table 7. Designs of the LSS module",
-}
 CELLS = [
     {"selector": "th, td", "props": "padding: 0.2em 0.6em; text-align: right; border: none"},
     {"selector": "th.row_heading", "props": "text-align: left; font-weight: normal; min-width: 11em"},
@@ -34,39 +25,15 @@ CELLS = [
     {"selector": "tbody tr", "props": "border-top: 1px solid rgba(128, 128, 128, 0.3)"},
 ]
 TEXT = {"text-align": "left !important", "white-space": "nowrap"}
-_STEPS = {"100": "Mamba decoder", "110": "+ LSS", "111": "+ LSS + HSS"}
-_BRANCHES = {"local": "local", "global": "global", "local_global": "local + global"}
-_CONVOLUTIONS = {"dwconv": "DW", "dwconv_1x1": "1×1-DW-1×1"}
 
 
-def row_name(table: str, labels: Mapping[str, str]) -> str:
-    """A row's labels as a reader would say them, such as "zorder 4 + hilbert 4"."""
-    dataset = DATASET_NAMES.get(labels.get("dataset", ""), labels.get("dataset", ""))
-    if table == "table_1_main_results":
-        category = "" if labels["category"] == "mean" else f", {labels['category'].replace('_', ' ')}"
-        return f"{dataset}{category}: {labels['method']}"
-    if table == "table_2_incremental":
-        return f"{_STEPS[labels['basic_mamba'] + labels['lss'] + labels['hss']]} ({dataset})"
-    if table == "table_3_lss_branches":
-        return f"{_BRANCHES[labels['method']]} ({dataset})"
-    if table == "table_4_backbone_depth":
-        return f"{labels['backbone']} [{labels['decoder_depth'].replace('-', ',')}]"
-    if table == "table_5_scan_methods":
-        return " + ".join(f"{m} {labels[m]}" for m in SCAN_METHODS if labels[m] != "0")
-    if table == "table_6_efficiency":
-        return labels["method"]
-    blocks = {"1": "M 1", "2_and_3": "M 2, 3"}[labels["hss_blocks"]]
-    skip = "" if labels["skip"] == "yes" else ", no skip"
-    return f"{blocks}, {_CONVOLUTIONS[labels['local_conv']]} {{{labels['kernel_sizes'].replace('-', ',')}}}{skip}"
-
-
-def with_names(table: str, frame: pd.DataFrame) -> pd.DataFrame:
+def with_names(table: Table, frame: pd.DataFrame) -> pd.DataFrame:
     """A long table with the column `row`, the name of each line's row."""
     labels = list(frame.columns[: frame.columns.get_loc("metric")])
-    return frame.assign(row=[row_name(table, line) for line in frame[labels].to_dict("records")])
+    return frame.assign(row=[table.row_name(line) for line in frame[labels].to_dict("records")])
 
 
-def wide(table: str, frame: pd.DataFrame, metrics: Sequence[str] = ()) -> pd.DataFrame:
+def wide(table: Table, frame: pd.DataFrame, metrics: Sequence[str] = ()) -> pd.DataFrame:
     """One line per row; columns (metric, paper | ours | difference) and (run, "").
 
     Args:
@@ -97,12 +64,12 @@ def _state(lines: pd.DataFrame) -> str:
     return states[0] if states else ""
 
 
-def caption(table: str, profile: str) -> str:
+def caption(table: Table, profile: str) -> str:
     """The table's title and what its numbers are."""
-    return f"{TITLES[table]}. Ours: {NOTES[profile]}."
+    return f"Table {table.number}. {table.title}. Ours: {NOTES[profile]}."
 
 
-def styled(table: str, profile: str, frame: pd.DataFrame, metrics: Sequence[str] = (), title: str = "") -> HTML:
+def styled(table: Table, profile: str, frame: pd.DataFrame, metrics: Sequence[str] = (), title: str = "") -> HTML:
     """`wide` as an HTML table that scrolls sideways where the screen is narrow, under its caption or another title."""
     view = wide(table, frame, metrics)
     formats = {c: {"paper": "{:.1f}", "ours": "{:.2f}", "difference": "{:+.2f}"}.get(c[1], "{}") for c in view.columns}
@@ -110,7 +77,7 @@ def styled(table: str, profile: str, frame: pd.DataFrame, metrics: Sequence[str]
     return _page(styler, title or caption(table, profile))
 
 
-def notes(table: str, frame: pd.DataFrame) -> str:
+def notes(table: Table, frame: pd.DataFrame) -> str:
     """What the notes of single lines say, as a Markdown list; lines with the same words together."""
     generic = {*NOTES.values(), AS_PUBLISHED, NOT_YET, COUNT_EQUAL, ""}
     found: dict[str, list[str]] = {}

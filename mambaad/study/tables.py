@@ -23,26 +23,21 @@ from typing import Any
 import pandas as pd
 
 from mambaad.config import ModelConfig, RunConfig, to_dict
+from mambaad.data.datasets.catalog import DATASETS
+from mambaad.engine.records import find_record
 from mambaad.study import plan, published_numbers
-from mambaad.study.profiles import NOTES, PAPER_DATASETS, SubsetOptions, load_subset
+from mambaad.study.profiles import NOTES, SubsetOptions, load_subset
+from mambaad.study.tables_spec import Table
 
-COUNTED = ("table_3_lss_branches", "table_4_backbone_depth", "table_6_efficiency")
 COUNT_SIDE = 256
 NOT_YET = "not run yet"
 AS_PUBLISHED = "as published"
 COUNT_EQUAL = "computed, equal to the printed digits"
 VALUE_COLUMNS = ("paper", "ours", "ours_exact", "difference", "paper_data", "our_data", "profile", "run_hash", "note")
-DOUBTS = {
-    ("table_6_efficiency", "DeSTSeg", "mad"): "table 1 prints 77.1: the mAD of DeSTSeg and SimpleNet is swapped here",
-    ("table_6_efficiency", "SimpleNet", "mad"): "table 1 prints 81.2: the mAD of DeSTSeg and SimpleNet is swapped here",
-    ("table_3_lss_branches", "local_global visa", "mad"): "table 1 prints 78.7",
-    ("table_2_incremental", "1 1 1 visa", "mad"): "table 1 prints 78.7",
-}
-"""Printed values that another table contradicts; see the notebook audit_published_numbers."""
 
 
 def build_table(
-    table: str,
+    table: Table,
     profile: str,
     results: Path,
     *,
@@ -50,29 +45,29 @@ def build_table(
     subset: SubsetOptions | None = None,
     counts: bool = True,
 ) -> pd.DataFrame:
-    """Build a table from the records in `results` and write it to `<results>/tables/<table>.csv`.
+    """Build a table from the records in `results` and write it to `<results>/tables/<name>.csv`.
 
     Args:
-        table: one of `study.TABLES`.
-        profile: one of `study.PROFILES`.
+        table: one of `tables_spec.TABLES`.
+        profile: one of `profiles.PROFILES`.
         results: folder with `runs/`; rows without a record are kept and their note says so.
         published_root: folder of the published numbers; default: the repository's.
         subset: the subset profile's options; default: those saved in `results`.
-        counts: count parameters and FLOPs of the MambaAD rows of tables 3, 4 and 6.
+        counts: count parameters and FLOPs of the MambaAD rows, where the paper prints them.
 
     Raises:
-        ValueError: unknown table or profile.
+        ValueError: unknown profile.
         FileNotFoundError: the published numbers, or the options of the subset profile, are not there.
     """
     if profile == "subset" and subset is None:
         subset = load_subset(results)
     rows = plan.rows(table, profile, subset)
-    labels = _label_columns(table)
+    labels = list(table.label_columns)
     paper = _paper_lines(table, published_root)
-    ours = [line for row in rows for line in _run_lines(row, results, profile)]
-    if table == "table_1_main_results":
+    ours = [line for row in rows for line in _run_lines(table, row, results, profile)]
+    if table.rows_are_datasets:
         ours += _split_means(ours, rows)
-    if counts and table in COUNTED:
+    if counts and table.counted:
         ours += [line for row in rows for line in _count_lines(row, profile)]
     frame = _join(paper, pd.DataFrame(ours), labels, rows)
     frame["profile"] = profile
@@ -80,7 +75,7 @@ def build_table(
     same_data = (frame["our_data"] == frame["paper_data"]) | (frame["our_data"] == "computed")
     frame["difference"] = (frame["ours"] - frame["paper"]).where(same_data)
     frame = frame[[*labels, "metric", *VALUE_COLUMNS]]
-    write_csv(frame, results / "tables" / f"{table}.csv")
+    write_csv(frame, results / "tables" / f"{table.name}.csv")
     return frame
 
 
@@ -92,39 +87,29 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     os.replace(temporary, path)
 
 
-def missing_runs(table: str, profile: str, results: Path, subset: SubsetOptions | None = None) -> dict[str, RunConfig]:
+def missing_runs(
+    table: Table, profile: str, results: Path, subset: SubsetOptions | None = None
+) -> dict[str, RunConfig]:
     """The runs of a table that have no record in `results` yet, by hash."""
     wanted = plan.runs(profile, [table], subset)
     return {name: run for name, run in wanted.items() if find_record(results, name) is None}
 
 
-def find_record(results: Path, run_hash: str) -> dict[str, Any] | None:
-    """The record of a run, or None."""
-    from mambaad.engine import records
-
-    return records.find_record(results, run_hash)
-
-
-def _label_columns(table: str) -> list[str]:
-    labels = list(published_numbers.label_columns(table))
-    return ["dataset", "category", "method"] if table == "table_1_main_results" else labels
-
-
-def _paper_lines(table: str, root: Path | None) -> pd.DataFrame:
+def _paper_lines(table: Table, root: Path | None) -> pd.DataFrame:
     """Printed values: label columns, metric, paper, paper_data, paper_note."""
     frame = published_numbers.table_values(table, root)
-    if table == "table_1_main_results":
-        # beside the means of every method, MambaAD's categories; the means are table 1's own, not the appendix's
+    if table.rows_are_datasets:
+        # beside the means of every method, MambaAD's categories; the means are the table's own, not the appendix's
         categories = published_numbers.load("per_category", root)
         categories = categories[(categories["method"] == "MambaAD") & (categories["category"] != "mean")]
-        frame = pd.concat([frame.assign(category="mean"), categories.assign(note="")], ignore_index=True)
+        frame = pd.concat([frame, categories.assign(note="")], ignore_index=True)
     frame = frame.rename(columns={"value": "paper", "note": "paper_note"})
-    frame["paper_data"] = frame["dataset"] if "dataset" in frame else published_numbers.ONE_DATASET[table]
+    frame["paper_data"] = table.dataset or frame["dataset"]
     return frame
 
 
-def _run_lines(row: plan.Row, results: Path, profile: str) -> list[dict[str, Any]]:
-    """Measured values of a row, one line per metric (and category, in table 1)."""
+def _run_lines(table: Table, row: plan.Row, results: Path, profile: str) -> list[dict[str, Any]]:
+    """Measured values of a row, one line per metric (and category, where rows are data sets)."""
     if row.run is None:
         return []
     record = find_record(results, row.run.hash)
@@ -132,7 +117,7 @@ def _run_lines(row: plan.Row, results: Path, profile: str) -> list[dict[str, Any
         return []
     our_data = _data_name(row, profile)
     groups: list[tuple[dict[str, str], str, str | None]] = [({}, "mean", None)]
-    if table_1 := row.table == "table_1_main_results":
+    if table.rows_are_datasets:
         names = record["metrics"]["paper"]["categories"]
         groups += [
             ({"category": name}, "categories", name) for name in names if row.labels["category"].startswith("mean")
@@ -146,7 +131,7 @@ def _run_lines(row: plan.Row, results: Path, profile: str) -> list[dict[str, Any
             lines.append(
                 {
                     **row.labels,
-                    **(other_labels if table_1 else {}),
+                    **other_labels,
                     "metric": metric,
                     "ours": _number(values["paper"].get(metric)),
                     "ours_exact": _number(values["exact"].get(metric)),
@@ -162,7 +147,7 @@ def _data_name(row: plan.Row, profile: str) -> str:
     assert row.run is not None
     data = row.run.data
     if profile == "paper":
-        return next(name for name, loaders in PAPER_DATASETS.items() if data.dataset in loaders)
+        return DATASETS[data.dataset].paper_name
     return data.dataset if data.dataset == "synthetic" else f"part of {data.dataset}"
 
 
@@ -220,9 +205,9 @@ def _join(paper: pd.DataFrame, ours: pd.DataFrame, labels: list[str], rows: Iter
     return frame
 
 
-def _note(table: str, line: pd.Series, labels: list[str], profile: str) -> str:
+def _note(table: Table, line: pd.Series, labels: list[str], profile: str) -> str:
     """Everything a reader has to know about one line."""
-    notes = [line["paper_note"], DOUBTS.get((table, " ".join(line[labels]), line["metric"]), "")]
+    notes = [line["paper_note"], table.doubts.get((*line[labels], line["metric"]), "")]
     if line["our_data"] == "computed":
         notes.append(_count_note(line["paper"], line["ours"]))
     elif line["our_data"]:

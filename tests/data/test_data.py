@@ -11,19 +11,11 @@ from hypothesis import strategies as st
 from layouts import save, write_category
 from PIL import Image
 
-from mambaad.data import (
-    DATASETS,
-    DatasetError,
-    ImageSet,
-    Sample,
-    contact_sheet,
-    counts,
-    index_hash,
-    load_dataset,
-    load_image,
-    load_mask,
-)
+from mambaad.data import DATASETS, DatasetError, Sample, counts, index_hash, load_dataset
+from mambaad.data.contact_sheet import contact_sheet
+from mambaad.data.image_set import ImageSet
 from mambaad.data.pixels import image_size
+from mambaad.data.transforms import load_image, load_mask
 
 PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
@@ -289,7 +281,7 @@ def test_plain_folder_errors(tmp_path):
 
 
 def test_unknown_layout_lists_the_known_ones(tmp_path):
-    with pytest.raises(DatasetError, match=f"'imagenet'; available: {', '.join(DATASETS)}"):
+    with pytest.raises(DatasetError, match=f"'imagenet'; there are {', '.join(DATASETS)}"):
         load_dataset("imagenet", tmp_path)
 
 

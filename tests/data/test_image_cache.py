@@ -13,8 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from mambaad.data import CacheError, DatasetError, ImageSet, Sample, default_cache_dir, open_image_cache, row_store
+from mambaad.data import DatasetError, Sample, row_store
 from mambaad.data import image_cache as image_cache_module
+from mambaad.data.image_cache import default_cache_dir, open_image_cache
+from mambaad.data.image_set import ImageSet
+from mambaad.data.row_store import CacheError
 
 SIDE = 32
 NORM = ((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
@@ -179,7 +182,8 @@ def test_a_build_killed_without_warning_goes_on(samples, tmp_path):
     code = f"""
 import os, sys
 from pathlib import Path
-from mambaad.data import Sample, open_image_cache, row_store, image_cache
+from mambaad.data import Sample, row_store, image_cache
+from mambaad.data.image_cache import open_image_cache
 image_cache._CHUNK, row_store.SAVE_SECONDS = 2, 0.0
 read, count = image_cache.read_rgb, []
 def dying(path):
@@ -232,7 +236,8 @@ def test_two_processes_build_one_cache(samples, tmp_path):
     code = f"""
 import sys, time
 from pathlib import Path
-from mambaad.data import Sample, open_image_cache, image_cache
+from mambaad.data import Sample, image_cache
+from mambaad.data.image_cache import open_image_cache
 read, count = image_cache.read_rgb, []
 def slow(path):
     count.append(path)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mambaad.data import SYNTHETIC_CATEGORIES, DatasetError, counts, load_dataset, write_synthetic
+from mambaad.data import DatasetError, counts, load_dataset
 from mambaad.data.synthetic import generate as synthetic
-from mambaad.data.synthetic.generate import MANIFEST, SYNTHETIC_DEFECTS, draw
+from mambaad.data.synthetic.generate import MANIFEST, SYNTHETIC_CATEGORIES, SYNTHETIC_DEFECTS, draw, write_synthetic
 
 KINDS = [(category, kind) for category, kinds in SYNTHETIC_DEFECTS.items() for kind in kinds]
 

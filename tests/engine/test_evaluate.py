@@ -11,7 +11,8 @@ from PIL import Image
 from scipy import ndimage
 
 from mambaad.config import ModelConfig
-from mambaad.data import ImageSet, Sample
+from mambaad.data import Sample
+from mambaad.data.image_set import ImageSet
 from mambaad.engine.evaluate import evaluate_samples
 from mambaad.engine.execution import Execution
 from mambaad.files import write_json

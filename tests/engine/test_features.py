@@ -14,7 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mambaad.config import DataConfig, ModelConfig, RunConfig, TrainConfig
-from mambaad.data import CacheError, ImageSet, Sample, load_dataset, write_synthetic
+from mambaad.data import Sample, load_dataset
+from mambaad.data.image_set import ImageSet
+from mambaad.data.row_store import CacheError
+from mambaad.data.synthetic.generate import write_synthetic
 from mambaad.engine import feature_cache as features
 from mambaad.engine import train
 from mambaad.engine.execution import Execution

@@ -13,7 +13,8 @@ import torch
 import mambaad
 from mambaad import cli
 from mambaad.config import DataConfig, ModelConfig, RunConfig, TrainConfig, run_config_from_dict, to_dict
-from mambaad.data import DatasetError, load_dataset, write_synthetic
+from mambaad.data import DatasetError, load_dataset
+from mambaad.data.synthetic.generate import write_synthetic
 from mambaad.device import resolve_device
 from mambaad.engine import records, train
 from mambaad.engine import run as runner
@@ -265,7 +266,7 @@ def test_metrics_of_a_run_equal_those_of_its_maps(drawn):
     samples = load_dataset("synthetic", drawn)
     got = evaluate_run(model, RUN, samples, QUIETLY, batch_size=4)
     samples = [s for s in samples if s.split == "test"]
-    from mambaad.data import ImageSet
+    from mambaad.data.image_set import ImageSet
 
     images = ImageSet(samples, 64, MODEL.mean, MODEL.std)
     maps = torch.cat([model.predict(images[i][0][None]).anomaly_map for i in range(len(images))])

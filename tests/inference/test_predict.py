@@ -12,7 +12,8 @@ from PIL import Image
 import mambaad
 from mambaad import cli
 from mambaad.config import ModelConfig
-from mambaad.data import DatasetError, load_image
+from mambaad.data import DatasetError
+from mambaad.data.transforms import load_image
 from mambaad.inference import predict as predict_module
 from mambaad.inference.ground_truth import find_truth, measure
 from mambaad.inference.predict import find_images, predict_files, score_files

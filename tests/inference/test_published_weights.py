@@ -12,7 +12,7 @@ from published_layout import SMALL, publish
 
 import mambaad
 from mambaad import cli
-from mambaad.data import write_synthetic
+from mambaad.data.synthetic.generate import write_synthetic
 from mambaad.inference import weights_hub
 from mambaad.inference.weights_hub import (
     PUBLISHED,
@@ -94,19 +94,29 @@ def offline(tmp_path, monkeypatch):
 
 def test_the_first_use_pins_commit_and_hash_and_the_next_asks_for_them(hub):
     path = fetch("mvtec")
-    pin = read_pins()["mvtec"]
+    pin = read_pins()["mvtec_ad"]
     assert (pin.revision, pin.file, pin.repository) == (COMMIT, "mvtec/mambaad_mvtec.pth", "Lewandofski/MambaAD")
     assert (pin.sha256, pin.bytes) == (sha256(path), path.stat().st_size)
     hub.calls.clear()
     hub.commit = "b" * 40  # the repository moved on
     assert fetch("mvtec") == path
-    assert hub.calls == [("download", "mvtec/mambaad_mvtec.pth", COMMIT)]
-    assert read_pins()["mvtec"] == pin
+    assert fetch("mvtec_ad") == path, "the paper's name and the data set's are one"
+    assert hub.calls == 2 * [("download", "mvtec/mambaad_mvtec.pth", COMMIT)]
+    assert read_pins() == {"mvtec_ad": pin}
+
+
+def test_pins_of_the_earlier_name_still_count(hub):
+    path = fetch("mvtec")
+    pins_file().write_text(pins_file().read_text().replace('"mvtec_ad"', '"mvtec"'))
+    assert list(read_pins()) == ["mvtec_ad"]
+    path.write_bytes(b"something else")
+    with pytest.raises(WeightsError, match="do not use it"):
+        fetch("mvtec_ad")
 
 
 def test_another_file_under_the_same_name_is_refused_and_both_hashes_are_named(hub):
     path = fetch("mvtec")
-    pin = read_pins()["mvtec"]
+    pin = read_pins()["mvtec_ad"]
     path.write_bytes(b"something else")
     for call in (lambda: fetch("mvtec"), lambda: check("mvtec", path), lambda: fetch("mvtec", "v2")):
         with pytest.raises(WeightsError) as caught:
@@ -114,24 +124,31 @@ def test_another_file_under_the_same_name_is_refused_and_both_hashes_are_named(h
         assert pin.sha256 in str(caught.value)
         assert sha256(path) in str(caught.value)
         assert str(pins_file()) in str(caught.value)
-    assert read_pins()["mvtec"] == pin
+    assert read_pins()["mvtec_ad"] == pin
 
 
 def test_a_revision_can_be_named(hub):
     fetch("mvtec", "c" * 40)
-    assert read_pins()["mvtec"].revision == "c" * 40
+    assert read_pins()["mvtec_ad"].revision == "c" * 40
     assert ("repo_info", "c" * 40) in hub.calls
 
 
-def test_a_file_name_that_only_the_hub_knows_is_taken_from_its_list(hub):
+def test_a_file_that_is_not_where_it_was_is_the_only_one_in_its_folder(hub):
     assert fetch("realiad").name == "some_name.pth"
     assert read_pins()["realiad"].file == "realiad/some_name.pth"
     hub.calls.clear()
     fetch("realiad")
     assert [call[0] for call in hub.calls] == ["download"]
-    for name, found in (("medical", "medical/a.pth, medical/b.pth"), ("mvtec3d", "none")):
-        with pytest.raises(WeightsError, match=f"one .pth file was expected in {name} .* found {found}"):
+    for name, folder, found in (
+        ("medical", "medical", "medical/a.pth, medical/b.pth"),
+        ("mvtec3d", "mvtec3d", "none"),
+        ("coco1", "cocoad/coco1", "none"),
+    ):
+        with pytest.raises(WeightsError, match=f"one .pth file was expected in {folder} .* found {found}"):
             fetch(name)
+    hub.files += ["medical/mambaad_medical.pth", "cocoad/coco1/any.pth"]
+    assert fetch("medical").name == "mambaad_medical.pth", "the known name goes before others in its folder"
+    assert fetch("coco1").name == "any.pth"
 
 
 def test_offline_one_line_says_what_could_not_be_reached_and_what_would_do(offline, capsys):
@@ -157,7 +174,7 @@ def test_the_real_client_offline_ends_in_the_same_sentence(tmp_path, monkeypatch
 
 def test_unknown_names_and_damaged_pins_are_refused(hub, tmp_path):
     for call in (fetch, cached):
-        with pytest.raises(WeightsError, match="known are mvtec, visa"):
+        with pytest.raises(WeightsError, match="known are mvtec_ad, visa"):
             call("mvtecc")
     with pytest.raises(WeightsError, match=r"none\.pth does not exist: give the path of a file, or the name"):
         resolve(tmp_path / "none.pth")
@@ -268,8 +285,8 @@ def test_evaluate_published_takes_names_too(hub, tmp_path):
         evaluate_published("nothing.pth", "mvtec_ad", tmp_path)
 
 
-def test_every_name_has_a_loader_with_published_values():
-    for weights in weights_hub.PUBLISHED.values():
+def test_every_name_has_published_values():
+    for name in weights_hub.PUBLISHED:
         values = {"mean": dict.fromkeys(("mad", *mambaad.metrics.METRICS), 50.0), "categories": {}}
-        frame = beside_paper(weights.loader, {"paper": values, "exact": values})
+        frame = beside_paper(name, {"paper": values, "exact": values})
         assert frame["paper"].notna().sum() >= 7

@@ -12,7 +12,8 @@ from conftest import ROOT
 from safetensors.torch import load_file
 from torch import nn
 
-from mambaad.data import load_dataset, write_synthetic
+from mambaad.data import load_dataset
+from mambaad.data.synthetic.generate import write_synthetic
 from mambaad.model import Encoder
 
 WEIGHTS = ROOT / "mambaad" / "assets" / "embedded_encoder.safetensors"

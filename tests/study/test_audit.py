@@ -144,8 +144,6 @@ def test_published_files_are_refused_by_name(tmp_path):
         published_numbers.load("table_9")
     with pytest.raises(FileNotFoundError, match="pass the folder that holds the published numbers"):
         published_numbers.load("efficiency", tmp_path)
-    with pytest.raises(ValueError, match="no table 'efficiency'; there are table_1"):
-        published_numbers.label_columns("efficiency")
 
 
 def test_published_copies_equal_their_source(shared):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mambaad.config import DataConfig, RunConfig, TrainConfig
-from mambaad.data import write_synthetic
+from mambaad.data.synthetic.generate import write_synthetic
 from mambaad.engine import records
 from mambaad.metrics import METRICS
 from mambaad.model import EncoderWeightsError

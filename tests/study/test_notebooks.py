@@ -13,6 +13,7 @@ from papermill.exceptions import PapermillExecutionError
 from mambaad.study import notebook, plan, published_numbers
 from mambaad.study.notebook import ParameterError, check_parameters, published_folder, results_folder
 from mambaad.study.profiles import NOTES
+from mambaad.study.tables_spec import TABLES
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("table_*.py"))
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -101,7 +102,7 @@ def test_a_report_without_records_says_how_to_make_them(tmp_path, capsys):
 
 def test_mode_run_makes_only_what_is_missing(tmp_path, monkeypatch):
     path = next(path for path in NOTEBOOKS if path.stem == "table_3_lss_branches")
-    runs = plan.runs("quick", [path.stem])
+    runs = plan.runs("quick", [TABLES[path.stem]])
     done, *missing = runs.values()
     write_fake(tmp_path, "quick", done)
     made = []
@@ -142,11 +143,11 @@ def test_notebooks_check_exactly_the_parameters_they_have(path):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "check_parameters"
     ]
     assert [{keyword.arg for keyword in call.keywords} for call in calls] == [names]
-    assert path.stem in plan.TABLES
+    assert path.stem in TABLES
 
 
 def test_every_table_has_its_notebook():
-    assert [path.stem for path in NOTEBOOKS] == list(plan.TABLES)
+    assert [path.stem for path in NOTEBOOKS] == list(TABLES)
 
 
 def test_folders_are_relative_to_the_repository(tmp_path, monkeypatch):

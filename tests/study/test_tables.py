@@ -10,6 +10,7 @@ from mambaad.engine import records
 from mambaad.study import figures, plan, published_numbers, table_view, tables
 from mambaad.study.profiles import NOTES, SubsetOptions
 from mambaad.study.published_weights import evaluate_published, published_weights_table
+from mambaad.study.tables_spec import TABLE_1, TABLE_2, TABLE_4, TABLE_5, TABLE_6, TABLE_7, TABLES
 
 
 @pytest.fixture(scope="module")
@@ -20,10 +21,10 @@ def quick(tmp_path_factory):
     return results
 
 
-@pytest.mark.parametrize("table", plan.TABLES)
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES.keys())
 def test_quick_values_never_meet_the_paper(table, quick):
     frame = tables.build_table(table, "quick", quick, counts=False)
-    labels = list(published_numbers.label_columns(table))
+    labels = list(table.label_columns)
     assert frame["difference"].isna().all()
     measured = frame[frame["ours"].notna()]
     assert (measured["our_data"] == "synthetic").all()
@@ -33,19 +34,19 @@ def test_quick_values_never_meet_the_paper(table, quick):
                                  "metric"]).any()  # fmt: skip
     printed = published_numbers.table_values(table)
     kept = frame.merge(printed, on=[*labels, "metric"])
-    if table == "table_1_main_results":
+    if table is TABLE_1:
         kept = kept[kept["category"] == "mean"]
     assert len(kept) == len(printed)
     assert (kept["paper"] == kept["value"]).all()
-    stored = pd.read_csv(quick / "tables" / f"{table}.csv")
+    stored = pd.read_csv(quick / "tables" / f"{table.name}.csv")
     assert list(stored.columns) == list(frame.columns)
     assert len(stored) == len(frame)
     assert set(stored["profile"]) == {"quick"}
 
 
 def test_values_come_from_the_row_s_own_run(quick):
-    frame = tables.build_table("table_5_scan_methods", "quick", quick)
-    for row in plan.rows("table_5_scan_methods", "quick"):
+    frame = tables.build_table(TABLE_5, "quick", quick)
+    for row in plan.rows(TABLE_5, "quick"):
         record = records.find_record(quick, row.run.hash)
         line = frame[(frame["index"] == row.labels["index"]) & (frame["metric"] == "pixel_ap")].iloc[0]
         assert line["ours"] == record["metrics"]["paper"]["mean"]["pixel_ap"]
@@ -54,26 +55,26 @@ def test_values_come_from_the_row_s_own_run(quick):
 
 
 def test_a_missing_record_keeps_its_row(tmp_path):
-    frame = tables.build_table("table_7_lss_designs", "quick", tmp_path)
+    frame = tables.build_table(TABLE_7, "quick", tmp_path)
     assert len(frame) == 21 * 8
     assert frame["ours"].isna().all()
     assert frame["note"].str.endswith(tables.NOT_YET).all()
-    assert len(tables.missing_runs("table_7_lss_designs", "quick", tmp_path)) == 21
-    extra = tables.build_table("table_4_backbone_depth", "quick", tmp_path, counts=False)
+    assert len(tables.missing_runs(TABLE_7, "quick", tmp_path)) == 21
+    extra = tables.build_table(TABLE_4, "quick", tmp_path, counts=False)
     assert (extra[extra["paper"].isna()]["note"] == tables.NOT_YET).sum() == 3
-    assert "not run yet" in table_view.styled("table_7_lss_designs", "quick", frame).data
+    assert "not run yet" in table_view.styled(TABLE_7, "quick", frame).data
 
 
 def test_building_twice_gives_the_same_file_and_leaves_nothing_else(quick):
-    path = quick / "tables" / "table_2_incremental.csv"
-    tables.build_table("table_2_incremental", "quick", quick)
+    path = quick / "tables" / f"{TABLE_2.name}.csv"
+    tables.build_table(TABLE_2, "quick", quick)
     first = path.read_bytes()
-    tables.build_table("table_2_incremental", "quick", quick)
+    tables.build_table(TABLE_2, "quick", quick)
     assert path.read_bytes() == first
     assert not list(path.parent.glob(".*"))
 
 
-@pytest.mark.parametrize("table", tables.COUNTED)
+@pytest.mark.parametrize("table", [t for t in TABLES.values() if t.counted], ids=lambda t: t.name)
 def test_counts_equal_the_printed_digits(table, tmp_path):
     frame = tables.build_table(table, "quick", tmp_path)
     counts = frame[(frame["our_data"] == "computed") & frame["paper"].notna()]
@@ -89,7 +90,7 @@ def test_counts_equal_the_printed_digits(table, tmp_path):
 
 
 def test_other_methods_are_shown_as_published(quick):
-    frame = tables.build_table("table_6_efficiency", "quick", quick)
+    frame = tables.build_table(TABLE_6, "quick", quick)
     others = frame[frame["method"] != "MambaAD"]
     assert others["ours"].isna().all()
     assert others["note"].str.endswith(tables.AS_PUBLISHED).all()
@@ -98,13 +99,11 @@ def test_other_methods_are_shown_as_published(quick):
 
 
 def test_paper_profile_fills_the_difference(tmp_path):
-    rows = {tuple(r.labels.values()): r for r in plan.rows("table_1_main_results", "paper")}
+    rows = {tuple(r.labels.values()): r for r in plan.rows(TABLE_1, "paper")}
     write_fake(tmp_path, "paper", rows["mvtec", "mean", "MambaAD"].run, names=("bottle",))
     for split in range(3):
         write_fake(tmp_path, "paper", rows["coco", str(split), "MambaAD"].run, start=40 + split, names=("all",))
-    frame = tables.build_table("table_1_main_results", "paper", tmp_path).set_index(
-        ["dataset", "category", "method", "metric"]
-    )
+    frame = tables.build_table(TABLE_1, "paper", tmp_path).set_index(["dataset", "category", "method", "metric"])
     for category, printed in (("mean", 98.6), ("bottle", 100.0)):
         line = frame.loc["mvtec", category, "MambaAD", "image_auroc"]
         assert line["paper"] == printed
@@ -112,7 +111,7 @@ def test_paper_profile_fills_the_difference(tmp_path):
     assert frame.loc["mvtec", "mean", "RD4AD", "mad"]["note"] == tables.AS_PUBLISHED
     assert math.isnan(frame.loc["coco", "mean", "MambaAD", "mad"]["ours"])  # a split is missing
     write_fake(tmp_path, "paper", rows["coco", "3", "MambaAD"].run, start=43, names=("all",))
-    again = tables.build_table("table_1_main_results", "paper", tmp_path).set_index(frame.index.names)
+    again = tables.build_table(TABLE_1, "paper", tmp_path).set_index(frame.index.names)
     coco = again.loc["coco", "mean", "MambaAD", "image_auroc"]
     assert coco["ours"] == pytest.approx((40 + 41 + 42 + 43) / 4)
     assert coco["difference"] == pytest.approx(41.5 - 63.9)
@@ -121,14 +120,14 @@ def test_paper_profile_fills_the_difference(tmp_path):
 def test_subset_categories_stand_beside_the_paper_s_without_difference(tmp_path):
     options = SubsetOptions(categories=("bottle", "screw"))
     write_fake(tmp_path, "subset", options.base(), names=("bottle", "screw"))
-    frame = tables.build_table("table_1_main_results", "subset", tmp_path, subset=options)
+    frame = tables.build_table(TABLE_1, "subset", tmp_path, subset=options)
     measured = frame[frame["ours"].notna() & (frame["metric"] == "image_auroc")].set_index("category")
     assert measured.loc["bottle", "paper"] == 100.0
     assert math.isnan(measured.loc["mean of bottle, screw", "paper"])
     assert measured["difference"].isna().all()
     assert set(measured["our_data"]) == {"part of mvtec_ad"}
     with pytest.raises(FileNotFoundError, match="are not known yet"):
-        tables.build_table("table_1_main_results", "subset", tmp_path)
+        tables.build_table(TABLE_1, "subset", tmp_path)
 
 
 def test_published_weights_beside_the_paper(tmp_path):
@@ -147,7 +146,7 @@ def test_published_weights_beside_the_paper(tmp_path):
 
 
 def test_wide_tables_keep_every_row_and_their_captions_say_what_they_are(quick):
-    for table in plan.TABLES:
+    for table in TABLES.values():
         frame = tables.build_table(table, "quick", quick, counts=False)
         view = table_view.wide(table, frame)
         names = table_view.with_names(table, frame)["row"]
@@ -157,25 +156,21 @@ def test_wide_tables_keep_every_row_and_their_captions_say_what_they_are(quick):
         assert not any(column == "difference" for _, column in view.columns)
         page = table_view.styled(table, "quick", frame).data
         assert "shows that the pipeline runs, not the paper&#x27;s numbers" in page
-    means, categories = table_view.means_and_categories(tables.build_table(plan.TABLES[0], "quick", quick))
+    means, categories = table_view.means_and_categories(tables.build_table(TABLE_1, "quick", quick))
     assert means["dataset"].iloc[0] == "synthetic"
     assert set(categories["category"]) == set(SYNTHETIC)
 
 
 def test_notes_name_the_doubtful_lines(tmp_path):
-    text = table_view.notes("table_4_backbone_depth", tables.build_table("table_4_backbone_depth", "quick", tmp_path))
+    text = table_view.notes(TABLE_4, tables.build_table(TABLE_4, "quick", tmp_path))
     assert "printed 251.0, computed 251.4" in text
     assert "needs the ImageNet weights of ResNet18" in text
     assert "too large for the quick profile" in text
-    assert "table 1 prints 78.7" in table_view.notes(
-        "table_2_incremental", tables.build_table("table_2_incremental", "quick", tmp_path)
-    )
+    assert "table 1 prints 78.7" in table_view.notes(TABLE_2, tables.build_table(TABLE_2, "quick", tmp_path))
 
 
 def test_dots_draw_paper_and_ours_in_panels_of_their_own(quick):
-    frame = table_view.with_names(
-        "table_5_scan_methods", tables.build_table("table_5_scan_methods", "quick", quick, counts=False)
-    )
+    frame = table_view.with_names(TABLE_5, tables.build_table(TABLE_5, "quick", quick, counts=False))
     figure = figures.dots(frame, spread=0.3)
     left, right = figure.axes
     mad = frame[frame["metric"] == "mad"]

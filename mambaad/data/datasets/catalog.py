@@ -1,42 +1,24 @@
-"""What is published about each data set: its counts, its licence and where its authors distribute it.
+"""The data sets: what is published about each, where its authors distribute it, and how it is read.
 
 Counts are (training, good test, defective test) images. Those of the categories add up to the total, where they are
-known; what is not known for certain is left out.
+known; what is not known for certain is left out. Reading this list imports neither a loader nor an array library.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from pathlib import Path
 
-Counts = tuple[int, int, int]
-"""Images for training, good ones of the test, defective ones of the test."""
+from mambaad.data.datasets.spec import Counts, DatasetSpec
+from mambaad.data.sample import DatasetError, Sample
 
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """One data set as its authors publish it."""
-
-    title: str
-    loaders: tuple[str, ...]
-    """Names in `mambaad.data.DATASETS`."""
-    categories: Mapping[str, Counts | None]
-    """Published counts of each category; None where they are not known for certain."""
-    total: Counts
-    """Published counts of the whole, every split of COCO-AD aside."""
-    licence: str
-    page: str
-    """The authors' own page."""
-    access: str
-    """What has to be done to get it; nothing of it is automated."""
-    layout: tuple[str, ...]
-    """The folders and files that a loader's root holds after unpacking."""
-    remarks: tuple[str, ...] = field(default=())
-
-
-MVTEC_AD = Source(
+MVTEC_AD = DatasetSpec(
+    name="mvtec_ad",
     title="MVTec AD (Bergmann et al., 2019)",
-    loaders=("mvtec_ad",),
+    loader="mvtec_ad:load_mvtec_ad",
+    paper_name="mvtec",
+    paper_title="MVTec-AD",
+    weights="mvtec/mambaad_mvtec.pth",
     categories={
         "bottle": (209, 20, 63),
         "cable": (224, 58, 92),
@@ -65,9 +47,13 @@ MVTEC_AD = Source(
     ),
 )
 
-VISA = Source(
+VISA = DatasetSpec(
+    name="visa",
     title="VisA (Zou et al., 2022)",
-    loaders=("visa",),
+    loader="visa:load_visa",
+    paper_name="visa",
+    paper_title="VisA",
+    weights="visa/mambaad_visa.pth",
     categories={
         "candle": (900, 100, 100),
         "capsules": (542, 60, 100),
@@ -93,9 +79,13 @@ VISA = Source(
     ),
 )
 
-REAL_IAD = Source(
+REAL_IAD = DatasetSpec(
+    name="realiad",
     title="Real-IAD (Wang et al., 2024)",
-    loaders=("realiad",),
+    loader="real_iad:load_real_iad",
+    paper_name="realiad",
+    paper_title="Real-IAD",
+    weights="realiad/mambaad_realiad.pth",
     categories=dict.fromkeys(
         (
             *("audiojack", "bottle_cap", "button_battery", "end_cap", "eraser", "fire_hood", "mint", "mounts", "pcb"),
@@ -115,9 +105,13 @@ REAL_IAD = Source(
     remarks=("five views of every part, each a sample of its own",),
 )
 
-MVTEC_3D = Source(
+MVTEC_3D = DatasetSpec(
+    name="mvtec3d",
     title="MVTec 3D-AD (Bergmann et al., 2022), colour images",
-    loaders=("mvtec3d",),
+    loader="mvtec3d:load_mvtec3d",
+    paper_name="mvtec3d",
+    paper_title="MVTec-3D",
+    weights="mvtec3d/mambaad_mvtec3d.pth",
     categories={
         "bagel": (244 + 22, 22, 88),
         "cable_gland": (223 + 23, 21, 87),
@@ -141,9 +135,13 @@ MVTEC_3D = Source(
     remarks=("the published training and validation images are both used for training",),
 )
 
-MEDICAL = Source(
+MEDICAL = DatasetSpec(
+    name="medical",
     title="Uni-Medical (Zhang et al., 2023, from BMAD, Bao et al., 2024)",
-    loaders=("medical",),
+    loader="medical:load_medical",
+    paper_name="medical",
+    paper_title="Uni-Medical",
+    weights="medical/mambaad_medical.pth",
     categories={"brain": (7500, 640, 3075), "liver": (1542, 833, 660), "retinal": (4297, 1041, 764)},
     total=(13339, 2514, 4499),
     licence="that of its sources (BraTS 2021, BTCV and LiTS, RESC): read their terms before use",
@@ -156,34 +154,108 @@ MEDICAL = Source(
     ),
 )
 
-COCO_AD = Source(
-    title="COCO-AD (Zhang et al., 2024, from COCO 2017, Lin et al., 2014)",
-    loaders=("coco0", "coco1", "coco2", "coco3"),
-    categories={
-        "coco0": (30438, 1291, 3661),
-        "coco1": (65133, 2785, 2167),
-        "coco2": (79083, 3328, 1624),
-        "coco3": (77580, 3253, 1699),
-    },
-    total=(252234, 10657, 9151),
-    licence="annotations: CC BY 4.0; images: the terms of Flickr and of each photographer",
-    page="https://cocodataset.org/#download",
-    access="download 2017 Train images, 2017 Val images and 2017 Train/Val annotations, no form; unpack side by side",
-    layout=("train2017/000000000009.jpg", "val2017/000000000139.jpg", "annotations/instances_{train,val}2017.json"),
-    remarks=("masks are drawn once by the library and need pycocotools: pip install 'mambaad[coco]'",),
+
+def _coco_ad(split: int, images: Counts) -> DatasetSpec:
+    name = f"coco{split}"
+    return DatasetSpec(
+        name=name,
+        title="COCO-AD (Zhang et al., 2024, from COCO 2017, Lin et al., 2014)",
+        loader=f"coco_ad:load_{name}",
+        paper_name="coco",
+        paper_title="COCO-AD",
+        paper_category=str(split),
+        weights="cocoad/coco0/mambaad_coco0.pth" if split == 0 else f"cocoad/{name}/",
+        categories={name: images},
+        total=images,
+        licence="annotations: CC BY 4.0; images: the terms of Flickr and of each photographer",
+        page="https://cocodataset.org/#download",
+        access="download 2017 Train images, 2017 Val images and 2017 Train/Val annotations, no form; unpack side by "
+        "side",
+        layout=("train2017/000000000009.jpg", "val2017/000000000139.jpg", "annotations/instances_{train,val}2017.json"),
+        remarks=("masks are drawn once by the library and need pycocotools: pip install 'mambaad[coco]'",),
+    )
+
+
+COCO_AD = (
+    _coco_ad(0, (30438, 1291, 3661)),
+    _coco_ad(1, (65133, 2785, 2167)),
+    _coco_ad(2, (79083, 3328, 1624)),
+    _coco_ad(3, (77580, 3253, 1699)),
+)
+"""Four splits, each trained and tested by itself."""
+
+SYNTHETIC = DatasetSpec(
+    name="synthetic",
+    title="the synthetic set: four categories that the library draws itself",
+    loader="mvtec_ad:load_mvtec_ad",
+    licence="part of this project (Apache License 2.0); nothing to download",
+    layout=("<category>/train/good/000.png", "<category>/test/<defect>/000.png", "<category>/ground_truth/..."),
 )
 
-SOURCES: dict[str, Source] = {
-    "mvtec_ad": MVTEC_AD,
-    "visa": VISA,
-    "realiad": REAL_IAD,
-    "medical": MEDICAL,
-    "coco": COCO_AD,
-    "mvtec3d": MVTEC_3D,
+REAL_V1 = DatasetSpec(
+    name="real_v1",
+    title="five real categories of four data sets: what the evidence runs are made on",
+    loader="real_v1:load_real_v1",
+    categories={
+        "bottle": (209, 20, 63),
+        "screw": (320, 41, 119),
+        "metal_plate": (54, 26, 71),
+        "glassfiber": (90, 18, 20),
+        "pcb": (300, 100, 150),
+    },
+    total=(973, 205, 423),
+    licence="bottle, screw: MVTec AD, CC BY-NC-SA 4.0; metal_plate: MPDD, CC BY-NC-SA 4.0; pcb: DeepPCB, MIT; "
+    "glassfiber: states none",
+    access="bottle and screw from MVTec AD; metal_plate from "
+    "https://github.com/BupeshKumarR/defect-segmentation-for-mpdd, "
+    "glassfiber from https://github.com/idinyte/SimpleNet_SDU, pcb from "
+    "https://github.com/Charmve/Surface-Defect-Detection; all resized to 256x256 pixels",
+    layout=("mvtec/{bottle,screw}/...", "other/{metal_plate,glassfiber,pcb}/...", "each category as in MVTec AD"),
+    remarks=(
+        "pcb is a third of DeepPCB: every third template as good image; its masks are filled bounding boxes",
+        "many frames of glassfiber are nearly identical: its images are not independent",
+    ),
+)
+
+FOLDER = DatasetSpec(
+    name="folder",
+    title="a plain folder of one's own images, one category",
+    loader="folder:load_folder",
+    licence="yours; masks are optional",
+    layout=("train/good/*", "test/{good,<defect>}/*", "ground_truth/<defect>/*"),
+)
+
+META_JSON = DatasetSpec(
+    name="meta_json",
+    title="any data set with the index meta.json of the later benchmark repository",
+    loader="meta_json:load_meta_json",
+    licence="that of the data set",
+    layout=("meta.json", "the images and masks that it names, below the same folder"),
+)
+
+DATASETS: dict[str, DatasetSpec] = {
+    spec.name: spec
+    for spec in (
+        *(MVTEC_AD, VISA, REAL_IAD, MEDICAL, *COCO_AD, MVTEC_3D),
+        *(SYNTHETIC, REAL_V1, FOLDER, META_JSON),
+    )
 }
-"""The paper's six data sets."""
+"""All data sets by name, the paper's first and in its order."""
+
+PAPER_DATASETS: dict[str, tuple[DatasetSpec, ...]] = {
+    name: tuple(spec for spec in DATASETS.values() if spec.paper_name == name)
+    for name in dict.fromkeys(spec.paper_name for spec in DATASETS.values() if spec.paper_name)
+}
+"""The paper's data sets by their name in `results/paper`; COCO-AD is four."""
 
 
-def source_of(loader: str) -> Source | None:
-    """The published data set that a loader reads; None for one's own images and the synthetic set."""
-    return next((source for source in SOURCES.values() if loader in source.loaders), None)
+def dataset_named(name: str) -> DatasetSpec:
+    """The data set of this name.  Raises DatasetError for an unknown one; the message lists those there are."""
+    if name not in DATASETS:
+        raise DatasetError(f"no data set {name!r}; there are {', '.join(DATASETS)}")
+    return DATASETS[name]
+
+
+def load_dataset(name: str, root: str | Path, categories: Sequence[str] = ()) -> list[Sample]:
+    """The samples of a data set on disk.  Raises DatasetError for an unknown `name` and as its loader does."""
+    return dataset_named(name).load(root, categories)

@@ -21,6 +21,7 @@ import os
 import warnings
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from mambaad.data.image_cache import default_cache_dir
-from mambaad.data.sample import INDEX_FOLDER, Complain, DatasetError, Sample, choose, refuse
+from mambaad.data.sample import INDEX_FOLDER, DatasetError, OnFault, Sample, raise_fault, select_categories
 
 SPLITS, HELD_OUT = 4, 20
 ANNOTATIONS = {"train": "annotations/instances_train2017.json", "val": "annotations/instances_val2017.json"}
@@ -39,7 +40,7 @@ _VERSION = 1
 
 
 def load_coco_ad(
-    split: int, root: str | Path, categories: Sequence[str] = (), complain: Complain = refuse, /
+    split: int, root: str | Path, categories: Sequence[str] = (), on_fault: OnFault = raise_fault, /
 ) -> list[Sample]:
     """The samples of one split, 0 to 3: one category `coco<split>`, kind of defect "held_out".
 
@@ -56,7 +57,7 @@ def load_coco_ad(
                 f"{root / part}: not there, expected {', '.join(IMAGES.values())} and annotations/ of COCO 2017 below "
                 f"{root}"
             )
-    choose(root, [category], categories)
+    select_categories(root, [category], categories)
     folder, index = open_index(root)
     samples = []
     there = {part: set(os.listdir(root / IMAGES[part])) for part in IMAGES}
@@ -66,13 +67,16 @@ def load_coco_ad(
     ]:
         image = root / IMAGES[part] / name
         if name not in there[part]:
-            complain(f"{image}: no such file, but {root / ANNOTATIONS[part]} lists it; unpack the images again")
+            on_fault(f"{image}: no such file, but {root / ANNOTATIONS[part]} lists it; unpack the images again")
             continue
         if part == "train":
             samples.append(Sample(image, category, "train"))
         else:
             samples.append(Sample(image, category, "test", "held_out" if mask else "good", mask and folder / mask))
     return samples
+
+
+load_coco0, load_coco1, load_coco2, load_coco3 = (partial(load_coco_ad, split) for split in range(SPLITS))
 
 
 def open_index(root: Path, progress: bool = True) -> tuple[Path, dict[str, Any]]:

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mambaad.data.datasets.mvtec_ad import load_category
-from mambaad.data.sample import Complain, DatasetError, Sample, refuse
+from mambaad.data.sample import DatasetError, OnFault, Sample, raise_fault
 
 
-def load_folder(root: str | Path, categories: Sequence[str] = (), complain: Complain = refuse, /) -> list[Sample]:
+def load_folder(root: str | Path, categories: Sequence[str] = (), on_fault: OnFault = raise_fault, /) -> list[Sample]:
     """The samples of one folder; the category is the folder's name.
 
     Without a folder ground_truth, defective images count for the metrics of whole images only.
@@ -33,4 +33,4 @@ def load_folder(root: str | Path, categories: Sequence[str] = (), complain: Comp
         inner = sorted(p.name for p in root.iterdir() if (p / "train").is_dir())
         hint = f"; {', '.join(inner)} look like categories: load the folder as mvtec_ad" if inner else ""
         raise DatasetError(f"{root}: expected a folder train/good with good images, found none{hint}")
-    return load_category(root, name, masks=(root / "ground_truth").is_dir(), complain=complain)
+    return load_category(root, name, masks=(root / "ground_truth").is_dir(), on_fault=on_fault)

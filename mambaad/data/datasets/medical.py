@@ -13,13 +13,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from mambaad.data.datasets.catalog import MEDICAL
 from mambaad.data.datasets.mvtec_ad import load_category
-from mambaad.data.sample import Complain, DatasetError, Sample, choose, refuse
+from mambaad.data.sample import DatasetError, OnFault, Sample, raise_fault, select_categories
 
-CATEGORIES = ("brain", "liver", "retinal")
+CATEGORIES = tuple(MEDICAL.categories)
 
 
-def load_medical(root: str | Path, categories: Sequence[str] = (), complain: Complain = refuse, /) -> list[Sample]:
+def load_medical(root: str | Path, categories: Sequence[str] = (), on_fault: OnFault = raise_fault, /) -> list[Sample]:
     """The samples of the named categories, or of those of the three that are there.
 
     Raises DatasetError as `load_mvtec_ad` does; sizes of masks are left to `mambaad data check`.
@@ -31,5 +32,5 @@ def load_medical(root: str | Path, categories: Sequence[str] = (), complain: Com
             f"{root}: expected the folders {', '.join(CATEGORIES)} with train/good in each (Uni-Medical), found none; "
             "name the folder that holds them"
         )
-    chosen = choose(root, available, categories)
-    return [s for name in chosen for s in load_category(root / name, name, sizes=False, complain=complain)]
+    chosen = select_categories(root, available, categories)
+    return [s for name in chosen for s in load_category(root / name, name, sizes=False, on_fault=on_fault)]

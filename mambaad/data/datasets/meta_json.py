@@ -11,10 +11,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mambaad.data.sample import Complain, DatasetError, Sample, choose, indexed_sample, listed, once, read_json, refuse
+from mambaad.data.sample import (
+    DatasetError,
+    OnFault,
+    Sample,
+    checked_sample,
+    listed_file,
+    raise_fault,
+    read_json,
+    report_repeats,
+    select_categories,
+)
 
 
-def load_meta_json(root: str | Path, categories: Sequence[str] = (), complain: Complain = refuse, /) -> list[Sample]:
+def load_meta_json(
+    root: str | Path, categories: Sequence[str] = (), on_fault: OnFault = raise_fault, /
+) -> list[Sample]:
     """The samples of the named categories, or of all, in the index's order.
 
     A category whose index names no mask at all counts for the metrics of whole images only.
@@ -31,31 +43,31 @@ def load_meta_json(root: str | Path, categories: Sequence[str] = (), complain: C
         if not isinstance(content, dict) or not isinstance(content.get(split), dict):
             raise DatasetError(f"{index}: expected 'train' and 'test' with a list per category, found no {split!r}")
     samples = []
-    for category in choose(root, list(dict.fromkeys([*content["train"], *content["test"]])), categories):
+    for category in select_categories(root, list(dict.fromkeys([*content["train"], *content["test"]])), categories):
         entries = [(split, e) for split in ("train", "test") for e in content[split].get(category, [])]
         has_masks = any(isinstance(e, dict) and e.get("anomaly") and e.get("mask_path") for _, e in entries)
         for split, entry in entries:
-            sample = _sample(entry, root, category, split, index, has_masks, complain)
+            sample = _sample(entry, root, category, split, index, has_masks, on_fault)
             if sample is not None:
                 samples.append(sample)
-    return once(samples, index, complain)
+    return report_repeats(samples, index, on_fault)
 
 
 def _sample(
-    entry: object, root: Path, category: str, split: str, index: Path, has_masks: bool, complain: Complain
+    entry: object, root: Path, category: str, split: str, index: Path, has_masks: bool, on_fault: OnFault
 ) -> Sample | None:
     fields = entry if isinstance(entry, dict) else {}
     name, mask_name, anomaly = fields.get("img_path"), fields.get("mask_path"), fields.get("anomaly")
     if not isinstance(name, str) or anomaly not in (0, 1):
-        complain(f"{index}: expected entries with img_path and anomaly 0 or 1, got {entry!r}; correct the index")
+        on_fault(f"{index}: expected entries with img_path and anomaly 0 or 1, got {entry!r}; correct the index")
         return None
-    image = listed(root, name, index, complain)
+    image = listed_file(root, name, index, on_fault)
     if image is None:
         return None
     kind = "good"
     if anomaly:
         kind = fields.get("specie_name") or "anomaly"
         kind = "anomaly" if kind == "good" else kind  # the flag decides, the name only groups
-    mask = listed(root, mask_name, index, complain) if anomaly and mask_name else None
+    mask = listed_file(root, mask_name, index, on_fault) if anomaly and mask_name else None
     sample = Sample(image, category, "train" if split == "train" else "test", kind, mask)
-    return indexed_sample(sample, index, needs_mask=has_masks and not mask_name, complain=complain)
+    return checked_sample(sample, index, needs_mask=has_masks and not mask_name, on_fault=on_fault)

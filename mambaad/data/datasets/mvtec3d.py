@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mambaad.data.datasets.mvtec_ad import images_in, kinds_in
-from mambaad.data.sample import Complain, DatasetError, Sample, choose, refuse
+from mambaad.data.sample import DatasetError, OnFault, Sample, raise_fault, select_categories
 
 
-def load_mvtec3d(root: str | Path, categories: Sequence[str] = (), complain: Complain = refuse, /) -> list[Sample]:
+def load_mvtec3d(root: str | Path, categories: Sequence[str] = (), on_fault: OnFault = raise_fault, /) -> list[Sample]:
     """The samples of the named categories, or of all, by name: train, validation, test/good, the defects by name.
 
     Raises DatasetError if the root holds no category, a category is unknown, it has no training or validation images,
@@ -32,12 +32,12 @@ def load_mvtec3d(root: str | Path, categories: Sequence[str] = (), complain: Com
         hint = "; it looks like a single category: name the folder above it" if (root / "train").is_dir() else ""
         raise DatasetError(f"{root}: expected folders <category>/train/good/rgb (MVTec 3D-AD layout), found none{hint}")
     samples = []
-    for category in choose(root, available, categories):
+    for category in select_categories(root, available, categories):
         for split in ("train", "validation"):
             folder = root / category / split / "good" / "rgb"
             images = images_in(folder)
             if not images:
-                complain(f"{folder}: expected good images (train and validation are both used), found none")
+                on_fault(f"{folder}: expected good images (train and validation are both used), found none")
             samples += [Sample(path, category, "train") for path in images]
         for kind in kinds_in(root / category / "test"):
             folder = root / category / "test" / kind
@@ -45,6 +45,6 @@ def load_mvtec3d(root: str | Path, categories: Sequence[str] = (), complain: Com
             for path in images_in(folder / "rgb"):
                 mask = truth.get(path.stem)
                 if kind != "good" and mask is None:
-                    complain(f"{path}: a defective image without a mask, expected {folder / 'gt' / path.name}")
+                    on_fault(f"{path}: a defective image without a mask, expected {folder / 'gt' / path.name}")
                 samples.append(Sample(path, category, "test", kind, mask))
     return samples

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mambaad.data.pixels import image_size
-from mambaad.data.sample import Complain, DatasetError, Sample, choose, refuse
+from mambaad.data.sample import DatasetError, OnFault, Sample, raise_fault, select_categories
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -34,16 +34,16 @@ def kinds_in(folder: Path) -> list[str]:
 
 
 def load_category(
-    folder: Path, category: str, *, masks: bool = True, sizes: bool = True, complain: Complain = refuse
+    folder: Path, category: str, *, masks: bool = True, sizes: bool = True, on_fault: OnFault = raise_fault
 ) -> list[Sample]:
     """The samples of one category: train, test/good, then the defects by name.
 
     With `masks` every defective image must have one; without, masks are taken where they are.  With `sizes` a mask
-    must have its image's size.  Faults go to `complain`, naming the folder or file and what was expected.
+    must have its image's size.  Faults go to `on_fault`, naming the folder or file and what was expected.
     """
     train = images_in(folder / "train" / "good")
     if not train:
-        complain(
+        on_fault(
             f"{folder / 'train' / 'good'}: expected good training images ({', '.join(IMAGE_SUFFIXES)}), found none"
         )
     samples = [Sample(path, category, "train") for path in train]
@@ -53,25 +53,25 @@ def load_category(
             mask = truth.get(f"{path.stem}_mask", truth.get(path.stem))
             if kind != "good" and masks and mask is None:
                 expected = folder / "ground_truth" / kind / f"{path.stem}_mask.png"
-                complain(f"{path}: a defective image without a mask, expected {expected}")
+                on_fault(f"{path}: a defective image without a mask, expected {expected}")
             if mask is not None and sizes:
-                _compare_sizes(path, mask, complain)
+                _compare_sizes(path, mask, on_fault)
             samples.append(Sample(path, category, "test", kind, mask))
     return samples
 
 
-def _compare_sizes(image: Path, mask: Path, complain: Complain) -> None:
+def _compare_sizes(image: Path, mask: Path, on_fault: OnFault) -> None:
     try:
         expected, got = image_size(image), image_size(mask, "a mask")
     except DatasetError as error:
-        complain(str(error))
+        on_fault(str(error))
         return
     if got != expected:
-        complain(f"{mask}: expected a mask of its image's size {expected} (width, height), got {got}")
+        on_fault(f"{mask}: expected a mask of its image's size {expected} (width, height), got {got}")
 
 
 def load_mvtec_ad(
-    root: str | Path, categories: Sequence[str] = (), complain: Complain = refuse, /, *, sizes: bool = True
+    root: str | Path, categories: Sequence[str] = (), on_fault: OnFault = raise_fault, /, *, sizes: bool = True
 ) -> list[Sample]:
     """The samples of the named categories, in the order given; of all, by name, if none is named.
 
@@ -85,5 +85,5 @@ def load_mvtec_ad(
     if not available:
         hint = "; it looks like a single category: name the folder above it" if (root / "train").is_dir() else ""
         raise DatasetError(f"{root}: expected folders <category>/train/good (MVTec AD layout), found none{hint}")
-    chosen = choose(root, available, categories)
-    return [s for name in chosen for s in load_category(root / name, name, sizes=sizes, complain=complain)]
+    chosen = select_categories(root, available, categories)
+    return [s for name in chosen for s in load_category(root / name, name, sizes=sizes, on_fault=on_fault)]

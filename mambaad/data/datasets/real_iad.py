@@ -15,7 +15,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mambaad.data.sample import Complain, DatasetError, Sample, choose, indexed_sample, listed, once, read_json, refuse
+from mambaad.data.sample import (
+    DatasetError,
+    OnFault,
+    Sample,
+    checked_sample,
+    listed_file,
+    raise_fault,
+    read_json,
+    report_repeats,
+    select_categories,
+)
 
 JSON_FOLDERS = (
     "",
@@ -35,7 +45,7 @@ def json_files(root: Path) -> dict[str, Path]:
     return {}
 
 
-def load_real_iad(root: str | Path, categories: Sequence[str] = (), complain: Complain = refuse, /) -> list[Sample]:
+def load_real_iad(root: str | Path, categories: Sequence[str] = (), on_fault: OnFault = raise_fault, /) -> list[Sample]:
     """The samples of the named categories, or of all that have an index file and a folder, by name.
 
     Raises DatasetError if there is no index file or no folder of images, several sizes lie side by side, a category
@@ -49,7 +59,7 @@ def load_real_iad(root: str | Path, categories: Sequence[str] = (), complain: Co
     images = image_folder(root, indexes)
     available = [name for name in indexes if (images / name).is_dir()]
     samples = []
-    for category in choose(root, available, categories):
+    for category in select_categories(root, available, categories):
         index = indexes[category]
         content = read_json(index)
         mine = []
@@ -58,10 +68,10 @@ def load_real_iad(root: str | Path, categories: Sequence[str] = (), complain: Co
             if not isinstance(entries, list):
                 raise DatasetError(f"{index}: expected lists 'train' and 'test' of images, found no list {split!r}")
             for entry in entries:
-                sample = _sample(entry, images / category, category, split, index, complain)
+                sample = _sample(entry, images / category, category, split, index, on_fault)
                 if sample is not None:
                     mine.append(sample)
-        samples += once(mine, index, complain)
+        samples += report_repeats(mine, index, on_fault)
     return samples
 
 
@@ -80,16 +90,16 @@ def image_folder(root: Path, indexes: dict[str, Path]) -> Path:
     )
 
 
-def _sample(entry: object, folder: Path, category: str, split: str, index: Path, complain: Complain) -> Sample | None:
+def _sample(entry: object, folder: Path, category: str, split: str, index: Path, on_fault: OnFault) -> Sample | None:
     fields = entry if isinstance(entry, dict) else {}
     name, kind, mask_name = fields.get("image_path"), fields.get("anomaly_class"), fields.get("mask_path")
     if not isinstance(name, str) or not isinstance(kind, str):
-        complain(f"{index}: expected entries with image_path and anomaly_class, got {entry!r}; download it again")
+        on_fault(f"{index}: expected entries with image_path and anomaly_class, got {entry!r}; download it again")
         return None
-    image = listed(folder, name, index, complain)
+    image = listed_file(folder, name, index, on_fault)
     if image is None:
         return None
     bad = kind != "OK"
-    mask = listed(folder, mask_name, index, complain) if bad and mask_name else None
+    mask = listed_file(folder, mask_name, index, on_fault) if bad and mask_name else None
     sample = Sample(image, category, "train" if split == "train" else "test", kind if bad else "good", mask)
-    return indexed_sample(sample, index, needs_mask=not mask_name, complain=complain)
+    return checked_sample(sample, index, needs_mask=not mask_name, on_fault=on_fault)

@@ -13,13 +13,22 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from mambaad.data.sample import Complain, DatasetError, Sample, choose, indexed_sample, listed, once, refuse
+from mambaad.data.sample import (
+    DatasetError,
+    OnFault,
+    Sample,
+    checked_sample,
+    listed_file,
+    raise_fault,
+    report_repeats,
+    select_categories,
+)
 
 TABLE = "split_csv/1cls.csv"
 COLUMNS = ("object", "split", "label", "image", "mask")
 
 
-def load_visa(root: str | Path, categories: Sequence[str] = (), complain: Complain = refuse, /) -> list[Sample]:
+def load_visa(root: str | Path, categories: Sequence[str] = (), on_fault: OnFault = raise_fault, /) -> list[Sample]:
     """The samples of the named categories (`object` in the table), or of all, by name; kind of defect: "anomaly".
 
     Raises DatasetError if the root or its table is missing or not of this form, a category is unknown, a listed file
@@ -41,24 +50,24 @@ def load_visa(root: str | Path, categories: Sequence[str] = (), complain: Compla
     if missing or not rows:
         lack = f"no column {', '.join(missing)}" if missing else "no row"
         raise DatasetError(f"{index}: expected rows with {', '.join(COLUMNS)}, found {lack}; unpack the data set again")
-    chosen = choose(root, sorted({row["object"] for row in rows}), categories)
+    chosen = select_categories(root, sorted({row["object"] for row in rows}), categories)
     samples = []
     for category in chosen:
         for row in (row for row in rows if row["object"] == category):
             split, label = row["split"], row["label"]
             if split not in ("train", "test") or label not in ("normal", "anomaly"):
-                complain(
+                on_fault(
                     f"{index}: expected split train or test and label normal or anomaly, got {split!r} and {label!r}; "
                     "unpack the data set again"
                 )
                 continue
-            image = listed(root, row["image"], index, complain)
+            image = listed_file(root, row["image"], index, on_fault)
             if image is None:
                 continue
             bad = label == "anomaly"
-            mask = listed(root, row["mask"], index, complain) if bad and row["mask"] else None
+            mask = listed_file(root, row["mask"], index, on_fault) if bad and row["mask"] else None
             sample = Sample(image, category, "train" if split == "train" else "test", label if bad else "good", mask)
-            samples.append(indexed_sample(sample, index, needs_mask=not row["mask"], complain=complain))
+            samples.append(checked_sample(sample, index, needs_mask=not row["mask"], on_fault=on_fault))
     order = {name: k for k, name in enumerate(chosen)}
     samples.sort(key=lambda s: (order[s.category], s.split == "test", s.is_defect))
-    return once(samples, index, complain)
+    return report_repeats(samples, index, on_fault)

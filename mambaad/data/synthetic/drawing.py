@@ -1,6 +1,6 @@
 """Drawing with numpy: signed distances, noise, light.  What the synthetic scenes are made of.
 
-Axes: H, W samples of the drawing grid.  Coordinates run from -1 to 1 over the image, x to the right, y down, so
+Axes: H, W samples of the drawing.  Coordinates run from -1 to 1 over the image, x to the right, y down, so
 that a drawing is the same at every size.  Distances are negative inside a shape.  Colours are RGB in 0..1.
 """
 
@@ -16,13 +16,13 @@ from PIL import Image
 Array = np.ndarray
 Colour = Sequence[float]
 
-GRID = 256
-"""Fewest samples along a side of the drawing grid; smaller images are averaged down from it."""
+FEWEST_SAMPLES = 256
+"""Along a side of the drawing; smaller images are averaged down from it."""
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """The drawing grid of an image of `side` pixels: `factor` samples per pixel and axis."""
+    """The drawing of an image of `side` pixels: `factor` samples per pixel and axis."""
 
     side: int
     factor: int
@@ -51,7 +51,7 @@ class Canvas:
 
 
 def canvas(side: int) -> Canvas:
-    factor = -(-GRID // side)
+    factor = -(-FEWEST_SAMPLES // side)
     axis = (np.arange(side * factor, dtype=np.float32) + 0.5) * (2 / (side * factor)) - 1
     x, y = np.meshgrid(axis, axis)
     return Canvas(side, factor, x, y)

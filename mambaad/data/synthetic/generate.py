@@ -66,12 +66,12 @@ def draw(
         raise DatasetError(f"{category} has no defect {defect!r}; available: {', '.join(SYNTHETIC_DEFECTS[category])}")
     if side < 16:
         raise DatasetError(f"side must be at least 16 pixels, got {side}")
-    grid = canvas(side)
+    drawing = canvas(side)
     key = (seed, zlib.crc32(category.encode()), _SPLITS[split], index)
 
     def scene(kind: str, attempt: int) -> Array:
         flaw = np.random.default_rng((*key, zlib.crc32(kind.encode()), attempt))
-        return grid.pixels(_SCENES[category](grid, np.random.default_rng(key), kind, flaw))
+        return drawing.pixels(_SCENES[category](drawing, np.random.default_rng(key), kind, flaw))
 
     good = scene("good", 0)
     mask = np.zeros((side, side), dtype=bool)

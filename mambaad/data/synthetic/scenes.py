@@ -224,8 +224,8 @@ def resistor(c: Canvas, rng: Rng, defect: str, flaw: Rng) -> Array:
     if scorched:
         mark = blob(x - flaw.uniform(-0.25, 0.25), y - flaw.uniform(-0.08, 0.08), flaw, flaw.uniform(0.16, 0.22))
         face = paint(face, flaw.uniform(0.6, 0.85) * c.fill(mark), (0.20, 0.11, 0.05))
-    side = np.clip(y / 0.24, -1, 1)  # a cylinder: bright along its upper third, dark below
-    face = shade(face, 0.72 + 0.42 * np.sqrt(np.maximum(1 - (side + 0.3) ** 2 / 1.8, 0)))
+    across = np.clip(y / 0.24, -1, 1)  # a cylinder: bright along its upper third, dark below
+    face = shade(face, 0.72 + 0.42 * np.sqrt(np.maximum(1 - (across + 0.3) ** 2 / 1.8, 0)))
     image = paint(image, c.fill(body), face)
     if defect == "contamination":  # drops of solder, anywhere on part or card
         at = place(flaw, 0.55)

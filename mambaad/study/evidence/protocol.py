@@ -8,13 +8,15 @@ Seeds are paired: every row of a group is run with the same ones.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mambaad.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from mambaad.model.encoder_weights import named_encoder
-from mambaad.study import plan, table_view
+from mambaad.study import plan
+from mambaad.study.tables_spec import TABLE_1, TABLE_2, TABLE_3, TABLE_4, TABLE_5, TABLE_7, Table
 
 NAME = "real_v1"
 SEEDS = (0, 1, 2, 3, 4)
@@ -92,21 +94,26 @@ def rows(group: str) -> list[Row]:
     """The rows of one group, in the paper's order.  Raises ValueError for an unknown group."""
     if group not in GROUPS:
         raise ValueError(f"no group {group!r} in the protocol {NAME}; there are {', '.join(GROUPS)}")
-    if group == "table_4_backbone_depth":
-        return _table_4()
-    if group == "table_1_main_results":
-        return [Row(group, "MambaAD", base("resnet18"))]
+    return GROUPS[group]()
+
+
+def _of_table(table: Table, only: tuple[str, ...] = ()) -> list[Row]:
+    """The distinct networks of a table, all or those named, with this protocol's encoder."""
     found: dict[str, Row] = {}
-    for row in plan.rows(group, "paper"):
-        name = table_view.row_name(group, row.labels).split(" (")[0]
-        if group != "table_7_lss_designs" or name in TABLE_7_ROWS:
+    for row in plan.rows(table, "paper"):
+        name = table.row_name(row.labels).split(" (")[0]
+        if name in only or not only:
             changes = {field: getattr(row.model, field) for field in VARIED}
-            found.setdefault(name, Row(group, name, _changed(base(), changes)))
+            found.setdefault(name, Row(table.name, name, _changed(base(), changes)))
     return list(found.values())
 
 
+def _table_1() -> list[Row]:
+    return [Row(TABLE_1.name, "MambaAD", base("resnet18"))]
+
+
 def _table_4() -> list[Row]:
-    group = "table_4_backbone_depth"
+    group = TABLE_4.name
     found = [
         Row(group, f"ResNet18 [{_commas(depths)}]", _changed(base("resnet18"), {"depths": depths}))
         for depths in ((2, 2, 2, 2), (3, 4, 6, 3))
@@ -118,33 +125,33 @@ def _table_4() -> list[Row]:
     return found
 
 
-GROUPS = (
-    "table_5_scan_methods",
-    "table_2_incremental",
-    "table_3_lss_branches",
-    "table_1_main_results",
-    "table_4_backbone_depth",
-    "table_7_lss_designs",
-)
+GROUPS: Mapping[str, Callable[[], list[Row]]] = {
+    TABLE_5.name: partial(_of_table, TABLE_5),
+    TABLE_2.name: partial(_of_table, TABLE_2),
+    TABLE_3.name: partial(_of_table, TABLE_3),
+    TABLE_1.name: _table_1,
+    TABLE_4.name: _table_4,
+    TABLE_7.name: partial(_of_table, TABLE_7, TABLE_7_ROWS),
+}
 """In the order in which they are run: the most informative first."""
 
 CLAIMS = (
     *(
-        Claim("table_5_scan_methods", "hilbert 8", other, +1)
+        Claim(TABLE_5.name, "hilbert 8", other, +1)
         for other in ("sweep 8", "scan 8", "zorder 8", "zigzag 8", "hilbert 2", "hilbert 4")
     ),
     *(
-        Claim("table_5_scan_methods", "hilbert 8", f"{other} 4 + hilbert 4", +1)
+        Claim(TABLE_5.name, "hilbert 8", f"{other} 4 + hilbert 4", +1)
         for other in ("zigzag", "zorder", "scan", "sweep")
     ),
-    Claim("table_5_scan_methods", "hilbert 8", "scan 2 + zorder 2 + zigzag 2 + hilbert 2", +1),
-    Claim("table_2_incremental", "+ LSS", "Mamba decoder", +1),
-    Claim("table_2_incremental", "+ LSS + HSS", "+ LSS", +1),
-    Claim("table_3_lss_branches", "local + global", "local", +1),
-    Claim("table_3_lss_branches", "local + global", "global", +1),
-    Claim("table_4_backbone_depth", "ResNet18 [3,4,6,3]", "ResNet18 [2,2,2,2]", +1),
+    Claim(TABLE_5.name, "hilbert 8", "scan 2 + zorder 2 + zigzag 2 + hilbert 2", +1),
+    Claim(TABLE_2.name, "+ LSS", "Mamba decoder", +1),
+    Claim(TABLE_2.name, "+ LSS + HSS", "+ LSS", +1),
+    Claim(TABLE_3.name, "local + global", "local", +1),
+    Claim(TABLE_3.name, "local + global", "global", +1),
+    Claim(TABLE_4.name, "ResNet18 [3,4,6,3]", "ResNet18 [2,2,2,2]", +1),
     *(
-        Claim("table_7_lss_designs", "M 2, 3, 1×1-DW-1×1 {5,7}", other, +1)
+        Claim(TABLE_7.name, "M 2, 3, 1×1-DW-1×1 {5,7}", other, +1)
         for other in TABLE_7_ROWS
         if other != "M 2, 3, 1×1-DW-1×1 {5,7}"
     ),

@@ -1,0 +1,58 @@
+"""What is said of a data set: its names, its counts, its licence and the loader of its layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+from mambaad.data.sample import Loader, Sample
+
+Counts = tuple[int, int, int]
+"""Images for training, good ones of the test, defective ones of the test."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSpec:
+    """One data set: what a run can be made on."""
+
+    name: str
+    """As in run settings, in records and on the command line."""
+    title: str
+    loader: str
+    """`module:function` in `mambaad.data.datasets`, imported at first use: a list of data sets needs no arrays."""
+    licence: str
+    layout: tuple[str, ...]
+    """The folders and files that the root holds after unpacking."""
+    categories: Mapping[str, Counts | None] = field(default_factory=dict)
+    """Published counts of each category; None where they are not known for certain. Empty for one's own images."""
+    total: Counts | None = None
+    """Published counts of the whole; None for one's own images."""
+    page: str = ""
+    """The authors' own page."""
+    access: str = ""
+    """What has to be done to get it; nothing of it is automated."""
+    remarks: tuple[str, ...] = ()
+    paper_name: str = ""
+    """Its name in `results/paper`; empty if the paper does not have it."""
+    paper_title: str = ""
+    """Its name as the paper prints it."""
+    paper_category: str = "mean"
+    """The category of `results/paper` that is about all of it: a number for the splits of COCO-AD."""
+    weights: str = ""
+    """The published checkpoint's path in the authors' repository; a folder, with "/" at the end, where the name of the
+    file is not known; empty if there is none."""
+
+    def find_loader(self) -> Loader:
+        """The function that reads it from disk."""
+        module, _, function = self.loader.partition(":")
+        return cast(Loader, getattr(import_module(f"mambaad.data.datasets.{module}"), function))
+
+    def load(self, root: str | Path, categories: Sequence[str] = ()) -> list[Sample]:
+        """Its samples below `root`: of the named categories, in that order, or of all.
+
+        Raises DatasetError as its loader does.
+        """
+        return self.find_loader()(root, categories)
