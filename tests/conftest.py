@@ -1,5 +1,6 @@
 """Shared fixtures.  Public tensor functions are checked against their axis names while under test."""
 
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,24 @@ from jaxtyping import install_import_hook
 
 install_import_hook(["mambaad.ops", "mambaad.model"], "beartype.beartype")
 
+pytest_plugins = ["pytester"]
+
 # A busy machine is no failure, and a failure has to come back: no deadline, the same examples in every run.
 settings.register_profile("repository", deadline=None, derandomize=True)
 settings.load_profile("repository")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test marked `never_skipped` fails where another would be skipped: a claim of the README rests on it."""
+    report = yield
+    if report.skipped and item.get_closest_marker("never_skipped") is not None:
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} may not be skipped, but was: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +37,7 @@ def _seed() -> None:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of reference outputs, real images and pretrained encoders beside the checkout."""
+    """The folder of real images, pretrained encoders and baselines' outputs beside the checkout."""
     if not SHARED.is_dir():
-        pytest.skip("needs the folder ../shared (reference outputs, real images, pretrained encoders)")
+        pytest.skip("needs the folder ../shared (real images, pretrained encoders, baselines' outputs)")
     return SHARED

@@ -1,4 +1,4 @@
-"""The published implementation's outputs in ../shared/reference, and how its parameters are filled."""
+"""The published implementation's outputs in tests/reference, and how its parameters are filled."""
 
 import json
 import zlib
@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+REFERENCE = Path(__file__).parent / "reference"
 
-def cases(reference: Path) -> dict[str, dict]:
-    return {case["name"]: case for case in json.loads((reference / "cases.json").read_text())}
+
+def cases() -> dict[str, dict]:
+    return {case["name"]: case for case in json.loads((REFERENCE / "cases.json").read_text())}
 
 
 def filled_state_dict(keys: Path, scan_tables: dict[int, Tensor]) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """The project as a whole: imports run one way, and its files agree with each other."""
 
 import ast
+import inspect
 import re
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import conftest
+import numpy as np
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -20,6 +23,7 @@ from mambaad.study.tables_spec import TABLES
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "mambaad"
+REFERENCE = ROOT / "tests" / "reference"
 
 PARTS = re.findall(r"^    (\w+)  +\S", mambaad.__doc__ or "", flags=re.MULTILINE)
 """The parts of the package in their one order, as its docstring lists them."""
@@ -254,7 +258,7 @@ MACHINE_PATH = re.compile(r"(?<![\w.~}])/(?:home|Users|root|work|mnt|tmp)/\w")
 def test_no_tracked_file_names_a_path_of_somebodys_machine() -> None:
     vendored = ROOT / "book" / "vendor"
     for path in _tracked():
-        if vendored in path.parents or path.suffix in {".png", ".safetensors"}:
+        if vendored in path.parents or path.suffix in {".png", ".safetensors", ".npz"}:
             continue
         found = MACHINE_PATH.search(path.read_text(encoding="utf-8"))
         assert not found, f"{path.relative_to(ROOT)}: {found and found.group()}..."
@@ -270,4 +274,28 @@ def test_machine_paths_are_recognised() -> None:
 def test_tracked_files_are_small_and_of_known_kinds() -> None:
     for path in _tracked():
         assert path.stat().st_size <= 2.6e6, f"{path.relative_to(ROOT)} is too large to commit"
-        assert path.suffix not in {".ipynb", ".html", ".pth", ".pt", ".npz"}, f"{path.relative_to(ROOT)} is an output"
+        assert path.suffix not in {".ipynb", ".html", ".pth", ".pt"}, f"{path.relative_to(ROOT)} is an output"
+        assert path.suffix != ".npz" or REFERENCE in path.parents, f"{path.relative_to(ROOT)} is no reference output"
+
+
+def test_reference_outputs_are_arrays_without_weights_or_objects() -> None:
+    for path in REFERENCE.rglob("*.npz"):
+        with np.load(path, allow_pickle=False) as arrays:
+            for name in arrays:
+                assert arrays[name].dtype.kind in "fiu", f"{path.relative_to(ROOT)}: {name}"
+
+
+def test_parity_may_not_be_skipped(pytester: pytest.Pytester) -> None:
+    """The hook of tests/conftest.py turns skips of tests marked `never_skipped` into failures, and no others."""
+    assert "pytestmark = pytest.mark.never_skipped" in (ROOT / "tests/model/test_parity.py").read_text(encoding="utf-8")
+    hook = inspect.getsource(conftest.pytest_runtest_makereport)
+    pytester.makeconftest(f"from collections.abc import Generator\nimport pytest\n{hook}")
+    pytester.makepyfile(
+        "import pytest\n"
+        "def test_other(): pytest.skip('needs a GPU')\n"
+        "@pytest.fixture\ndef files(): pytest.skip('needs files')\n"
+        "@pytest.mark.never_skipped\ndef test_inside(): pytest.skip('not today')\n"
+        "@pytest.mark.never_skipped\ndef test_fixture(files): pass\n"
+        "@pytest.mark.never_skipped\ndef test_fine(): pass\n"
+    )
+    pytester.runpytest("-W", "ignore").assert_outcomes(skipped=1, failed=1, errors=1, passed=1)

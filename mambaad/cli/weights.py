@@ -55,7 +55,8 @@ def _list() -> int:
 def _verify(name: str, pinned_as: str | None) -> int:
     from mambaad.inference.weights_hub import PUBLISHED, WeightsError, cached, check, sha256, trained_on
     from mambaad.model import load_checkpoint
-    from mambaad.model.checkpoint import published_dialect, read_checkpoint
+    from mambaad.model.checkpoint import read_checkpoint
+    from mambaad.model.published_checkpoint import published_dialect
 
     path: Path | None = Path(name)
     assert path is not None

@@ -26,7 +26,8 @@ from mambaad.inference.weights_hub import (
     sha256,
 )
 from mambaad.model import CheckpointError
-from mambaad.model.checkpoint import published_dialect, read_checkpoint
+from mambaad.model.checkpoint import read_checkpoint
+from mambaad.model.published_checkpoint import published_dialect
 from mambaad.study.published_weights import beside_paper, evaluate_published
 
 COMMIT = "a" * 40

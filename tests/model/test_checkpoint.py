@@ -11,7 +11,7 @@ from published_layout import SMALL, publish
 import mambaad
 from mambaad.config import ModelConfig
 from mambaad.model import CheckpointError
-from mambaad.model.checkpoint import infer_config, published_key_map, rename_published
+from mambaad.model.published_checkpoint import infer_config, published_key_map, rename_published
 
 
 @pytest.fixture(scope="module")
