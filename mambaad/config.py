@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -19,6 +19,10 @@ SCAN_METHODS: tuple[str, ...] = get_args(ScanMethod)
 Branches = Literal["both", "global", "local"]
 LocalConv = Literal["dwconv_1x1", "dwconv"]
 Protocol = Literal["exact", "paper"]
+SIDES = range(64, 1024 + 1, 32)
+"""Sides of the square network input, in pixels: the encoder and the first decoder stage divide them by 32."""
+
+SIDES_IN_WORDS = f"a multiple of {SIDES.step} from {SIDES[0]} to {SIDES[-1]}"
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -119,6 +123,16 @@ class ModelConfig:
         """The scan as (method, number of its routes) pairs."""
         return ((self.scan, self.directions),) if isinstance(self.scan, str) else self.scan
 
+    @property
+    def scan_text(self) -> str:
+        """The scan in words: "hilbert 8", "sweep 4 + hilbert 4"."""
+        return scan_text(self.scan_methods)
+
+
+def scan_text(methods: Iterable[tuple[str, int]]) -> str:
+    """(method, directions) pairs in words: "sweep 4 + hilbert 4"."""
+    return " + ".join(f"{method} {directions}" for method, directions in methods)
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
@@ -141,8 +155,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "categories", tuple(self.categories))
-        if self.side < 64 or self.side > 1024 or self.side % 32:
-            raise ValueError(f"side must be a multiple of 32 from 64 to 1024 pixels, got {self.side}")
+        if self.side not in SIDES:
+            raise ValueError(f"side must be {SIDES_IN_WORDS} pixels, got {self.side}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,23 +1,74 @@
-"""Writing files so that a reader never meets half of one: beside the target first, then moved into place."""
+"""Writing files so that a reader never meets half of one."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 
-def write_json(path: str | Path, value: Mapping[str, Any]) -> Path:
-    """JSON with NaN as null, written beside and moved into place."""
+@contextmanager
+def atomic_path(path: str | Path, *, sync: bool = True, suffix: str | None = None) -> Iterator[Path]:
+    """A temporary name beside `path` to write to; at the end of the block the file takes its place.
+
+    If the block raises, what was written is removed and `path` stays as it was. Missing folders are made.
+
+        with atomic_path("scores.npy") as temporary:
+            np.save(temporary, scores)
+
+    Args:
+        sync: bring the content to the disk before it takes its place, so that not even a power failure leaves an empty
+            file; needless for what can be made again at once.
+        suffix: of the temporary name, for writers that go by it; None: that of `path`.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(_nan_to_none(value), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    temporary = temporary_sibling(path, suffix)
+    try:
+        yield temporary
+        put_in_place(temporary, path, sync=sync)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def temporary_sibling(path: Path, suffix: str | None = None) -> Path:
+    """A hidden name in the folder of `path` that no other process or thread takes; by default with its suffix."""
+    return path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}.tmp{path.suffix if suffix is None else suffix}")
+
+
+def put_in_place(temporary: Path, path: Path, *, sync: bool = True) -> None:
+    """Move a finished file to its name, in one step for every reader."""
+    if sync:
+        _sync(temporary)
     os.replace(temporary, path)
-    return path
+    if sync:
+        with suppress(OSError):  # not every system opens folders
+            _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """UTF-8 text, written atomically; returns the path."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+    return Path(path)
+
+
+def write_json(path: str | Path, value: Mapping[str, Any]) -> Path:
+    """JSON with NaN as null, written atomically; returns the path.  Raises ValueError for infinite values."""
+    return write_text(path, json.dumps(_nan_to_none(value), indent=1, allow_nan=False) + "\n")
 
 
 def _nan_to_none(value: Any) -> Any:

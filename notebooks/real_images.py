@@ -32,6 +32,7 @@ import pandas as pd
 import seaborn as sns
 from IPython.display import Markdown, display
 
+from mambaad.config import run_config_from_dict
 from mambaad.engine import records
 from mambaad.study import figures
 from mambaad.study.audit import checks
@@ -78,7 +79,7 @@ def settings(record):
     code = environment["code"]
     commit = (code["commit"] or "unknown")[:12] + (" (with changes)" if code["dirty"] else "")
     per_step = record["train"]["seconds_per_step"]
-    scan = model["scan"] if isinstance(model["scan"], str) else " + ".join(f"{m} {n}" for m, n in model["scan"])
+    scan = run_config_from_dict(config).model.scan_text
     images = {
         f"images of {name}": f"{c['train']} to train, {c['test_good']} good and {c['test_defect']} defective to test"
         for name, c in counts.items()
@@ -90,7 +91,7 @@ def settings(record):
         "encoder": model["backbone"],
         "encoder weights": weights,
         "their SHA-256": (record["encoder"]["sha256"] or digest)[:12],
-        "decoder": f"depths {tuple(model['depths'])}, {scan}, {model['directions']} directions",
+        "decoder": f"depths {tuple(model['depths'])}, scan {scan}",
         "size": f"{record['efficiency']['params_m']:.1f} M parameters, {record['efficiency']['flops_g']:.2f} G FLOPs",
         "training": f"{record['train']['steps']} steps of {train['batch_size']} images",
         "optimiser": f"AdamW, learning rate {train['lr']:g}",

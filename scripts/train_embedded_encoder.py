@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -39,6 +38,7 @@ from nearest_neighbour import judge  # noqa: E402
 
 from mambaad.data import load_dataset  # noqa: E402
 from mambaad.data.synthetic.generate import write_synthetic  # noqa: E402
+from mambaad.files import atomic_path, write_text  # noqa: E402
 
 BACKBONE = "mobilenetv2_050"
 KWARGS: dict[str, Any] = {}
@@ -181,13 +181,6 @@ def train(pool: Tensor, held_out: int, steps: int, batch: int, lr: float, seed: 
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
-def write_beside(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.tmp")
-    beside.write_text(text)
-    os.replace(beside, path)
-
-
 def code_version() -> dict[str, str]:
     """The git commit, if there is one, and the hashes of the scripts that make the weights."""
     git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -233,10 +226,9 @@ def main() -> None:
             print(side, {name: judge(net, real, side, MEAN, STD) for name, net in encoders.items()})
 
     weights = args.assets / "embedded_encoder.safetensors"
-    weights.parent.mkdir(parents=True, exist_ok=True)
-    beside = weights.with_name(f".{weights.name}.tmp")
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, beside)
-    sha256 = hashlib.sha256(beside.read_bytes()).hexdigest()
+    with atomic_path(weights) as temporary:
+        save_file({k: v.contiguous() for k, v in network.state_dict().items()}, temporary)
+    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
     how = {
         "script": "scripts/train_embedded_encoder.py",
         "seed": args.seed,
@@ -264,9 +256,8 @@ def main() -> None:
             "threads": args.threads,
         },
     }
-    os.replace(beside, weights)
-    write_beside(weights.with_suffix(".json"), json.dumps({**model, "trained": how}, indent=2) + "\n")
-    write_beside(args.record / "embedded_encoder.json", json.dumps(record, indent=2) + "\n")
+    write_text(weights.with_suffix(".json"), json.dumps({**model, "trained": how}, indent=2) + "\n")
+    write_text(args.record / "embedded_encoder.json", json.dumps(record, indent=2) + "\n")
     print(f"{weights}: {weights.stat().st_size} bytes, held-out accuracy {accuracy:.1f} %")
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import torch
 
 from mambaad.engine.environment import environment
-from mambaad.files import write_json
+from mambaad.files import write_json, write_text
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -80,12 +80,8 @@ def write_benchmark(path: Path, rows: Sequence[Mapping[str, Any]], facts: Mappin
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows({k: float(f"{v:.5g}") if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text.getvalue(), encoding="utf-8")
     write_json(path.with_suffix(".json"), {"environment": machine(device), **facts})
-    os.replace(temporary, path)
-    return path
+    return write_text(path, text.getvalue())
 
 
 def machine(device: str) -> dict[str, Any]:

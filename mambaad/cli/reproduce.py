@@ -151,10 +151,9 @@ def _describe(runs: Mapping[str, RunConfig], arguments: argparse.Namespace, subs
 
 def _summary(run: RunConfig) -> str:
     model, train = run.model, run.train
-    scan = model.scan if isinstance(model.scan, str) else "+".join(f"{m} {n}" for m, n in model.scan)
     length = f"{train.steps} steps" if train.steps else f"{train.epochs} epochs"
     return (
         f"{run.data.dataset} at {run.data.side} px, {model.backbone} ({run.encoder_weights}), depths {model.depths}, "
-        f"branches {model.branches}, kernels {model.local_kernels}, scan {scan} in {model.directions} directions, "
+        f"branches {model.branches}, kernels {model.local_kernels}, scan {model.scan_text}, "
         f"{length}"
     )

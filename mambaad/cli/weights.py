@@ -79,11 +79,10 @@ def _verify(name: str, pinned_as: str | None) -> int:
     nested = "under 'state_dict'" if "state_dict" in content else "under 'net'" if "net" in content else "plain"
     model = load_checkpoint(content)
     config = model.config
-    scan = config.scan if isinstance(config.scan, str) else " + ".join(f"{m} x {n}" for m, n in config.scan)
     print(
         f"keys      {'this project' if dialect is None else f'published, dialect {dialect}'}, {nested}; "
         f"all {len(model.state_dict())} tensors of the network found, none left over\n"
-        f"network   {config.backbone}, depths {' '.join(map(str, config.depths))}, scan {scan}, "
-        f"{config.directions} directions, state size {config.state_size}"
+        f"network   {config.backbone}, depths {' '.join(map(str, config.depths))}, scan {config.scan_text}, "
+        f"state size {config.state_size}"
     )
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mambaad.data.datasets.mvtec_ad import load_mvtec_ad
 from mambaad.data.pixels import read_mask, read_rgb, resize_mask, resize_rgb
 from mambaad.data.sample import DatasetError, Sample
+from mambaad.files import atomic_path
 
 _OUTLINE = (255, 40, 200)
 _LINE = 16  # height of a label in pixels
@@ -45,10 +45,8 @@ def contact_sheet(
             pen.text((x, y), f"{category}: {sample.defect}", fill="black", font=font)
             sheet.paste(_tile(sample, side), (x, y + _LINE))
     if path is not None:
-        beside = Path(path).with_name(f".{Path(path).name}.tmp")
-        beside.parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(beside, format="PNG")
-        os.replace(beside, path)
+        with atomic_path(path) as temporary:
+            sheet.save(temporary, format="PNG")
     return sheet
 
 

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from mambaad.data.sample import DatasetError
+from mambaad.files import write_text
 
 SAVE_SECONDS = 10.0  # an interruption loses at most this much of a build
 GO_WITHOUT = "choose another folder, or go without this cache"
@@ -190,9 +191,7 @@ def _begin(
 
 
 def _write_index(folder: Path, stamps: Stamps) -> None:
-    temporary = folder / f".index.{os.getpid()}.tmp"
-    temporary.write_text(json.dumps({"stamps": stamps}), encoding="utf-8")
-    os.replace(temporary, folder / "index.part.json")
+    write_text(folder / "index.part.json", json.dumps({"stamps": stamps}))
 
 
 def row_bytes(layout: Layout) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mambaad.engine.environment import environment
-from mambaad.files import write_json
+from mambaad.files import atomic_path, write_json
 from mambaad.model import MambaAD, anomaly_map, check_side, image_score
 
 FORMATS = {"onnx": ".onnx", "torch": ".pt2"}
@@ -96,9 +95,7 @@ def export(
     images = images.detach().to("cpu", torch.float32)
     with torch.inference_mode():
         wanted = _Whole(model, features=True)(images)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{FORMATS[format]}")
-    try:
+    with atomic_path(path, suffix=FORMATS[format]) as temporary:
         program = traced(model, images, features=format == "onnx")
         if format == "onnx":
             _write_onnx(program, temporary, images.shape[-1], facts or {})
@@ -134,9 +131,6 @@ def export(
             "milliseconds_per_image": milliseconds,
             "environment": environment("cpu") | {"export_packages": {name: _version(name) for name in PACKAGES}},
         }
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     write_json(path.with_name(path.name + ".json"), record)
     return record
 

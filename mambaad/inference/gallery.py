@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -14,6 +13,7 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
+from mambaad.files import put_in_place, temporary_sibling
 from mambaad.inference.threshold import Threshold
 
 THUMBNAIL = 220  # pixels on the long side
@@ -62,7 +62,7 @@ class Gallery:
         self.path = Path(path)
         self.room = min(room, len(scores))
         """Images that still fit in."""
-        self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        self._temporary = temporary_sibling(self.path)
         self._file: TextIO | None = self._temporary.open("w", encoding="utf-8", errors="replace")
         shown = (
             f"{len(scores)} images"
@@ -121,7 +121,7 @@ class Gallery:
         self._file.write(f"</main><script>{_SCRIPT}</script></body></html>\n")
         self._file.close()
         self._file = None
-        os.replace(self._temporary, self.path)
+        put_in_place(self._temporary, self.path)
 
     def discard(self) -> None:
         """Remove a page that was not closed; nothing after `close`."""

@@ -8,7 +8,6 @@ memory is one row per image.  `scores.csv` is moved into place after both, so wh
 from __future__ import annotations
 
 import csv
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +25,7 @@ from mambaad.data.datasets.mvtec_ad import IMAGE_SUFFIXES
 from mambaad.data.pixels import read_rgb
 from mambaad.data.transforms import load_image
 from mambaad.device import resolve_device
-from mambaad.files import write_json
+from mambaad.files import atomic_path, put_in_place, temporary_sibling, write_json
 from mambaad.inference.gallery import Gallery, colour_scale, overlay
 from mambaad.inference.ground_truth import measure
 from mambaad.inference.threshold import Threshold
@@ -136,7 +135,7 @@ def predict_files(
     out.mkdir(parents=True, exist_ok=True)
     for name in ("scores.csv", "metrics.json", "gallery.html"):  # an earlier call's, soon of other maps
         (out / name).unlink(missing_ok=True)
-    temporary = out / f".{os.getpid()}.tmp"
+    temporary = temporary_sibling(out / "maps")
     map_folder = temporary if maps == "none" else out / "maps"
     suffix = ".tiff" if maps == "tiff" else ".npy"
     rows: list[Row] = []
@@ -156,7 +155,7 @@ def predict_files(
         if rows and (overlays or gallery):
             _paint(rows, failed, out, threshold, map_folder, suffix, overlays, gallery, root, progress)
         _write_scores(temporary / "scores.csv", rows, failed, root)
-        os.replace(temporary / "scores.csv", out / "scores.csv")
+        put_in_place(temporary / "scores.csv", out / "scores.csv")
         if truth is not None:
             scored = {row.path: row for row in rows}
             metrics = measure(
@@ -235,7 +234,8 @@ def _paint(
             link = None
             if overlays:
                 link = f"overlays/{row.name}.jpg"
-                _save_beside(out / link, lambda path, mixed=mixed: mixed.save(path, "JPEG", quality=90))
+                with atomic_path(out / link, sync=False) as temporary:
+                    mixed.save(temporary, "JPEG", quality=90)
             if page is not None and page.room:
                 page.add(row.name, row.score, row.anomalous, image, mixed, link)
         if page is not None:
@@ -245,18 +245,12 @@ def _paint(
             page.discard()
 
 
-def _save_beside(path: Path, save: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    save(temporary)
-    os.replace(temporary, path)
-
-
 def _save_map(path: Path, anomaly_map: np.ndarray) -> None:
-    if path.suffix == ".npy":
-        _save_beside(path, lambda temporary: np.save(temporary, anomaly_map.astype(np.float32)))
-    else:
-        _save_beside(path, lambda temporary: Image.fromarray(anomaly_map.astype(np.float32)).save(temporary, "TIFF"))
+    with atomic_path(path, sync=False) as temporary:
+        if path.suffix == ".npy":
+            np.save(temporary, anomaly_map.astype(np.float32))
+        else:
+            Image.fromarray(anomaly_map.astype(np.float32)).save(temporary, "TIFF")
 
 
 def _load_map(path: Path) -> np.ndarray:

@@ -7,15 +7,18 @@ of at most (n + 1 - k) / (n + 1), whatever their distribution, if the new image 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from mambaad.model.checkpoint import CheckpointError, load_checkpoint, read_checkpoint, save_checkpoint
+from mambaad.model.checkpoint import (
+    CheckpointError,
+    load_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+    write_checkpoint,
+)
 
 KEY = "threshold"
 """Where a checkpoint holds the threshold, as plain values."""
@@ -132,13 +135,7 @@ def store_threshold(weights: str | Path, threshold: Threshold, out: str | Path |
     content = read_checkpoint(weights)
     out = weights if out is None else Path(out)
     if "format" in content:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-        try:
-            torch.save({**content, KEY: asdict(threshold)}, temporary)
-            os.replace(temporary, out)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_checkpoint(out, {**content, KEY: asdict(threshold)})
         return out
     if out.resolve() == weights.resolve():
         raise CheckpointError(f"{weights} is a published checkpoint and is left as it is: name another file with --out")

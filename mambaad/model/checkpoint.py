@@ -3,7 +3,6 @@
 Files are read with `weights_only=True`: nothing in a file is ever executed.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mambaad.config import ModelConfig, to_dict
+from mambaad.files import atomic_path
 from mambaad.model.mambaad import MambaAD
 from mambaad.model.published_checkpoint import CheckpointError, infer_config, is_published, rename_published
 
@@ -33,12 +33,15 @@ _NUMPY_NUMBERS: list[Any] = [
 
 def save_checkpoint(path: str | Path, model: MambaAD, extra: Mapping[str, Any] | None = None) -> None:
     """Write the model with its config, atomically. `extra` may hold plain values and tensors."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = {"format": FORMAT, "config": to_dict(model.config), "state_dict": model.state_dict(), **(extra or {})}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    torch.save(content, temporary)
-    os.replace(temporary, path)
+    write_checkpoint(path, content)
+
+
+def write_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write a checkpoint's content atomically; the same content gives the same bytes."""
+    # by name, torch.save would put the temporary name into the file
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        torch.save(dict(content), file)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

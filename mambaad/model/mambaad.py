@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mambaad.config import ModelConfig
+from mambaad.config import SIDES, SIDES_IN_WORDS, ModelConfig
 from mambaad.model.anomaly_map import anomaly_map, image_score
 from mambaad.model.decoder import Decoder
 from mambaad.model.encoder import Encoder
@@ -20,7 +20,7 @@ from mambaad.model.hss import SS2D
 from mambaad.model.scan_order import POWER_OF_TWO_ONLY
 from mambaad.ops.routed_scan import Backend, check_backend
 
-MIN_SIDE, MAX_SIDE, STRIDE = 64, 1024, 32
+POWER_SIDES = tuple(side for side in SIDES if side.bit_count() == 1)
 
 
 class Prediction(NamedTuple):
@@ -36,10 +36,10 @@ def check_side(config: ModelConfig, height: int, width: int) -> None:
     if config.branches == "local":
         power_of_two = []
     if power_of_two:
-        allowed, sides = "64, 128, 256, 512 or 1024", {64, 128, 256, 512, 1024}
+        allowed, sides = f"{', '.join(map(str, POWER_SIDES[:-1]))} or {POWER_SIDES[-1]}", set(POWER_SIDES)
         why = f" (the {' and '.join(power_of_two)} curve fills power-of-two sides only)"
     else:
-        allowed, sides = "a multiple of 32 from 64 to 1024", set(range(MIN_SIDE, MAX_SIDE + 1, STRIDE))
+        allowed, sides = SIDES_IN_WORDS, set(SIDES)
         why = ""
     if height != width:
         raise ValueError(f"images must be square with a side of {allowed} pixels{why}, got {height} x {width}")

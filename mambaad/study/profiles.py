@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mambaad.config import DataConfig, ModelConfig, RunConfig, TrainConfig, to_dict
+from mambaad.files import write_text
 
 PROFILES = ("quick", "subset", "paper")
 NOTES = {
@@ -130,12 +130,7 @@ class SubsetOptions:
 
 def save_subset(options: SubsetOptions, results: Path) -> Path:
     """Write the options to `<results>/subset.json`, where reports find them without the data at hand."""
-    results.mkdir(parents=True, exist_ok=True)
-    path = results / "subset.json"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(to_dict(options), indent=2) + "\n")
-    os.replace(temporary, path)
-    return path
+    return write_text(results / "subset.json", json.dumps(to_dict(options), indent=2) + "\n")
 
 
 def load_subset(results: Path) -> SubsetOptions:

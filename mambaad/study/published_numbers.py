@@ -11,9 +11,10 @@ from pathlib import Path
 import pandas as pd
 
 from mambaad.data.datasets.catalog import PAPER_DATASETS
+from mambaad.metrics import METRICS
 from mambaad.study.tables_spec import TABLES, Table
 
-SEVEN = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "pixel_aupro")
+SEVEN = METRICS
 """The seven metrics; `mad` is their mean."""
 METRIC_NAMES = {
     "mad": "mAD",

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +24,7 @@ import pandas as pd
 from mambaad.config import ModelConfig, RunConfig, to_dict
 from mambaad.data.datasets.catalog import DATASETS
 from mambaad.engine.records import find_record
+from mambaad.files import write_text
 from mambaad.study import plan, published_numbers
 from mambaad.study.profiles import NOTES, SubsetOptions, load_subset
 from mambaad.study.tables_spec import Table
@@ -80,11 +80,8 @@ def build_table(
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """Write beside and move into place; numbers with at most four decimals."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    frame.round(4).to_csv(temporary, index=False, lineterminator="\n")
-    os.replace(temporary, path)
+    """Numbers with at most four decimals, written atomically."""
+    write_text(path, frame.round(4).to_csv(index=False, lineterminator="\n"))
 
 
 def missing_runs(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mambaad.config import SCAN_METHODS
+from mambaad.config import SCAN_METHODS, scan_text
 from mambaad.data.datasets.catalog import DATASETS, PAPER_DATASETS
 
 Labels = Mapping[str, str]
@@ -202,7 +202,7 @@ TABLE_5 = Table(
         _scan(11, sweep=4, hilbert=4),
         _scan(12, scan=2, zorder=2, zigzag=2, hilbert=2),
     ),
-    row_name=lambda labels: " + ".join(f"{m} {labels[m]}" for m in SCAN_METHODS if labels[m] != "0"),
+    row_name=lambda labels: scan_text((m, int(labels[m])) for m in SCAN_METHODS if labels[m] != "0"),
 )
 TABLE_6 = Table(
     number=6,

@@ -204,7 +204,7 @@ def test_verify_tells_dialect_nesting_and_architecture(hub, tmp_path, capsys):
     assert cli.main(["weights", "verify", str(path)]) == 0
     out = capsys.readouterr().out
     assert "published, dialect 2, under 'net'" in out
-    assert "resnet18, depths 2 2 2 2, scan zigzag, 2 directions" in out
+    assert "resnet18, depths 2 2 2 2, scan zigzag 2, state size 16" in out
     assert "not compared" in out
     fetch("mvtec").write_bytes(path.read_bytes())
     assert cli.main(["weights", "verify", "mvtec"]) == 2

@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from mambaad.data.image_cache import default_cache_dir
 from mambaad.data.sample import INDEX_FOLDER, DatasetError, OnFault, Sample, raise_fault, select_categories
+from mambaad.files import atomic_path, write_text
 
 SPLITS, HELD_OUT = 4, 20
 ANNOTATIONS = {"train": "annotations/instances_train2017.json", "val": "annotations/instances_val2017.json"}
@@ -140,9 +141,7 @@ def build_index(root: Path, folder: Path, sizes: dict[str, int], *, progress: bo
                 splits[i]["test"].append([image["file_name"], f"{name}/{file}" if segments else None])
                 bar.update()
     index = {"version": _VERSION, "sizes": sizes, "masks": names, "splits": splits}
-    temporary = folder / f".{INDEX_FILE}.{os.getpid()}"
-    temporary.write_text(json.dumps(index))
-    os.replace(temporary, folder / INDEX_FILE)
+    write_text(folder / INDEX_FILE, json.dumps(index))
     return index
 
 
@@ -200,6 +199,5 @@ def _union(segments: Sequence[Any], height: int, width: int) -> np.ndarray:
 
 
 def _save(pixels: np.ndarray, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    Image.fromarray(pixels).save(temporary, format="PNG")
-    os.replace(temporary, path)
+    with atomic_path(path, sync=False) as temporary:
+        Image.fromarray(pixels).save(temporary, format="PNG")
