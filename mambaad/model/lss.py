@@ -3,10 +3,13 @@
 Axes: B batch, H = W side in tokens, C width.
 """
 
+from typing import Any
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from mambaad.model.hss import HSSBlock
@@ -26,6 +29,35 @@ class Pointwise(nn.Conv2d):
         return rearrange(y, "b h w c -> b c h w")
 
 
+class _Standardize(torch.autograd.Function):
+    """(x - mean) / sqrt(variance + eps) over H and W.  Few passes, whatever the layout; differentiable once."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
+        y = x - x.mean((2, 3), keepdim=True)
+        scale = y.square().mean((2, 3), keepdim=True).add_(eps).rsqrt_()
+        y *= scale
+        ctx.save_for_backward(y, scale)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None]:
+        y, scale = ctx.saved_tensors
+        along = (dy * y).mean((2, 3), keepdim=True)
+        return torch.addcmul(dy - dy.mean((2, 3), keepdim=True), y, along, value=-1).mul_(scale), None
+
+
+class InstanceNorm(nn.InstanceNorm2d):
+    """nn.InstanceNorm2d without affine part and running statistics, which leaves tokens channels last.
+
+    torch's own brings them channels first, and the depthwise convolution behind it then takes several times as long.
+    """
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        return _Standardize.apply(x, self.eps)
+
+
 def conv_norm_act(width: int, kernel: int = 1, depthwise: bool = False) -> nn.Sequential:
     """Convolution, InstanceNorm (no affine part, no running statistics), SiLU; keeps the size.
 
@@ -36,7 +68,7 @@ def conv_norm_act(width: int, kernel: int = 1, depthwise: bool = False) -> nn.Se
         if depthwise
         else Pointwise(width, width)
     )
-    return nn.Sequential(conv, nn.InstanceNorm2d(width), nn.SiLU())
+    return nn.Sequential(conv, InstanceNorm(width), nn.SiLU())
 
 
 def local_branch(width: int, kernel: int, kind: str) -> nn.Sequential:

@@ -209,6 +209,24 @@ def test_local_branch_kinds():
     assert full[0][0].bias is not None
 
 
+def test_local_branch_equals_torchs_own_layers_and_stays_channels_last():
+    branch = local_branch(6, 5, "dwconv_1x1").double()
+    x = (torch.randn(2, 8, 8, 6, dtype=torch.double) + 3).permute(0, 3, 1, 2).requires_grad_()
+    expected = x
+    for conv, norm, _ in branch:
+        same_size = F.conv2d(expected, conv.weight, conv.bias, padding=conv.padding, groups=conv.groups)
+        expected = F.silu(F.instance_norm(same_size, eps=norm.eps))
+    ours = branch(x)
+    torch.testing.assert_close(ours, expected)
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+    tensors = [x, *branch.parameters()]
+    weights = torch.randn_like(ours)
+    for got, wanted in zip(
+        torch.autograd.grad(ours, tensors, weights), torch.autograd.grad(expected, tensors, weights), strict=True
+    ):
+        torch.testing.assert_close(got, wanted)
+
+
 def test_fusion_halves_the_side_and_doubles_the_width():
     fusion = HalfFPN((4, 8, 16)).eval()
     features = [torch.randn(1, c, s, s) for c, s in ((4, 16), (8, 8), (16, 4))]

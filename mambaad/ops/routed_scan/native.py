@@ -205,10 +205,11 @@ def _state_floats(sizes: dict[str, int], index: int) -> int:
 
 def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     *tensors, ctx.index, _ = inputs
+    ctx.set_materialize_grads(False)  # or the backward gets zeros for `states`, the largest array of all
     ctx.save_for_backward(output[1], *tensors)
 
 
-def _gradients(ctx: Any, dy: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+def _gradients(ctx: Any, dy: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
     dx, dprojected, *others = _backward(dy.contiguous(), *ctx.saved_tensors, ctx.index)
     return dx, dprojected, None, *others, None, None
 
