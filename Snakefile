@@ -48,7 +48,7 @@ def sources(*parts: str) -> list[str]:
 
 DATA_SOURCES = sources("data")
 RUN_SOURCES = sources(
-    *("config.py", "device.py", "files.py", "efficiency.py"),
+    *("config.py", "device.py", "files.py", "progress.py", "efficiency.py"),
     *("data", "ops", "model", "metrics", "engine", "assets"),
 )
 ALL_SOURCES = sources("")

@@ -4,6 +4,7 @@ Each part may import only the parts above it, which is also the order to read th
 
     config      everything that can be set, as frozen dataclasses
     files       writing a file so that nobody meets half of it
+    progress    how far long work is
     device      devices by name
     data        images in, tensors out
     ops         the selective scan, along one sequence and along routes through an image

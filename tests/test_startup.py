@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import mambaad
+import mambaad.data
 from mambaad.ops.compiling import constant_when_compiled
 
 ROOT = Path(__file__).resolve().parents[1]

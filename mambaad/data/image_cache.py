@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from mambaad.data.pixels import read_mask, read_rgb, resize_mask, resize_rgb
 from mambaad.data.row_store import Fill, RowStore, open_rows
 from mambaad.data.sample import DatasetError, Sample
+from mambaad.progress import progress as show_progress
 
 PIXEL_RULE = 1
 """Counts up whenever the same file gives other pixels (see `pixels`); every cache is then built again."""
@@ -99,7 +99,7 @@ def _decoder(paths: Sequence[Path], read: Callable[[Path], np.ndarray], label: s
         threads = min(_THREADS, os.cpu_count() or 1)
         with (
             ThreadPoolExecutor(threads) as pool,
-            tqdm(total=len(rows), desc=label, unit="file", disable=not progress) as bar,
+            show_progress(len(rows), label, progress, unit="file") as bar,
         ):
             for start in range(0, len(rows), _CHUNK):
                 chunk = rows[start : start + _CHUNK]

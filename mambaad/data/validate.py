@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from mambaad.data.datasets.catalog import dataset_named
 from mambaad.data.datasets.mvtec_ad import IMAGE_SUFFIXES
@@ -20,6 +19,7 @@ from mambaad.data.datasets.spec import Counts, DatasetSpec
 from mambaad.data.detect import explain, guess_layout
 from mambaad.data.pixels import image_size, read_mask, read_rgb
 from mambaad.data.sample import INDEX_FOLDER, DatasetError, Sample, counts
+from mambaad.progress import tracked
 
 SPLITS = ("train", "test_good", "test_defect")
 _NAMES = ("training", "good test", "defective test")
@@ -150,9 +150,7 @@ def _open_all(samples: Sequence[Sample], quick: bool, progress: bool, problems: 
     empty, lossy = [], []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         try:
-            results = tqdm(
-                pool.map(test, samples), "check", len(samples), unit="image", disable=not (progress and samples)
-            )
+            results = tracked(pool.map(test, samples), len(samples), "check", progress, unit="image")
             for sample, (faults, has_defect) in zip(samples, results, strict=True):
                 problems += faults
                 if sample.mask is not None and not has_defect:

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from mambaad.config import RunConfig
 from mambaad.data import DatasetError, Sample
@@ -23,6 +22,7 @@ from mambaad.device import resolve_device
 from mambaad.engine.execution import Execution, pinned_threads
 from mambaad.metrics.per_category import EXACT_BYTES, CategoryMetrics, measure_category, report
 from mambaad.model import MambaAD
+from mambaad.progress import Bar, progress
 
 Piece = tuple[str, Tensor, Tensor, list[bool]]
 """Category of some images, their maps and masks (n, side, side) on the CPU, and whether each is defective."""
@@ -82,7 +82,7 @@ def evaluate_samples(
     execution = execution or Execution(threads=None)
     with (
         pinned_threads(execution.threads),
-        tqdm(total=len(test), desc="evaluate", unit="image", disable=not execution.progress) as bar,
+        progress(len(test), "evaluate", execution.progress, unit="image") as bar,
     ):
         pieces = _predicted(model, grouped, side, execution, batch_size, bar)
         for category, own in groupby(pieces, key=lambda piece: piece[0]):
@@ -94,7 +94,7 @@ def evaluate_samples(
 
 
 def _predicted(
-    model: MambaAD, samples: list[Sample], side: int, execution: Execution, batch_size: int, bar: tqdm[Any]
+    model: MambaAD, samples: list[Sample], side: int, execution: Execution, batch_size: int, bar: Bar
 ) -> Iterator[Piece]:
     """Maps and masks in the order of the samples, a batch being split where the category changes."""
     target = resolve_device(execution.device)

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
-from tqdm import tqdm
 
 from mambaad.data.image_cache import PIXEL_RULE
 from mambaad.data.image_set import ImageSet
@@ -29,6 +28,7 @@ from mambaad.engine.execution import FEATURES
 from mambaad.model import MambaAD
 from mambaad.model.encoder import STRIDES
 from mambaad.model.encoder_weights import weights_sha256
+from mambaad.progress import progress as show_progress
 
 MEMORY_SHARE = 0.6  # of the device's free memory; the rest is for training
 FLOAT16_MAX = torch.finfo(torch.float16).max  # it rounds by at most 2^-11 of a value, below 2^-14 by at most 2^-25
@@ -144,7 +144,7 @@ def _encoder_pass(
             generator=torch.Generator(),  # or the loader draws from the global one, and training differs
             pin_memory=device.type == "cuda",
         )
-        with tqdm(total=len(rows), desc="encode", unit="image", disable=not progress) as bar:
+        with show_progress(len(rows), "encode", progress, unit="image") as bar:
             for batch, _, index in loader:
                 with autocast():
                     features = model.encode(batch.to(device, non_blocking=True))

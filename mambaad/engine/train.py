@@ -20,7 +20,6 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from mambaad.config import RunConfig, to_dict
 from mambaad.data import Sample
@@ -31,6 +30,7 @@ from mambaad.engine.feature_cache import as_features, cache_features
 from mambaad.engine.optim import batches, lr_factor, parameter_groups, total_steps
 from mambaad.engine.state import TrainingState
 from mambaad.model import MambaAD, check_side, reconstruction_loss, save_checkpoint
+from mambaad.progress import progress
 
 CACHE_BYTES = 2 * 1024**3  # decoded training images are kept in memory up to this size
 LOSS_POINTS = 500  # at most this many points of the loss curve are recorded
@@ -116,7 +116,7 @@ def _train(
     state = TrainingState(run)
     if state_file is not None and state_file.is_file():
         state.load(state_file, model, optimizer)
-    progress = execution.progress and fabric.is_global_zero
+    show = execution.progress and fabric.is_global_zero
     cached = None
     if execution.features != "off":
         cached = cache_features(
@@ -129,7 +129,7 @@ def _train(
             autocast=fabric.autocast,
             workers=workers,
             sharers=processes if target.type == "cpu" else 1,
-            progress=progress,
+            progress=show,
         )
     in_memory = cached is not None and cached.store is None
     loader: DataLoader[Any] = DataLoader(
@@ -146,37 +146,35 @@ def _train(
     every = checkpoint_every or max(1, steps // 10)
     wrapped.train()
     started = time.perf_counter()
-    bar = tqdm(total=steps, initial=state.step, desc="train", unit="step", disable=not progress)
-    try:
-        for batch in loader:
-            for group in optimizer.param_groups:
-                group["lr"] = run.train.lr * lr_factor(state.step, steps, run.train)
-            if cached is None:
-                pair = wrapped(batch.to(fabric.device, non_blocking=True))
-            else:
-                pair = wrapped(as_features(batch, fabric.device))
-            loss = reconstruction_loss(*pair)
-            fabric.backward(loss)
-            fabric.clip_gradients(wrapped, optimizer, max_norm=run.train.clip_norm, error_if_nonfinite=False)
-            value = _mean(fabric, loss.detach())
-            if value != value or value in (float("inf"), float("-inf")):
-                raise FloatingPointError(
-                    f"the loss is {value} at step {state.step + 1}: lower the learning rate ({run.train.lr}) "
-                    f"or the gradient clip ({run.train.clip_norm})"
-                )
-            wrapped_optimizer.step()
-            wrapped_optimizer.zero_grad(set_to_none=True)
-            state.advance(value)
-            bar.update()
-            bar.set_postfix(loss=f"{value:.3f}")
-            if state_file is not None and fabric.is_global_zero and state.step % every == 0 and state.step < steps:
+    with progress(steps, "train", show, unit="step", start=state.step) as bar:
+        try:
+            for batch in loader:
+                for group in optimizer.param_groups:
+                    group["lr"] = run.train.lr * lr_factor(state.step, steps, run.train)
+                if cached is None:
+                    pair = wrapped(batch.to(fabric.device, non_blocking=True))
+                else:
+                    pair = wrapped(as_features(batch, fabric.device))
+                loss = reconstruction_loss(*pair)
+                fabric.backward(loss)
+                fabric.clip_gradients(wrapped, optimizer, max_norm=run.train.clip_norm, error_if_nonfinite=False)
+                value = _mean(fabric, loss.detach())
+                if value != value or value in (float("inf"), float("-inf")):
+                    raise FloatingPointError(
+                        f"the loss is {value} at step {state.step + 1}: lower the learning rate ({run.train.lr}) "
+                        f"or the gradient clip ({run.train.clip_norm})"
+                    )
+                wrapped_optimizer.step()
+                wrapped_optimizer.zero_grad(set_to_none=True)
+                state.advance(value)
+                bar.note(f"loss {value:.3f}")
+                bar.update()
+                if state_file is not None and fabric.is_global_zero and state.step % every == 0 and state.step < steps:
+                    state.save(state_file, model, optimizer, time.perf_counter() - started)
+        except KeyboardInterrupt:
+            if state_file is not None and fabric.is_global_zero:
                 state.save(state_file, model, optimizer, time.perf_counter() - started)
-    except KeyboardInterrupt:
-        if state_file is not None and fabric.is_global_zero:
-            state.save(state_file, model, optimizer, time.perf_counter() - started)
-        raise
-    finally:
-        bar.close()
+            raise
     seconds = state.seconds + time.perf_counter() - started
     model.eval()
     if out is not None and fabric.is_global_zero:

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from mambaad.data import DatasetError, Sample
 from mambaad.data.datasets.mvtec_ad import IMAGE_SUFFIXES
@@ -30,6 +29,8 @@ from mambaad.inference.gallery import Gallery, colour_scale, overlay
 from mambaad.inference.ground_truth import measure
 from mambaad.inference.threshold import Threshold
 from mambaad.model import MambaAD, check_side
+from mambaad.progress import Bar, tracked
+from mambaad.progress import progress as show_progress
 
 MAP_FORMATS = ("npy", "tiff", "none")
 COLUMNS = ("image", "score", "anomalous", "error")
@@ -143,7 +144,7 @@ def predict_files(
     metrics: dict[str, Any] | None = None
     try:
         temporary.mkdir()
-        with tqdm(total=len(images), desc="scores", unit="image", disable=not progress) as bar:
+        with show_progress(len(images), "scores", progress, unit="image") as bar:
             for path, anomaly_map in _predicted(model, images, side, batch_size, target, failed, bar):
                 score = float(anomaly_map.max())
                 if not np.isfinite(score):
@@ -183,7 +184,7 @@ def score_files(
     `predict_files`."""
     check_side(model.config, side, side)
     failed: dict[Path, str] = {}
-    with tqdm(total=len(images), desc="scores", unit="image", disable=not progress) as bar:
+    with show_progress(len(images), "scores", progress, unit="image") as bar:
         maps = _predicted(model, images, side, batch_size, resolve_device(device), failed, bar)
         return {path: float(anomaly_map.max()) for path, anomaly_map in maps}, failed
 
@@ -195,7 +196,7 @@ def _predicted(
     batch_size: int,
     device: torch.device,
     failed: dict[Path, str],
-    bar: tqdm[Any],
+    bar: Bar,
 ) -> Iterator[tuple[Path, np.ndarray]]:
     model.to(device).eval()
     for start in range(0, len(images), batch_size):
@@ -227,7 +228,7 @@ def _paint(
     page = Gallery(out / "gallery.html", [row.score for row in rows], threshold, gallery) if gallery else None
     painted = rows if overlays else rows[:gallery]
     try:
-        for row in tqdm(painted, desc="overlays", unit="image", disable=not progress):
+        for row in tracked(painted, len(painted), "overlays", progress, unit="image"):
             image = read_rgb(row.path)
             image.thumbnail((LARGEST_OVERLAY, LARGEST_OVERLAY), Image.Resampling.BILINEAR)
             mixed = overlay(image, _load_map(map_folder / (row.name + suffix)), *scale)

@@ -27,11 +27,11 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from mambaad.data.image_cache import default_cache_dir
 from mambaad.data.sample import INDEX_FOLDER, DatasetError, OnFault, Sample, raise_fault, select_categories
 from mambaad.files import atomic_path, write_text
+from mambaad.progress import progress as show_progress
 
 SPLITS, HELD_OUT = 4, 20
 ANNOTATIONS = {"train": "annotations/instances_train2017.json", "val": "annotations/instances_val2017.json"}
@@ -130,7 +130,7 @@ def build_index(root: Path, folder: Path, sizes: dict[str, int], *, progress: bo
     names = [f"coco{i}/{digest}" for i in range(SPLITS)]  # the digest ties the masks to their annotations
     for name in names:
         (folder / name).mkdir(parents=True, exist_ok=True)
-    with tqdm(total=SPLITS * len(val), desc="COCO-AD masks", unit="image", disable=not progress) as bar:
+    with show_progress(SPLITS * len(val), "COCO-AD masks", progress, unit="image") as bar:
         for i, name in enumerate(names):
             drawn = set(os.listdir(folder / name))
             for image in val:
