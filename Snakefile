@@ -36,22 +36,19 @@ JOBS = [EVERY_RUN[i : i + 4] for i in range(0, len(EVERY_RUN), 4)]
 SOURCE_SUFFIXES = {".py", ".c", ".h", ".json", ".safetensors"}
 
 
-def sources(*parts: str) -> list[str]:
-    """Library files that a job depends on: modules, or packages with all they hold."""
-    found = []
-    for path in (Path("mambaad", part) for part in parts):
-        if not path.exists():
-            raise FileNotFoundError(f"{path} is named in the Snakefile and does not exist")
-        found += [path] if path.is_file() else [p for p in path.rglob("*") if p.suffix in SOURCE_SUFFIXES]
+def sources(*without: str) -> list[str]:
+    """The library's files, but for some of its parts: what is new is part of every job that does not name it here."""
+    unknown = [part for part in without if not Path("mambaad", part).is_dir()]
+    if unknown:
+        raise FileNotFoundError(f"the Snakefile names the parts {', '.join(unknown)}, which do not exist")
+    left_out = {Path("mambaad", part) for part in without}
+    found = (p for p in Path("mambaad").rglob("*") if p.suffix in SOURCE_SUFFIXES and not left_out & set(p.parents))
     return sorted(map(str, found))
 
 
-DATA_SOURCES = sources("data")
-RUN_SOURCES = sources(
-    *("config.py", "device.py", "files.py", "progress.py", "efficiency.py"),
-    *("data", "ops", "model", "metrics", "engine", "assets"),
-)
-ALL_SOURCES = sources("")
+# A run is named by the hash of its settings: the study decides which runs there are, not what comes out of one.
+RUN_SOURCES = sources("inference", "study", "benchmarks", "cli")
+ALL_SOURCES = sources()
 PUBLISHED = sorted(map(str, Path("results").glob("paper/*.csv")))
 COMMITTED = PUBLISHED + [str(p) for part in ("runs", "benchmarks") for p in sorted(Path("results", part).glob("*.*"))]
 # Jobs find this environment's commands and only its kernel, whatever else is installed; each uses one thread, so that
@@ -98,7 +95,7 @@ if TRAIN:
 
     rule data:
         message: "Draw the synthetic images"
-        input: DATA_SOURCES
+        input: RUN_SOURCES
         output: directory(DATA)
         log: f"{LOGS}/data.log"
         shell:
@@ -171,7 +168,7 @@ rule notebook:
 
 rule contact_sheet:
     message: "Contact sheet of the synthetic images"
-    input: DATA_SOURCES
+    input: RUN_SOURCES
     output: f"{SOURCE}/figures/contact_sheet.png"
     log: f"{LOGS}/contact_sheet.log"
     params:

@@ -160,3 +160,20 @@ def write_coco(root):
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(coco_annotations(objects, images)))
     return root
+
+
+WRITERS = {
+    "mvtec_ad": write_mvtec_ad,
+    "visa": write_visa,
+    "realiad": write_real_iad,
+    "medical": write_medical,
+    "mvtec3d": write_mvtec3d,
+    "meta_json": write_meta_json,
+}
+"""Trees of several categories by their data set."""
+TREES = WRITERS | {
+    "coco0": write_coco,
+    "folder": write_category,
+    "synthetic": lambda root: write_mvtec_ad(root, ("gear", "resistor")),
+}
+"""Trees by the data set that has to be recognised."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mambaad.config import RunConfig
+from mambaad.data.datasets.catalog import DATASETS
 from mambaad.engine.records import record_path
 from mambaad.study import plan
 from mambaad.study.profiles import PROFILES, SubsetOptions, load_subset, quick_base, save_subset
@@ -28,6 +29,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     what.add_argument("--list", action="store_true", help="print the hash of every run and stop")
     what.add_argument("--dry-run", action="store_true", help="describe every run and stop")
     subset = sub.add_argument_group("subset profile")
+    subset.add_argument("--dataset", default="mvtec_ad", choices=list(DATASETS), help="data set, or layout of the images")
     subset.add_argument("--categories", nargs="*", default=[], help="categories, all in one model")
     subset.add_argument("--encoder-file", type=Path, help="local encoder weights (not given: the embedded encoder)")
     subset.add_argument("--backbone", default="", help="timm model name of the encoder file")
@@ -112,8 +114,9 @@ def _subset(arguments: argparse.Namespace) -> SubsetOptions:
         return load_subset(arguments.results)
     if arguments.encoder_file and not arguments.backbone:
         raise ValueError("--encoder-file needs --backbone, the timm model name of its network")
-    samples = load_dataset("mvtec_ad", arguments.data_dir, arguments.categories)
+    samples = load_dataset(arguments.dataset, arguments.data_dir, arguments.categories)
     return SubsetOptions(
+        dataset=arguments.dataset,
         categories=tuple(arguments.categories),
         index_hash=index_hash(samples, arguments.data_dir),
         side=arguments.side,
