@@ -1,8 +1,6 @@
-"""`mambaad data check` and `mambaad data where`: every fault is found at once, none is made up."""
+"""Is a data set whole: every fault is found at once, none is made up."""
 
-import argparse
 import dataclasses
-import json
 import shutil
 from itertools import pairwise
 
@@ -11,10 +9,8 @@ import numpy as np
 import pytest
 from layouts import SIZE, mask, picture, save
 
-from mambaad.cli import data as command_line
-from mambaad.data import DATASETS, DatasetError, counts, load_dataset
+from mambaad.data import DATASETS, counts, load_dataset
 from mambaad.data.datasets import catalog
-from mambaad.data.detect import guess_layout, where
 from mambaad.data.validate import check_dataset, render
 
 
@@ -22,37 +18,6 @@ def check(root, name=None, **options):
     return check_dataset(name, root, progress=False, **options)
 
 
-def run(*words):
-    """Exit code of `mambaad data ...`."""
-    top = argparse.ArgumentParser()
-    commands = top.add_subparsers()
-
-    def command(name, run, text):
-        sub = commands.add_parser(name, description=text)
-        sub.set_defaults(run=run)
-        return sub
-
-    command_line.add(command)
-    arguments = top.parse_args(["data", *map(str, words)])
-    return arguments.run(arguments)
-
-
-def write_folder(root):
-    return layouts.write_category(root)
-
-
-# Trees by the name of the layout that has to be recognised.
-TREES = {
-    "mvtec_ad": layouts.write_mvtec_ad,
-    "visa": layouts.write_visa,
-    "realiad": layouts.write_real_iad,
-    "medical": layouts.write_medical,
-    "mvtec3d": layouts.write_mvtec3d,
-    "meta_json": layouts.write_meta_json,
-    "coco0": layouts.write_coco,
-    "folder": write_folder,
-    "synthetic": lambda root: layouts.write_mvtec_ad(root, ("gear", "resistor")),
-}
 # The drawn trees have few images, so that differences to the published counts are all they may be blamed for.
 COUNTS = ("published are", "categories are missing")
 
@@ -61,14 +26,11 @@ def faults(report):
     return [problem for problem in report.problems if not any(text in problem for text in COUNTS)]
 
 
-# -- what a check finds -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", TREES)
+@pytest.mark.parametrize("name", layouts.TREES)
 def test_a_whole_tree_has_no_fault_and_its_layout_is_recognised(tmp_path, name):
     if name == "coco0":
         pytest.importorskip("pycocotools", reason="needs pycocotools (the extra coco): masks are drawn with it")
-    root = TREES[name](tmp_path / "data")
+    root = layouts.TREES[name](tmp_path / "data")
     report = check(root)
     assert report.dataset == name
     assert faults(report) == []
@@ -132,7 +94,7 @@ def test_a_quick_check_misses_only_what_needs_decoding(tmp_path):
 
 @pytest.mark.parametrize("name", ["visa", "realiad", "mvtec3d", "meta_json", "medical"])
 def test_lost_and_broken_files_of_any_layout_are_named(tmp_path, name):
-    root = TREES[name](tmp_path / "data")
+    root = layouts.TREES[name](tmp_path / "data")
     samples = load_dataset(name, root)
     bad = [s for s in samples if s.mask is not None]
     bad[0].mask.unlink()
@@ -210,109 +172,6 @@ def test_a_check_can_be_interrupted(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_decoded", lambda sample: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         check(root)
-
-
-# -- wrong folders ----------------------------------------------------------------------------------------------------
-
-
-def test_a_wrong_folder_is_explained(tmp_path):
-    root = layouts.write_mvtec_ad(tmp_path / "data")
-    (tmp_path / "packed").mkdir()
-    (tmp_path / "packed/visa.tar").touch()
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "empty/.hidden").touch()
-    picture(tmp_path / "heap/a.png")
-    (tmp_path / "odd/things").mkdir(parents=True)
-    (tmp_path / "set.zip").touch()
-    (tmp_path / "note.txt").touch()
-    for folder, text in {
-        "none": "there is no such folder",
-        "empty": "the folder is empty",
-        "packed": "visa.tar still has to be unpacked",
-        "set.zip": "it is an archive: unpack it",
-        "note.txt": "it is a file: name a folder",
-        "heap": "put good ones into train/good",
-        "odd": "its folders fit no layout",
-        "data/nut/test": f"the root is too deep: name {root.resolve()}",
-        "data/nut/test/hole": f"the root is too deep: name {root.resolve()}",
-        ".": f"the root is one level too high: name {root}",
-    }.items():
-        with pytest.raises(DatasetError, match="not a data set") as caught:
-            guess_layout(tmp_path / folder)
-        assert text in str(caught.value), folder
-        report = check(tmp_path / folder)
-        assert report.problems == (str(caught.value),)
-        assert not report.counts
-        assert "layout not recognised" in render(report)
-
-
-def test_a_wrong_layout_is_explained(tmp_path):
-    root = layouts.write_visa(tmp_path / "visa")
-    report = check(root, "mvtec_ad")
-    assert len(report.problems) == 1
-    assert report.problems[0].endswith("; the folder looks like visa: check it with --dataset visa")
-    high = check(tmp_path, "visa")
-    assert high.problems[0].endswith(f"; the root is one level too high: name {root}")
-    bolt = layouts.write_mvtec_ad(tmp_path / "nuts") / "bolt"
-    assert check(bolt).dataset == "folder", "one category is a plain folder"
-    assert "check it with --dataset folder" in check(bolt, "mvtec_ad").problems[0]
-    with pytest.raises(DatasetError, match="no data set 'imagenet'; there are mvtec_ad, visa"):
-        check(root, "imagenet")
-
-
-# -- command line -----------------------------------------------------------------------------------------------------
-
-
-def test_check_prints_and_returns_its_verdict(tmp_path, capsys):
-    root = layouts.write_mvtec_ad(tmp_path / "data")
-    assert run("check", root) == 0
-    assert capsys.readouterr().out.endswith("14 files opened and decoded\nOK\n")  # 2 x (5 images and 2 masks)
-    assert run("check", root, "--quick") == 0
-    out = capsys.readouterr().out
-    assert "headers read" in out
-    assert out.endswith("\nOK\n")
-    (root / "nut/test/good/000.png").unlink()
-    (root / "nut/test/good/000.png").mkdir()
-    assert run("check", root, "--dataset", "mvtec_ad") == 1
-    out = capsys.readouterr().out
-    assert "faults: 1\n" in out
-    assert out.endswith("NOT OK: put right what is named under faults and check again\n")
-    assert run("check", root, "--categories", "bolt") == 0
-    assert "nut" not in capsys.readouterr().out
-
-
-def test_long_lists_are_cut_in_text_and_whole_in_json(tmp_path, capsys):
-    root = layouts.write_category(tmp_path / "mine")
-    for k in range(30):
-        (root / f"train/good/broken_{k}.png").write_text("x")
-    assert run("check", root) == 1
-    out = capsys.readouterr().out
-    assert "faults: 30" in out
-    assert "and 10 more, all with --json" in out
-    assert run("check", root, "--json") == 1
-    report = json.loads(capsys.readouterr().out)
-    assert len(report["problems"]) == 30
-    assert report["ok"] is False
-    assert report["dataset"] == "folder"
-    assert report["counts"] == {"mine": {"train": 32, "test_good": 1, "test_defect": 2}}
-
-
-def test_where_knows_every_loader(capsys):
-    for name in (*DATASETS, "coco"):
-        assert "licence" in where(name)
-        assert run("where", name) == 0
-    capsys.readouterr()
-    assert run("where") == 0
-    everything = capsys.readouterr().out
-    for spec in DATASETS.values():
-        assert spec.licence in everything
-        assert spec.page in everything
-        assert spec.access in everything
-    with pytest.raises(DatasetError, match="no data set 'imagenet'; there are mvtec_ad, visa"):
-        run("where", "imagenet")
-
-
-# -- real images ------------------------------------------------------------------------------------------------------
 
 
 def test_the_real_images_are_whole(shared):

@@ -1,0 +1,24 @@
+"""The loader of Uni-Medical: what it makes of its authors' layout, and every error."""
+
+import shutil
+
+import layouts
+import numpy as np
+import pytest
+from layouts import save
+
+from mambaad.data import DatasetError, counts, load_dataset
+
+
+def test_medical_reads_its_three_folders_only(tmp_path):
+    root = layouts.write_medical(tmp_path)
+    layouts.write_category(root / "bolt")
+    save(root / "liver/ground_truth/hole/000_mask.png", np.eye(5) * 255)  # the authors' files are taken as they are
+    assert list(counts(load_dataset("medical", root))) == ["brain", "liver", "retinal"]
+    shutil.rmtree(root / "brain")
+    assert list(counts(load_dataset("medical", root))) == ["liver", "retinal"]
+    (root / "liver/ground_truth/hole/001_mask.png").unlink()
+    with pytest.raises(DatasetError, match="without a mask"):
+        load_dataset("medical", root)
+    with pytest.raises(DatasetError, match="expected the folders brain, liver, retinal"):
+        load_dataset("medical", root / "liver")

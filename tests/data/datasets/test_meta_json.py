@@ -1,0 +1,53 @@
+"""The loader of meta.json, and every error."""
+
+import json
+
+import layouts
+import pytest
+
+from mambaad.data import DatasetError, counts, load_dataset
+
+
+def test_meta_json(tmp_path):
+    samples = load_dataset("meta_json", layouts.write_meta_json(tmp_path))
+    assert counts(samples) == {c: {"train": 1, "test_good": 1, "test_defect": 2} for c in ("coat", "bolt")}
+    bolt = [s for s in samples if s.category == "bolt" and s.is_defect]
+    assert [s.defect for s in bolt] == ["tear", "anomaly"], "a defect without a name is one nevertheless"
+    assert all(s.mask is not None for s in bolt)
+    assert {s.mask for s in samples if s.category == "coat"} == {None}
+
+
+def _meta_entry(category, k, **values):
+    def breakage(root):
+        lists = json.loads((root / "meta.json").read_text())
+        lists["test"][category][k] |= values
+        (root / "meta.json").write_text(json.dumps(lists))
+
+    return breakage
+
+
+META_ERRORS = {
+    "no index": (lambda root: (root / "meta.json").unlink(), r"meta\.json: no such file, expected the index"),
+    "broken": (lambda root: (root / "meta.json").write_text("]"), r"meta\.json: cannot be read as JSON"),
+    "no split": (lambda root: (root / "meta.json").write_text('{"train": {}}'), "found no 'test'"),
+    "no object": (lambda root: (root / "meta.json").write_text("[]"), "found no 'train'"),
+    "entry": (_meta_entry("bolt", 0, anomaly="no"), "entries with img_path and anomaly 0 or 1, got"),
+    "image gone": (_meta_entry("bolt", 0, img_path="none.png"), r"none\.png: no such file, but .*meta\.json"),
+    "only some masks": (_meta_entry("bolt", 1, mask_path=""), "is a defective image without a mask"),
+}
+
+
+@pytest.mark.parametrize("what", META_ERRORS)
+def test_meta_json_errors(tmp_path, what):
+    root = layouts.write_meta_json(tmp_path)
+    load_dataset("meta_json", root)
+    META_ERRORS[what][0](root)
+    with pytest.raises(DatasetError, match=META_ERRORS[what][1]):
+        load_dataset("meta_json", root)
+
+
+def test_the_anomaly_flag_decides_not_the_name(tmp_path):
+    root = layouts.write_meta_json(tmp_path)
+    _meta_entry("bolt", 1, specie_name="good")(root)
+    kinds = [s.defect for s in load_dataset("meta_json", root, ("bolt",))]
+    assert kinds == ["good", "good", "anomaly", "anomaly"]

@@ -1,0 +1,46 @@
+"""The loader of MVTec 3D-AD: what it makes of its authors' layout, and every error."""
+
+import shutil
+
+import layouts
+import pytest
+
+from mambaad.data import DatasetError, counts, load_dataset
+
+
+def test_mvtec3d_trains_on_train_and_validation(tmp_path):
+    root = layouts.write_mvtec3d(tmp_path)
+    samples = load_dataset("mvtec3d", root)
+    assert counts(samples) == {c: {"train": 3, "test_good": 1, "test_defect": 1} for c in ("bagel", "foam")}
+    assert {s.image.parent.name for s in samples} == {"rgb"}
+    assert root / "bagel/validation/good/rgb/000.png" in {s.image for s in samples if s.split == "train"}
+    assert next(s.mask for s in samples if s.is_defect) == root / "bagel/test/cut/gt/000.png"
+
+
+MVTEC3D_ERRORS = {
+    "no validation": (
+        lambda root: shutil.rmtree(root / "foam/validation"),
+        r"validation.good.rgb: expected good images \(train and validation are both used\), found none",
+    ),
+    "no mask": (
+        lambda root: (root / "foam/test/cut/gt/000.png").unlink(),
+        "rgb.000.png: a defective image without a mask",
+    ),
+    "another layout": (
+        lambda root: [shutil.rmtree(root / c) for c in ("bagel", "foam")] and layouts.write_mvtec_ad(root),
+        r"<category>/train/good/rgb \(MVTec 3D-AD layout\), found none",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", MVTEC3D_ERRORS)
+def test_mvtec3d_errors(tmp_path, what):
+    root = layouts.write_mvtec3d(tmp_path)
+    MVTEC3D_ERRORS[what][0](root)
+    with pytest.raises(DatasetError, match=MVTEC3D_ERRORS[what][1]):
+        load_dataset("mvtec3d", root)
+
+
+def test_one_category_of_mvtec3d_is_too_deep(tmp_path):
+    with pytest.raises(DatasetError, match="looks like a single category: name the folder above it"):
+        load_dataset("mvtec3d", layouts.write_mvtec3d(tmp_path) / "bagel")
