@@ -174,7 +174,8 @@ rule contact_sheet:
     params:
         images=f"{BUILD}/work/contact_sheet",
     shell:
-        "rm -rf {params.images} && python -c 'X
+        "rm -rf {params.images} && python -c 'from mambaad.data.contact_sheet import contact_sheet;"
+        " from mambaad.data.synthetic.generate import write_synthetic;"
         """ contact_sheet(write_synthetic("{params.images}", side=192, train=3, test=6), "{output}", side=192)'"""
         " > {log} 2>&1"
 

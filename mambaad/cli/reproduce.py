@@ -29,7 +29,9 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     what.add_argument("--list", action="store_true", help="print the hash of every run and stop")
     what.add_argument("--dry-run", action="store_true", help="describe every run and stop")
     subset = sub.add_argument_group("subset profile")
-    subset.add_argument("--dataset", default="mvtec_ad", choices=list(DATASETS), help="data set, or layout of the images")
+    subset.add_argument(
+        "--dataset", default="mvtec_ad", choices=list(DATASETS), help="data set or layout of the images"
+    )
     subset.add_argument("--categories", nargs="*", default=[], help="categories, all in one model")
     subset.add_argument("--encoder-file", type=Path, help="local encoder weights (not given: the embedded encoder)")
     subset.add_argument("--backbone", default="", help="timm model name of the encoder file")

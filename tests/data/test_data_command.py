@@ -29,7 +29,7 @@ def run(*words):
 def test_check_prints_and_returns_its_verdict(tmp_path, capsys):
     root = layouts.write_mvtec_ad(tmp_path / "data")
     assert run("check", root) == 0
-    assert capsys.readouterr().out.splitlines()[-2:] == ["14 files opened and decoded", "OK"]  # 2 x (5 images and 2 masks)
+    assert capsys.readouterr().out.splitlines()[-2:] == ["14 files opened and decoded", "OK"]  # 2 x (5 + 2 masks)
     assert run("check", root, "--quick") == 0
     out = capsys.readouterr().out
     assert "headers read" in out

@@ -1,11 +1,17 @@
 """`mambaad reproduce`: which runs it names, before any is made."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import layouts
 import pytest
 
 from mambaad import cli
 from mambaad.study import plan
 from mambaad.study.tables_spec import TABLE_5, TABLE_6
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def lines(capsys, *words):
@@ -26,3 +32,16 @@ def test_a_subset_is_of_the_data_set_named(tmp_path, capsys, dataset):
 
 def test_the_list_is_that_of_the_plan(capsys):
     assert lines(capsys, "--list", "--tables", TABLE_5.name) == list(plan.runs("quick", [TABLE_5]))
+
+
+@pytest.mark.parametrize("options", [["train=True"], ["train=False", "build=build", "results=results"]])
+def test_the_graph_can_be_read_and_ends_in_the_book(options, tmp_path):
+    """What `make reproduce` and `make book` would do; nothing is run."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "-n", "--nolock"]
+    if options == ["train=True"]:
+        options = [*options, f"build={tmp_path}"]
+    done = subprocess.run([*command, "--config", *options], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr + done.stdout
+    if f"build={tmp_path}" in options:
+        jobs = done.stdout + done.stderr
+        assert all(name in jobs for name in ("contact_sheet", "data", "runs_1", "table", "book"))
