@@ -41,3 +41,11 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the folder ../shared (real images, pretrained encoders, baselines' outputs)")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory) -> Path:
+    """A synthetic category at 64 pixels: 9 training images, 6 of the test; not to be written into."""
+    from mambaad.data.synthetic.generate import write_synthetic  # after the import hook
+
+    return write_synthetic(tmp_path_factory.mktemp("set") / "data", side=64, train=9, test=6, categories=("gear",))

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.never_skipped
 NAMES = ("hilbert8_resnet34_3463", "scan4_resnet18_2222")
 # A second implementation agreed to 4e-6 of the largest value; a wrong route order is off by 1e-2 and more.
 TOLERANCE = 2e-5
+GRADIENT_TOLERANCE = 4e-5  # 1.9e-5 at worst where this was written; the order of sums differs between machines
 NORM_TOLERANCE = 5e-5  # of the largest norm: the recorded norms of the small network were summed in float32
 SAMPLES = 64  # of each gradient, at most
 
@@ -123,6 +124,6 @@ def test_gradients_equal_the_reference_value_by_value(case, gradients, norms):
         compared += 1
         if not wanted.any():
             zero.append(key)
-        assert np.abs(ours - wanted).max() <= TOLERANCE * np.abs(wanted).max(), key
+        assert np.abs(ours - wanted).max() <= GRADIENT_TOLERANCE * np.abs(wanted).max(), key
     assert zero == ["mff_oce.bn_layer.0.conv1.weight", "mff_oce.bn_layer.0.downsample.0.weight"]
     assert compared == {"hilbert8_resnet34_3463": 313, "scan4_resnet18_2222": 193}[case.name]
