@@ -50,7 +50,7 @@ def sources(*without: str) -> list[str]:
 RUN_SOURCES = sources("inference", "study", "benchmarks", "cli")
 ALL_SOURCES = sources()
 PUBLISHED = sorted(map(str, Path("results").glob("paper/*.csv")))
-COMMITTED = PUBLISHED + [str(p) for part in ("runs", "benchmarks") for p in sorted(Path("results", part).glob("*.*"))]
+COMMITTED = PUBLISHED + [str(p) for part in ("runs", "benchmarks", "real_v1/runs") for p in sorted(Path("results", part).glob("*.*"))]
 # Jobs find this environment's commands and only its kernel, whatever else is installed; each uses one thread, so that
 # two cores run two jobs; notebooks choose their own plotting backend.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -190,6 +190,7 @@ rule book:
     log: f"{LOGS}/book.log"
     shell:
         "rm -rf {BOOK}/_build && cp -R book/. {SOURCE}/"
+        " && python -m mambaad.study.front_page {RESULTS} > {SOURCE}/findings.md 2> {log}"
         " && jupyter-book build -q -W -n --keep-going --path-output {BOOK} {SOURCE} > {log} 2>&1"
         # A green build without a front page is known to happen.
         " && test -s {output}"

@@ -329,9 +329,9 @@ plain(pd.DataFrame(rows, columns=columns), 1)
 folder.cleanup()
 
 # %% [markdown]
-# What these numbers are: 12 drawn test images of one category, a few seconds of training, one seed. An illustration
-# and no result; 50 % is chance for both AU-ROCs. The study in small trains four categories in one network
-# ({doc}`table_1_main_results`), photographs come in {doc}`real_images`.
+# What these numbers are: 12 synthetic test images of one category, a few seconds of training, one seed. An illustration
+# and no result; 50 % is chance for both AU-ROCs. The quick study trains four categories in one network
+# ({doc}`table_1_main_results`), photographs come in {doc}`evidence`.
 #
 # ## 6. Where this differs from the published code
 #

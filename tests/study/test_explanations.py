@@ -1,6 +1,5 @@
 """The explaining notebooks and the page of real images run, and what their prose says is so."""
 
-import shlex
 from pathlib import Path
 
 import jupytext
@@ -8,14 +7,6 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
-from fake_records import values
-
-from mambaad import cli
-from mambaad.config import TrainConfig, to_dict
-from mambaad.engine import records
-from mambaad.engine.environment import environment
-from mambaad.study.notebook import ParameterError
-from mambaad.study.profiles import SubsetOptions
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
@@ -77,60 +68,6 @@ def test_network():
     assert [step for step, _ in page["result"].loss] == [1, 2, 3]
     assert np.isfinite([value for row in page["rows"] for value in row[1:]]).all()
     assert not Path(page["root"]).exists()
-
-
-def test_real_images_without_a_record(tmp_path):
-    page = run_cells("real_images", results=str(tmp_path))
-    assert page["found"] == []
-    with pytest.raises(ParameterError, match="profile must be one of 'subset'"):
-        run_cells("real_images", profile="quick")
-
-
-def test_real_images_with_a_record(tmp_path):
-    options = SubsetOptions(
-        categories=("bottle", "screw"),
-        side=128,
-        encoder_weights="net.safetensors@0123456789ab",
-        backbone="mobilenetv2_100",
-        backbone_kwargs={"pad_type": "same"},
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-        depths=(2, 2, 2, 2),
-        train=TrainConfig(epochs=40, batch_size=8, lr=1e-3, warmup_steps=20, clip_norm=10.0),
-    )
-    run = options.base()
-    counts = {"train": 9, "test_good": 2, "test_defect": 3}
-    record = {
-        "schema": records.SCHEMA_VERSION,
-        "profile": "subset",
-        "hash": run.hash,
-        "config": to_dict(run),
-        "encoder": {"name": "mobilenetv2_100", "weights": options.encoder_weights, "sha256": "ab" * 32},
-        "data": {"dataset": "mvtec_ad", "index_hash": "x", "counts": {"bottle": counts, "screw": counts}},
-        "seed": 42,
-        "environment": environment("cpu"),
-        "wall_seconds": 600.0,
-        "train": {"loss": [[1, 3.0], [2, 1.0]], "steps": 2, "seconds_per_step": 0.5},
-        "metrics": {"exact": values(52, ("bottle", "screw")), "paper": values(51, ("bottle", "screw"))},
-        "efficiency": {"params_m": 5.2, "flops_g": 0.4},
-    }
-    records.write_record(records.record_path(tmp_path, "subset", run.hash), record)
-    page = run_cells("real_images", results=str(tmp_path))
-
-    lines = page["measured"](page["found"][0])
-    assert lines.groupby("category")["protocol"].apply(list).to_dict() == {
-        "bottle": ["ours, exact", "ours, paper", "printed"],
-        "screw": ["ours, exact", "ours, paper", "printed"],
-        "mean": ["ours, exact", "ours, paper"],
-    }
-    assert page["settings"](record)["per image"].startswith("62.5 ms")
-    # the command shown is one that the command line takes, with the record's settings
-    program, *arguments = shlex.split(page["command"](record["config"]).replace("\\\n", " "))[2:]
-    assert program == "mambaad"
-    given = cli.parser().parse_args(arguments)
-    assert (given.categories, given.side, given.epochs) == (["bottle", "screw"], 128, 40)
-    assert (given.encoder_file, given.pad_type, given.mean) == (Path("net.safetensors"), "same", [0.5] * 3)
-    assert (given.depths, given.batch_size, given.clip_norm) == ([2, 2, 2, 2], 8, 10.0)
 
 
 def test_benchmarks_without_a_record(tmp_path):

@@ -1,0 +1,171 @@
+"""What the records of the protocol say, as tables and figures for the book.  Nothing here is typed in by hand."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mambaad.engine.records import record_path
+from mambaad.metrics import METRICS
+from mambaad.study import figures
+from mambaad.study.evidence import protocol
+from mambaad.study.evidence.carry_out import recorded, replicates
+from mambaad.study.evidence.protocol import Claim, Row
+from mambaad.study.evidence.statistics import Estimate, paired_difference, row_mean, smaller_than, verdict
+from mambaad.study.published_numbers import METRIC_NAMES
+
+FEWEST_SEEDS = 3
+TITLES = {
+    "table_5_scan_methods": "Table 5: scan orders",
+    "table_2_incremental": "Table 2: one part after the other",
+    "table_3_lss_branches": "Table 3: local and global branches",
+    "table_1_main_results": "Table 1: main model",
+    "table_4_backbone_depth": "Table 4: encoder and depth",
+    "table_7_lss_designs": "Table 7: designs of the LSS module",
+}
+
+
+def status(results: str | Path) -> pd.DataFrame:
+    """Runs recorded and planned, by group; a run that two groups share is counted in both."""
+    lines = []
+    for group in protocol.GROUPS:
+        rows = protocol.rows(group)
+        done = sum(len(recorded(row, results)) for row in rows)
+        lines.append((TITLES[group], len(rows), done, len(rows) * len(protocol.SEEDS)))
+    return pd.DataFrame(lines, columns=["group", "rows", "runs recorded", "runs planned"])
+
+
+def progress(results: str | Path) -> tuple[int, int]:
+    """Distinct runs recorded and planned; groups share some."""
+    runs = [run.hash for _, _, run in protocol.queue()]
+    done = sum(record_path(results, protocol.NAME, run).is_file() for run in runs)
+    return done, len(runs)
+
+
+def row_means(group: str, results: str | Path) -> pd.DataFrame:
+    """Mean over seeds of every metric, percent to one decimal; mAD with its 95 % interval and the number of seeds.
+
+    Rows without a record are left out; an interval needs two seeds.
+    """
+    lines = []
+    for row in protocol.rows(group):
+        found = recorded(row, results)
+        if not found:
+            continue
+        whole = row_mean({seed: record["replicates"]["mad"] for seed, record in found.items()})
+        exact = [record["metrics"]["exact"]["mean"] for record in found.values()]
+        line = {"row": row.name, "n": len(found), "mAD": f"{whole.value:.1f}", "95 % interval": interval(whole)}
+        line |= {METRIC_NAMES[name]: f"{np.mean([values[name] for values in exact]):.1f}" for name in METRICS}
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def interval(estimate: Estimate, signed: bool = False) -> str:
+    """ "71.2 to 73.4", or nothing where there is no interval."""
+    if math.isnan(estimate.low):
+        return ""
+    form = "+.1f" if signed else ".1f"
+    return f"{estimate.low:{form}} to {estimate.high:{form}}".replace("-", "−")
+
+
+def compare(claim: Claim, results: str | Path) -> Estimate | None:
+    """The difference that a claim is about; None if the rows share no recorded seed."""
+    rows = {row.name: row for row in protocol.rows(claim.group)}
+    ours, theirs = (replicates(rows[name], results) for name in (claim.row, claim.reference))
+    return paired_difference(ours, theirs) if set(ours) & set(theirs) else None
+
+
+def claims(results: str | Path, group: str | None = None) -> pd.DataFrame:
+    """Every claim with the difference measured, in points of mAD, and the verdict by the protocol's rule."""
+    lines = []
+    for claim in protocol.CLAIMS:
+        if group in (None, claim.group):
+            found = compare(claim, results)
+            lines.append(
+                {
+                    "table": claim.group.split("_")[1],
+                    "claim": f"{claim.row} is better than {claim.reference}",
+                    "n": found.n if found else 0,
+                    "difference": f"{found.value:+.1f}".replace("-", "−") if found else "",
+                    "95 % interval": interval(found, signed=True) if found else "",
+                    "detectable": f"{found.detectable:.1f}" if found and found.n > 1 else "",
+                    "verdict": in_words(found, claim.sign),
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def in_words(found: Estimate | None, sign: int) -> str:
+    """The verdict, with the size that an unseen difference stays below."""
+    result = verdict(found, sign)
+    if result == "no difference seen" and found is not None:
+        return f"{result} (smaller than {smaller_than(found):.1f})"
+    return result
+
+
+def findings(results: str | Path) -> list[str]:
+    """One sentence per group that was tested: how many of its claims hold here."""
+    sentences = []
+    for group in protocol.GROUPS:
+        own = [claim for claim in protocol.CLAIMS if claim.group == group]
+        results_of = [verdict(compare(claim, results), claim.sign) for claim in own]
+        tested = [result for result in results_of if result != "not tested here"]
+        if not own:
+            continue
+        if not tested:
+            sentences.append(f"{TITLES[group]}: not tested here yet.")
+            continue
+        parts = [
+            f"{tested.count(kind)} {kind}"
+            for kind in ("supported", "contradicted", "no difference seen")
+            if tested.count(kind)
+        ]
+        sentences.append(
+            f"{TITLES[group]}: of {len(own)} claims {', '.join(parts)}, {len(own) - len(tested)} not tested."
+        )
+    return sentences
+
+
+def forest(group: str, reference: str, results: str | Path) -> Figure:
+    """Differences of all rows of a group to one of them, with 95 % intervals, in points of mAD."""
+    rows = {row.name: row for row in protocol.rows(group)}
+    base = replicates(rows[reference], results)
+    found: list[tuple[str, Estimate]] = []
+    for name, row in rows.items():
+        own = replicates(row, results)
+        if name != reference and set(own) & set(base):
+            found.append((name, paired_difference(own, base)))
+    with plt.rc_context(figures.STYLE):
+        figure, ax = plt.subplots(figsize=(figures.WIDTH, 1.1 + 0.32 * max(len(found), 1)), layout="constrained")
+    for place, (_, e) in enumerate(found):
+        ax.plot([e.low, e.high], [-place, -place], color=figures.OURS, linewidth=2, solid_capstyle="butt")
+        ax.plot(e.value, -place, "o", color=figures.OURS, markersize=6)
+    ax.axvline(0, color="black", linewidth=1)
+    ax.set_yticks([-i for i in range(len(found))], [f"{name} (n = {e.n})" for name, e in found])
+    ax.set_ylim(-len(found) + 0.4, 0.6)
+    ax.set_xlabel(f"mAD minus that of {reference}, points")
+    ax.grid(axis="x", color="#DDDDDD")
+    plt.close(figure)
+    return figure
+
+
+def categories(
+    row: Row, results: str | Path, metrics: tuple[str, ...] = ("image_auroc", "pixel_auroc")
+) -> pd.DataFrame:
+    """A row by category: mean over seeds, and the range from the lowest to the highest seed."""
+    found = recorded(row, results)
+    lines = []
+    for name in next(iter(found.values()))["metrics"]["exact"]["categories"] if found else ():
+        values = [record["metrics"]["exact"]["categories"][name] for record in found.values()]
+        line = {"category": name.replace("_", " ")}
+        for metric in ("image_auroc", "pixel_auroc", "pixel_aupro", "mad"):
+            own = [value[metric] for value in values]
+            label = "mAD" if metric == "mad" else METRIC_NAMES[metric]
+            line[label] = f"{np.mean(own):.1f} ({min(own):.1f} to {max(own):.1f})"
+        lines.append(line)
+    return pd.DataFrame(lines)

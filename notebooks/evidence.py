@@ -1,0 +1,125 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Evidence on real images
+#
+# Does the order of the scan matter? Do more routes help? Are both branches of the LSS module needed? The paper
+# answers with one run per row. Here every row is trained five times, on photographs of five real products, with seeds
+# that all rows share, and every difference comes with an interval.
+#
+# **What it can show.** The sign and size of differences between variants of MambaAD, at a scale that two CPU cores
+# carry.
+#
+# **What it cannot show.** The paper's accuracies: images, encoder, size and length of training are others. Printed
+# numbers therefore never stand in the same table here.
+#
+# Settings, statistics and the rule for verdicts were written down before the first run
+# (`results/protocols/real_v1.md`). Every value below is computed from the records in `results/real_v1/runs`.
+
+# %% tags=["hide-input"]
+from IPython.display import Markdown, display
+
+from mambaad.study.evidence import protocol, report
+from mambaad.study.notebook import check_parameters, results_folder
+from mambaad.study.table_view import plain
+
+# %% tags=["parameters"]
+evidence: str = "results/real_v1"  # folder of the protocol's records, relative to the repository
+
+# %% tags=["hide-input"]
+given = check_parameters(globals(), evidence=str)
+folder = results_folder(given.evidence)
+
+# %% [markdown]
+# ## How far the runs are
+#
+# Runs are made in the order of this list, most informative first, and recorded as they end. A verdict needs at least
+# three seeds.
+
+# %% tags=["hide-input"]
+display(plain(report.status(folder), 0))
+
+# %% [markdown]
+# ## What holds
+#
+# The paper's comparisons as claims. *Difference* is in points of mAD, averaged over paired seeds, on five categories;
+# *detectable* is the smallest true difference that so many seeds would find four times out of five. A difference that
+# is not seen is not a proof of equality: the verdict names the size it stays below.
+
+# %% tags=["hide-input"]
+display(plain(report.claims(folder)))
+display(Markdown("\n".join(f"- {sentence}" for sentence in report.findings(folder))))
+
+# %% [markdown]
+# Intervals are not adjusted for the number of claims: with 28 of them, one or two would miss zero by chance alone.
+#
+# ## Scan orders and routes (table 5)
+#
+# The paper's choice, the Hilbert curve in eight routes, against the other eleven rows. Dots left of zero are worse
+# than the Hilbert curve. In print the whole column spans 1.5 points of mAD on MVTec-AD.
+
+# %% tags=["hide-input"]
+GROUP = "table_5_scan_methods"
+if len(report.row_means(GROUP, folder)):
+    display(report.forest(GROUP, "hilbert 8", folder))
+    display(plain(report.row_means(GROUP, folder)))
+else:
+    display(Markdown("No run of this group is recorded yet."))
+
+# %% [markdown]
+# ## One part after the other, and the two branches (tables 2 and 3)
+
+# %% tags=["hide-input"]
+for GROUP, reference in (("table_2_incremental", "Mamba decoder"), ("table_3_lss_branches", "global")):
+    means = report.row_means(GROUP, folder)
+    if len(means) > 1:
+        display(Markdown(f"*{report.TITLES[GROUP]}*"), report.forest(GROUP, reference, folder), plain(means))
+    else:
+        display(Markdown(f"*{report.TITLES[GROUP]}*: fewer than two rows are recorded yet."))
+
+# %% [markdown]
+# ## Encoder, depth, and designs of the LSS module (tables 1, 4 and 7)
+
+# %% tags=["hide-input"]
+for GROUP in ("table_1_main_results", "table_4_backbone_depth", "table_7_lss_designs"):
+    means = report.row_means(GROUP, folder)
+    if len(means):
+        display(Markdown(f"*{report.TITLES[GROUP]}*"), plain(means))
+    else:
+        display(Markdown(f"*{report.TITLES[GROUP]}*: no run is recorded yet."))
+
+# %% [markdown]
+# ## Category by category
+#
+# The main row, Hilbert in eight routes: mean over seeds, and the range of the seeds. Image AU-ROC is the share of
+# pairs (a good image, a defective one) in the right order; guessing gives 50. The masks of pcb are the annotated
+# bounding boxes, so its pixel values reward boxes; glassfiber is a series of nearly equal frames, whose image score
+# says little.
+
+# %% tags=["hide-input"]
+main = next(row for row in protocol.rows("table_5_scan_methods") if row.name == "hilbert 8")
+table = report.categories(main, folder)
+display(plain(table) if len(table) else Markdown("The main row is not recorded yet."))
+
+# %% [markdown]
+# ## Rerun it
+#
+# With the images in place (`mambaad data where real_v1` says where they come from), the whole queue is one command.
+# It resumes where it was interrupted, and a finished record is never made twice:
+#
+# ```sh
+# make evidence DATA=folder WEIGHTS=folder_of_resnet18
+# ```
+#
+# A single run: `mambaad evidence --data folder --run HASH`, with a hash that `mambaad evidence --list` prints. On the
+# same machine and with the same versions the digits come out the same; elsewhere, expect the spread of the seeds.

@@ -1,0 +1,77 @@
+"""The evidence page from records: rows, claims and findings follow the records, and say when there are none."""
+
+import json
+
+import pytest
+from test_explanations import run_cells
+
+from mambaad.metrics import METRICS
+from mambaad.study import front_page
+from mambaad.study.evidence import protocol, report
+
+GROUP = "table_5_scan_methods"
+
+
+def write(folder, row, seed, mad):
+    """A record with just what the report reads, and two image replicates."""
+    run = row.run(seed)
+    metrics = {**dict.fromkeys(METRICS, mad), "mad": mad}
+    part = {"mean": metrics, "categories": {"bottle": metrics}}
+    fields = ("encoder", "data", "seed", "environment", "wall_seconds", "train", "efficiency")
+    record = {"schema": 1, "profile": protocol.NAME, "hash": run.hash, "config": {}, **dict.fromkeys(fields)}
+    values = [mad, mad + 0.1, mad - 0.1]
+    record |= {"metrics": {"exact": part, "paper": part}, "replicates": dict.fromkeys((*METRICS, "mad"), values)}
+    path = folder / "runs" / f"{protocol.NAME}_{run.hash}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record))
+
+
+@pytest.fixture
+def results(tmp_path):
+    """hilbert 8 clearly better than sweep 8, like scan 8, worse than zorder 8; the rest not run."""
+    rows = {row.name: row for row in protocol.rows(GROUP)}
+    for seed in range(4):
+        noise = 0.1 * (seed % 2)
+        for name, mad in (("hilbert 8", 80), ("sweep 8", 77), ("scan 8", 80), ("zorder 8", 83)):
+            write(tmp_path, rows[name], seed, mad + noise * (1 if name != "scan 8" else -1))
+    return tmp_path
+
+
+def test_verdicts_follow_the_records(results):
+    verdicts = report.claims(results, GROUP).set_index("claim")["verdict"]
+    assert verdicts["hilbert 8 is better than sweep 8"] == "supported"
+    assert verdicts["hilbert 8 is better than zorder 8"] == "contradicted"
+    assert verdicts["hilbert 8 is better than scan 8"].startswith("no difference seen (smaller than 0.")
+    assert verdicts["hilbert 8 is better than hilbert 2"] == "not tested here"
+    assert report.findings(results)[0] == (
+        "Table 5: scan orders: of 11 claims 1 supported, 1 contradicted, 1 no difference seen, 8 not tested."
+    )
+
+
+def test_rows_have_means_with_n_and_one_decimal(results):
+    means = report.row_means(GROUP, results).set_index("row")
+    assert list(means.index) == ["sweep 8", "scan 8", "zorder 8", "hilbert 8"]
+    assert means.loc["sweep 8", "mAD"] in ("77.0", "77.1")
+    assert set(means["n"]) == {4}
+    assert report.status(results).iloc[0]["runs recorded"] == 16
+    assert report.progress(results) == (16, 140)
+
+
+def test_the_forest_shows_every_recorded_row_but_the_reference(results):
+    figure = report.forest(GROUP, "hilbert 8", results)
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["sweep 8 (n = 4)", "scan 8 (n = 4)", "zorder 8 (n = 4)"]
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_the_page_runs_with_and_without_records(results, tmp_path_factory, recorded):
+    folder = results if recorded else tmp_path_factory.mktemp("empty")
+    page = run_cells("evidence", evidence=str(folder))
+    assert len(page["table"]) == (1 if recorded else 0)
+
+
+def test_the_front_page_counts_and_cites(tmp_path):
+    sentences = front_page.findings("results")
+    assert len(sentences) >= 4
+    assert "reproduced to the digit" in sentences[0]
+    assert "Of 0 printed" in front_page.findings(tmp_path)[0]
