@@ -32,6 +32,7 @@ from IPython.display import Markdown, display
 from mambaad.study.evidence import protocol, report
 from mambaad.study.notebook import check_parameters, results_folder
 from mambaad.study.table_view import plain
+from mambaad.study.tables_spec import TABLE_1, TABLE_2, TABLE_3, TABLE_4, TABLE_5, TABLE_7
 
 # %% tags=["parameters"]
 evidence: str = "results/real_v1"  # folder of the protocol's records, relative to the repository
@@ -69,7 +70,7 @@ display(Markdown("\n".join(f"- {sentence}" for sentence in report.findings(folde
 # than the Hilbert curve. In print the whole column spans 1.5 points of mAD on MVTec-AD.
 
 # %% tags=["hide-input"]
-GROUP = "table_5_scan_methods"
+GROUP = TABLE_5.name
 if len(report.row_means(GROUP, folder)):
     display(report.forest(GROUP, "hilbert 8", folder))
     display(plain(report.row_means(GROUP, folder)))
@@ -80,7 +81,7 @@ else:
 # ## One part after the other, and the two branches (tables 2 and 3)
 
 # %% tags=["hide-input"]
-for GROUP, reference in (("table_2_incremental", "Mamba decoder"), ("table_3_lss_branches", "global")):
+for GROUP, reference in ((TABLE_2.name, "Mamba decoder"), (TABLE_3.name, "global")):
     means = report.row_means(GROUP, folder)
     if len(means) > 1:
         display(Markdown(f"*{report.TITLES[GROUP]}*"), report.forest(GROUP, reference, folder), plain(means))
@@ -91,7 +92,7 @@ for GROUP, reference in (("table_2_incremental", "Mamba decoder"), ("table_3_lss
 # ## Encoder, depth, and designs of the LSS module (tables 1, 4 and 7)
 
 # %% tags=["hide-input"]
-for GROUP in ("table_1_main_results", "table_4_backbone_depth", "table_7_lss_designs"):
+for GROUP in (TABLE_1.name, TABLE_4.name, TABLE_7.name):
     means = report.row_means(GROUP, folder)
     if len(means):
         display(Markdown(f"*{report.TITLES[GROUP]}*"), plain(means))
@@ -107,7 +108,7 @@ for GROUP in ("table_1_main_results", "table_4_backbone_depth", "table_7_lss_des
 # says little.
 
 # %% tags=["hide-input"]
-main = next(row for row in protocol.rows("table_5_scan_methods") if row.name == "hilbert 8")
+main = next(row for row in protocol.rows(TABLE_5.name) if row.name == "hilbert 8")
 table = report.categories(main, folder)
 display(plain(table) if len(table) else Markdown("The main row is not recorded yet."))
 

@@ -18,15 +18,16 @@ from mambaad.study.evidence.carry_out import recorded, replicates
 from mambaad.study.evidence.protocol import Claim, Row
 from mambaad.study.evidence.statistics import Estimate, paired_difference, row_mean, smaller_than, verdict
 from mambaad.study.published_numbers import METRIC_NAMES
+from mambaad.study.tables_spec import TABLE_1, TABLE_2, TABLE_3, TABLE_4, TABLE_5, TABLE_7
 
 FEWEST_SEEDS = 3
 TITLES = {
-    "table_5_scan_methods": "Table 5: scan orders",
-    "table_2_incremental": "Table 2: one part after the other",
-    "table_3_lss_branches": "Table 3: local and global branches",
-    "table_1_main_results": "Table 1: main model",
-    "table_4_backbone_depth": "Table 4: encoder and depth",
-    "table_7_lss_designs": "Table 7: designs of the LSS module",
+    TABLE_5.name: "Table 5: scan orders",
+    TABLE_2.name: "Table 2: one part after the other",
+    TABLE_3.name: "Table 3: local and global branches",
+    TABLE_1.name: "Table 1: main model",
+    TABLE_4.name: "Table 4: encoder and depth",
+    TABLE_7.name: "Table 7: designs of the LSS module",
 }
 
 
