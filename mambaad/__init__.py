@@ -1,6 +1,6 @@
 """MambaAD, an open reproduction: multi-class unsupervised anomaly detection with state space models.
 
-Each part may import only the parts above it, which is also the order to read them in:
+Each part may import only the parts above it, which is also the order to read them in::
 
     config      everything that can be set, as frozen dataclasses
     files       writing a file so that nobody meets half of it

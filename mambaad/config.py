@@ -38,6 +38,12 @@ class ModelConfig:
     """The network (paper: sections 3.1 to 3.4) with every ablation as a field.
 
     The defaults are the paper's main model.
+
+    Example:
+        >>> ModelConfig().depths
+        (3, 4, 6, 3)
+        >>> ModelConfig(scan="sweep", directions=2).scan
+        'sweep'
     """
 
     # -- encoder
@@ -136,7 +142,12 @@ def scan_text(methods: Iterable[tuple[str, int]]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which images, and how large."""
+    """Which images, and how large.
+
+    Example:
+        >>> DataConfig(dataset="mvtec_ad", categories=("bottle",), side=256).side
+        256
+    """
 
     dataset: str = "synthetic"
     """A name in `mambaad.data.DATASETS`, such as "synthetic", "mvtec_ad", "folder"."""
@@ -161,7 +172,12 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Optimiser, schedule and length. The defaults are the paper's (section 4.1)."""
+    """Optimiser, schedule and length. The defaults are the paper's (section 4.1).
+
+    Example:
+        >>> TrainConfig(steps=600, batch_size=8).lr
+        0.005
+    """
 
     epochs: int = 500
     """Passes over the training images; ignored if `steps` is set."""
@@ -199,7 +215,15 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """One training run with its evaluation."""
+    """One training run with its evaluation.
+
+    Example:
+        >>> run = RunConfig(train=TrainConfig(steps=600))
+        >>> run.hash == RunConfig(train=TrainConfig(steps=600)).hash
+        True
+        >>> run.hash == RunConfig(train=TrainConfig(steps=601)).hash
+        False
+    """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     encoder_weights: str = "resnet34.bt_in1k"

@@ -38,6 +38,11 @@ def count(config: ModelConfig | None = None, side: int = 256) -> Efficiency:
 
     Raises:
         ValueError: a configuration that cannot be built, a side the scan order cannot fill.
+
+    Example:
+        >>> counted = count(ModelConfig(), side=256)
+        >>> f"{counted.params_m:.1f} M, {counted.flops_g:.1f} G"
+        '25.7 M, 8.3 G'
     """
     config = config or ModelConfig()
     check_side(config, side, side)

@@ -293,7 +293,7 @@ print(f"{result.steps} steps of {run.train.batch_size} images")
 print(f"loss {result.loss[0][1]:.1f} → {result.loss[-1][1]:.2f}")
 
 # %% tags=["hide-input"]
-display(figures.loss_curves({f"{given.category}, one category, drawn images": result.loss}))
+display(figures.loss_curves({f"{given.category}, one category, synthetic images": result.loss}))
 
 # %% [markdown]
 # The same image again. Mind the ranges above the maps: each picture has its own scale of colours.

@@ -26,7 +26,7 @@
 #
 # What stands in *ours* depends on the profile:
 #
-# - **quick**: a small network with the embedded encoder on drawn images. Its row is called *synthetic* and stands
+# - **quick**: a small network with the embedded encoder on synthetic images. Its row is called *synthetic* and stands
 #   alone at the top: it shows that the pipeline runs, and says nothing about the paper's numbers.
 # - **subset**: the categories of the data set you name, with your encoder and length of training.
 # - **paper**: the six data sets with the paper's settings. COCO-AD is four splits that are trained one by one; its row
@@ -47,7 +47,7 @@ from mambaad.study.profiles import PROFILES
 from mambaad.study.tables_spec import TABLE_1
 
 # %% tags=["parameters"]
-profile: str = "quick"  # quick (drawn images), subset (your images) or paper (the paper's data sets)
+profile: str = "quick"  # quick (synthetic images), subset (your images) or paper (the paper's data sets)
 mode: str = "report"  # report: from the records as they are; run: make the missing runs first; published_weights
 results: str = "results"  # folder of records and tables, relative to the repository
 data_root: str = ""  # mode run: images of the subset, or folder with one folder per data set of the paper

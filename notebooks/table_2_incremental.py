@@ -40,7 +40,7 @@ from mambaad.study.profiles import PROFILES
 from mambaad.study.tables_spec import TABLE_2
 
 # %% tags=["parameters"]
-profile: str = "quick"  # quick (drawn images), subset (your images) or paper (the paper's data sets)
+profile: str = "quick"  # quick (synthetic images), subset (your images) or paper (the paper's data sets)
 mode: str = "report"  # report: from the records as they are; run: make the missing runs first
 results: str = "results"  # folder of records and tables, relative to the repository
 data_root: str = ""  # mode run: images of the subset, or folder with one folder per data set of the paper

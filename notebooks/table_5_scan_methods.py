@@ -21,10 +21,10 @@
 # first *n* routes is an interpretation.
 #
 # **How much can this table show?** Not much, and it is fair to say so first. The averages of rows 1 to 7 lie between
-# 85.8 and 86.0, table 1 prints ±0.3 for the same model, and an independent rerun with five seeds gave 85.4, 85.4,
-# 85.6, 85.2 and 85.4, a spread of about ±0.13. Differences below about 0.3 are no evidence for one method over
-# another. That leaves the hybrids, most of which are printed 0.7 to 1.1 lower, without an explanation. The notebook
-# makes no ranking of its own.
+# 85.8 and 86.0, table 1 prints ±0.3 for the same model, and a rerun of MambaAD with five seeds
+# {cite:p}`zhang2025wavemambaad` gave 85.4, 85.4, 85.6, 85.2 and 85.4, a spread of about ±0.13. Differences below
+# about 0.3 are no evidence for one method over another. That leaves the hybrids, most of which are printed 0.7 to 1.1
+# lower, without an explanation. The notebook makes no ranking of its own.
 #
 # The columns *paper* hold the printed value. *Ours* is measured by the rules of the published metric code, so that the
 # two can be compared; the file `results/tables/table_5_scan_methods.csv` holds the exact metrics beside it
@@ -40,7 +40,7 @@ from mambaad.study.profiles import PROFILES
 from mambaad.study.tables_spec import TABLE_5
 
 # %% tags=["parameters"]
-profile: str = "quick"  # quick (drawn images), subset (your images) or paper (the paper's data sets)
+profile: str = "quick"  # quick (synthetic images), subset (your images) or paper (the paper's data sets)
 mode: str = "report"  # report: from the records as they are; run: make the missing runs first
 results: str = "results"  # folder of records and tables, relative to the repository
 data_root: str = ""  # mode run: images of the subset, or folder with one folder per data set of the paper

@@ -75,7 +75,7 @@ def peak_rates(device: str = "cpu") -> dict[str, float]:
 
 
 def write_benchmark(path: Path, rows: Sequence[Mapping[str, Any]], facts: Mapping[str, Any], device: str) -> Path:
-    """The rows as CSV, and the facts with the environment as JSON beside it; both moved into place when complete."""
+    """The rows as CSV, and the facts with the environment as JSON beside it; both written atomically."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()

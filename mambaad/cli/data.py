@@ -1,4 +1,4 @@
-"""`mambaad data check` and `mambaad data where`: is a data set whole, and where does it come from."""
+"""`mambaad data check` and `mambaad data where`: validate a data set, and where it comes from."""
 
 from __future__ import annotations
 

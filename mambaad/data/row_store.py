@@ -1,11 +1,11 @@
 """Rows computed from files once and kept as memory maps: what the caches of images and of features have in common.
 
 A store is a folder with one array per part (`NAME.npy`, one row per source file) and `index.json`, which holds the
-size and modification time every source had when its row was computed.  Rows whose source is another by now are
+size and modification time every source had when its row was computed.  Rows whose source has changed are
 computed again, and only those.
 
-Building happens in `NAME.part.npy` and `index.part.json` under a lock, and is moved into place when it is complete:
-a reader never sees a store in the making, an interrupted build goes on where it stopped, and of several processes one
+Building happens in `NAME.part.npy` and `index.part.json` under a lock, and takes its name when it is complete:
+a reader never sees a store in the making, an interrupted build resumes, and of several processes one
 builds while the others wait.  No file of a store is ever needed: deleting the folder costs time, nothing else.
 """
 

@@ -69,7 +69,13 @@ def index_hash(samples: Iterable[Sample], root: str | Path) -> str:
 
 
 def counts(samples: Iterable[Sample]) -> dict[str, dict[str, int]]:
-    """Images per category, in order of appearance: `{category: {"train": n, "test_good": n, "test_defect": n}}`."""
+    """Images per category, in order of appearance: `{category: {"train": n, "test_good": n, "test_defect": n}}`.
+
+    Example:
+        >>> good = Sample(image=Path("a.png"), category="gear", split="train", defect="good")
+        >>> counts([good])
+        {'gear': {'train': 1, 'test_good': 0, 'test_defect': 0}}
+    """
     table: dict[str, dict[str, int]] = {}
     for sample in samples:
         row = table.setdefault(sample.category, {"train": 0, "test_good": 0, "test_defect": 0})

@@ -1,4 +1,4 @@
-"""Is this data set whole?  Every file opened, counts beside the published ones, and what to do about each fault.
+"""Validate a data set: every file opened, counts beside the published ones, and what to do about each fault.
 
 A check never stops at the first fault: the loaders hand theirs over, and every image and mask is opened besides.
 """

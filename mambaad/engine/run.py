@@ -43,7 +43,7 @@ def execute(
         data_root: the images; None for the synthetic set, which is then drawn below `outputs`.
         samples: what `load_dataset` finds below `data_root`, if that is known already.
         encoder_file: the file behind `run.encoder_weights` where that is a file name.
-        outputs: folder for checkpoints and drawn images; default: `outputs` beside `results`.
+        outputs: folder for checkpoints and synthetic images; default: `outputs` beside `results`.
         execution: how to carry the run out; no part of the run's hash, but told in the record. None: the defaults of
             `Execution`, among them one thread.
         observe: sees the anomaly maps of the test images and adds fields to the record.

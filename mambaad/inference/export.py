@@ -70,7 +70,7 @@ def export(
     """Write the graph of a model and, beside it, its record `<path>.json`; return the record.
 
     The written file is loaded again and run on the CPU, for ONNX by onnxruntime, on all images at once and on the
-    first alone, before both files are moved into place.
+    first alone, before both files are put in place.
 
     Args:
         model: left as it is.

@@ -49,7 +49,7 @@ def overlay(image: Image.Image, anomaly_map: np.ndarray, low: float, high: float
 
 
 class Gallery:
-    """gallery.html, written image by image and moved into place by `close`.
+    """gallery.html, written image by image, complete after `close`.
 
     Args:
         path: the page.

@@ -2,7 +2,7 @@
 
 Two passes: the first runs the network and writes maps and scores, the second paints the maps over the images, all on
 one colour scale, which only the scores of the first pass give.  Images and maps stream through both: what stays in
-memory is one row per image.  `scores.csv` is moved into place after both, so where it is, everything that it names is.
+memory is one row per image.  `scores.csv` is written after both, so where it is, everything that it names is.
 """
 
 from __future__ import annotations

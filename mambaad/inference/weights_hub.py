@@ -49,7 +49,7 @@ class Pin:
 
 
 class WeightsError(ValueError):
-    """Published weights could not be had, or are not those of the first use."""
+    """Published weights are unavailable, or are not those of the first use."""
 
 
 def pins_file() -> Path:

@@ -35,12 +35,26 @@ def aupro(maps: ArrayLike, masks: ArrayLike, limit: float = 0.3, thresholds: int
     trapezoid rule. No point is added at either end. The grid changes the number, and one outlier pixel, which
     stretches it, more so.
 
-    Args: maps (N, H, W), finite anomaly maps of one category; masks (N, H, W), binary; limit in (0, 1].
-    Returns: 0..1. NaN if there is no defect pixel or no normal pixel. On the grid also NaN if fewer than two different
+    Args:
+        maps: (N, H, W), finite anomaly maps of one category.
+        masks: (N, H, W), binary.
+        limit: in (0, 1].
+        thresholds: None, or how many.
+
+    Returns:
+        0..1. NaN if there is no defect pixel or no normal pixel. On the grid also NaN if fewer than two different
         FPR are left below the limit: rescaling would divide by zero (constant maps, or maps so sparse that one step of
         the grid jumps over the limit, or no normal pixel above the minimum).
-    Raises: ValueError for shapes that differ or are not (N, H, W), maps that are not finite, masks that are not binary,
-        a limit outside (0, 1], thresholds that are not an integer of at least 2.
+
+    Raises:
+        ValueError: shapes that differ or are not (N, H, W), maps that are not finite, masks that are not binary, a
+            limit outside (0, 1], thresholds that are not an integer of at least 2.
+
+    Example:
+        >>> masks = np.zeros((2, 8, 8), dtype=bool)
+        >>> masks[1, 2:5, 2:5] = True
+        >>> round(aupro(masks.astype(float), masks), 6)
+        1.0
     """
     if not 0 < limit <= 1:
         raise ValueError(f"limit must be a false positive rate in (0, 1], got {limit}")

@@ -93,6 +93,10 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
     Args: labels, binary, any shape (1 is defect); scores, finite, same shape (higher is more anomalous).
     Returns: 0..1; NaN if there are no positives or no negatives.
     Raises: ValueError for different shapes, labels that are not binary, scores that are not finite.
+
+    Example:
+        >>> auroc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
+        0.75
     """
     return ranked_auroc(rank(*check_scores(labels, scores)))
 
@@ -115,6 +119,10 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
 
     Args, Raises: as `auroc`.
     Returns: 0..1; NaN if there are no positives; 1 for any scores if there are no negatives.
+
+    Example:
+        >>> round(average_precision([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]), 4)
+        0.8333
     """
     return ranked_average_precision(rank(*check_scores(labels, scores)))
 
@@ -134,6 +142,10 @@ def f1_max(labels: ArrayLike, scores: ArrayLike) -> float:
 
     Args, Raises: as `auroc`.
     Returns: 0..1; NaN if there are no positives; 1 for any scores if there are no negatives.
+
+    Example:
+        >>> f1_max([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
+        0.8
     """
     return ranked_f1_max(rank(*check_scores(labels, scores)))
 
@@ -159,6 +171,10 @@ def f1_max_grid(labels: ArrayLike, scores: ArrayLike, thresholds: int = 21, eps:
 
     Args, Raises: as `auroc`; also ValueError for thresholds < 2.
     Returns: 0..1, at most f1_max; NaN if there are no positives or if all scores are equal (nothing to rescale by).
+
+    Example:
+        >>> round(f1_max_grid([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]), 4)
+        0.8
     """
     if not isinstance(thresholds, int) or isinstance(thresholds, bool) or thresholds < 2:
         raise ValueError(f"thresholds must be an integer of at least 2, got {thresholds!r}")

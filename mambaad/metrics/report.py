@@ -25,6 +25,12 @@ def evaluate(
 
     Args, Raises: as `evaluate_protocols`; protocol: "exact" or "paper", ValueError for any other.
     Returns: the names in METRICS, then mad.
+
+    Example:
+        >>> masks = np.zeros((2, 8, 8), dtype=bool)
+        >>> masks[1, 2:5, 2:5] = True
+        >>> evaluate(masks.astype(float), masks)["mad"]
+        100.0
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol must be one of {PROTOCOLS}, got {protocol!r}")
@@ -51,6 +57,12 @@ def evaluate_protocols(
         need maps that are not constant, its AU-PRO two different FPR below 0.3.
     Raises: ValueError for shapes that differ or are not (N, H, W), maps that are not finite, masks or labels that are
         not binary, labels of another length, a label 0 for a mask with defect pixels.
+
+    Example:
+        >>> masks = np.zeros((2, 8, 8), dtype=bool)
+        >>> masks[1, 2:5, 2:5] = True
+        >>> list(evaluate_protocols(masks.astype(float), masks))
+        ['exact', 'paper']
     """
     return _evaluate(maps, masks, labels, PROTOCOLS)
 
@@ -107,10 +119,19 @@ def in_percent(fractions: Sequence[float]) -> dict[str, float]:
 def mean_over_categories(categories: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """The plain mean of each metric over categories, and mad, the mean of the seven means.
 
-    Args: categories, {category: as from evaluate}; every category weighs the same, whatever its number of images.
-    Returns: the names in METRICS, then mad. NaN in one category makes the mean NaN: leaving the category out silently
+    Args:
+        categories: {category: as from evaluate}; every category weighs the same, whatever its number of images.
+
+    Returns:
+        The names in METRICS, then mad. NaN in one category makes the mean NaN: leaving the category out silently
         would compare different sets of categories.
-    Raises: ValueError for no categories or a category that lacks a metric.
+
+    Raises:
+        ValueError: no categories, or one that lacks a metric.
+
+    Example:
+        >>> mean_over_categories({"a": dict.fromkeys(METRICS, 90.0), "b": dict.fromkeys(METRICS, 80.0)})["mad"]
+        85.0
     """
     if not categories:
         raise ValueError("mean_over_categories needs at least one category, got none")

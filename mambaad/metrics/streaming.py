@@ -60,9 +60,21 @@ class StreamingMetrics:
     give them. Image metrics are exact. Pixel metrics are those of scores known only up to their bin, and come with
     bounds between which the exact value lies (see `bounds`).
 
-    Args: bits, 10 to 24: sign, 8 bits of exponent, the rest of the mantissa; with 22, an octave of scores has 8192
-        bins. One more bit doubles the memory and about halves the distance between the bounds.
-    Raises: ValueError for other bits.
+    Args:
+        bits: 10 to 24: sign, 8 bits of exponent, the rest of the mantissa; with 22, an octave of scores has 8192
+            bins. One more bit doubles the memory and about halves the distance between the bounds.
+
+    Raises:
+        ValueError: other bits.
+
+    Example:
+        >>> masks = np.zeros((2, 8, 8), dtype=bool)
+        >>> masks[1, 2:5, 2:5] = True
+        >>> metrics = StreamingMetrics(bits=12)
+        >>> for one in range(2):
+        ...     metrics.update(masks[[one]].astype(float), masks[[one]])
+        >>> metrics.result().values["exact"]["pixel_auroc"]
+        100.0
     """
 
     def __init__(self, bits: int = 22) -> None:

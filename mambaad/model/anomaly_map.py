@@ -17,7 +17,13 @@ TRUNCATE = 4.0  # the filter's radius in sigmas, scipy's default
 
 
 def reconstruction_loss(encoder: Sequence[Tensor], decoder: Sequence[Tensor]) -> Float[Tensor, ""]:
-    """5 times the sum over the scales of the mean squared error between encoder and decoder features."""
+    """5 times the sum over the scales of the mean squared error between encoder and decoder features.
+
+    Example:
+        >>> ones = [torch.ones(1, 4, side, side) for side in (16, 8, 4)]
+        >>> float(reconstruction_loss(ones, [2 * scale for scale in ones]))
+        15.0
+    """
     return (
         LOSS_WEIGHT
         * torch.stack([F.mse_loss(d.float(), e.float()) for e, d in zip(encoder, decoder, strict=True)]).sum()
@@ -29,6 +35,11 @@ def anomaly_map(encoder: Sequence[Tensor], decoder: Sequence[Tensor], side: int)
 
     Divided by 9 and not by 3, as in the published code (sum of 3 scales over 3 unit weights): a constant factor
     that changes no metric.
+
+    Example:
+        >>> features = [torch.ones(1, 4, side, side) for side in (16, 8, 4)]
+        >>> float(anomaly_map(features, features, side=64).abs().max()) < 1e-6
+        True
     """
     scales = []
     for e, d in zip(encoder, decoder, strict=True):
@@ -38,7 +49,12 @@ def anomaly_map(encoder: Sequence[Tensor], decoder: Sequence[Tensor], side: int)
 
 
 def image_score(maps: Float[Tensor, "B S S"]) -> Float[Tensor, " B"]:
-    """The largest value of each map."""
+    """The largest value of each map.
+
+    Example:
+        >>> image_score(torch.tensor([[[0.1, 0.9], [0.2, 0.3]]]))
+        tensor([0.9000])
+    """
     return maps.flatten(1).amax(1)
 
 

@@ -32,7 +32,18 @@ _NUMPY_NUMBERS: list[Any] = [
 
 
 def save_checkpoint(path: str | Path, model: MambaAD, extra: Mapping[str, Any] | None = None) -> None:
-    """Write the model with its config, atomically. `extra` may hold plain values and tensors."""
+    """Write the model with its config, atomically. `extra` may hold plain values and tensors.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from mambaad import ModelConfig
+        >>> model = MambaAD(ModelConfig(backbone="resnet18", depths=(1, 1, 1, 1), hss_per_lss=1), weights="random")
+        >>> with TemporaryDirectory() as folder:
+        ...     save_checkpoint(Path(folder) / "model.pth", model)
+        ...     loaded = load_checkpoint(Path(folder) / "model.pth")
+        >>> loaded.config == model.config
+        True
+    """
     content = {"format": FORMAT, "config": to_dict(model.config), "state_dict": model.state_dict(), **(extra or {})}
     write_checkpoint(path, content)
 

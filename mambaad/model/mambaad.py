@@ -56,7 +56,16 @@ class MambaAD(nn.Module):
 
     Raises:
         ValueError: a configuration that cannot be built.
-        EncoderWeightsError: weights that cannot be had or do not fit; never replaced by others silently.
+        EncoderWeightsError: weights that are unavailable or do not fit; never replaced by others silently.
+
+    Example:
+        >>> config = ModelConfig(backbone="resnet18", depths=(1, 1, 1, 1), hss_per_lss=1, directions=2)
+        >>> model = MambaAD(config, weights="random").eval()
+        >>> encoder_features, decoder_features = model(torch.zeros(1, 3, 64, 64))
+        >>> [tuple(features.shape[1:]) for features in decoder_features]
+        [(64, 16, 16), (128, 8, 8), (256, 4, 4)]
+        >>> model.predict(torch.zeros(1, 3, 64, 64)).anomaly_map.shape
+        torch.Size([1, 64, 64])
     """
 
     def __init__(self, config: ModelConfig | None = None, weights: str | Path = "resnet34.bt_in1k") -> None:

@@ -20,6 +20,12 @@ def scan_order(method: str, side: int) -> Int64[Tensor, " L"]:
     Raises:
         ValueError: unknown method, side below 1, or a side that the curve does not fill ("zorder" and "hilbert"
             need a power of two).
+
+    Example:
+        >>> scan_order("scan", 3).tolist()
+        [0, 1, 2, 5, 4, 3, 6, 7, 8]
+        >>> scan_order("hilbert", 2).tolist()
+        [0, 2, 3, 1]
     """
     if method not in _ORDERS:
         raise ValueError(f"scan method must be one of {', '.join(_ORDERS)}; got {method!r}")

@@ -1,4 +1,4 @@
-"""Is a data set whole: every fault is found at once, none is made up."""
+"""Validating a data set: every fault is found at once, none is made up."""
 
 import dataclasses
 import shutil

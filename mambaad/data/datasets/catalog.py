@@ -257,5 +257,15 @@ def dataset_named(name: str) -> DatasetSpec:
 
 
 def load_dataset(name: str, root: str | Path, categories: Sequence[str] = ()) -> list[Sample]:
-    """The samples of a data set on disk.  Raises DatasetError for an unknown `name` and as its loader does."""
+    """The samples of a data set on disk.  Raises DatasetError for an unknown `name` and as its loader does.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from mambaad.data.synthetic.generate import write_synthetic
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = write_synthetic(folder, side=64, train=2, test=2, categories=("gear",))
+        ...     samples = load_dataset("synthetic", folder)
+        >>> len(samples)
+        4
+    """
     return dataset_named(name).load(root, categories)

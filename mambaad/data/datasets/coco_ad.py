@@ -45,7 +45,7 @@ def load_coco_ad(
 ) -> list[Sample]:
     """The samples of one split, 0 to 3: one category `coco<split>`, kind of defect "held_out".
 
-    The first call draws the masks of all splits; interrupted, the next one goes on where it stopped.
+    The first call draws the masks of all splits; interrupted, the next one resumes.
 
     Raises DatasetError if the root lacks COCO's folders or annotations, these are not those of COCO 2017, an image is
     missing, or pycocotools is not installed when masks have to be drawn.

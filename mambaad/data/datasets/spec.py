@@ -22,7 +22,8 @@ class DatasetSpec:
     """As in run settings, in records and on the command line."""
     title: str
     loader: str
-    """`module:function` in `mambaad.data.datasets`, imported at first use: a list of data sets needs no arrays."""
+    """Module and function (``module:function``) in `mambaad.data.datasets`, imported at first use: a list of data sets
+    needs no arrays."""
     licence: str
     layout: tuple[str, ...]
     """The folders and files that the root holds after unpacking."""

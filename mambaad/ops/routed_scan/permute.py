@@ -42,12 +42,25 @@ class _HSDecode(torch.autograd.Function):
 def hs_encode(
     x: Float[Tensor, "B L D"], routes: Int64[Tensor, "K L"], inverse: Int64[Tensor, "K L"]
 ) -> Float[Tensor, "B K L D"]:
-    """HS encoder: the tokens of an image in the visiting order of each route."""
+    """HS encoder: the tokens of an image in the visiting order of each route.
+
+    Example:
+        >>> routes = torch.tensor([[0, 1, 2], [2, 1, 0]])
+        >>> hs_encode(torch.tensor([[[5.0], [6.0], [7.0]]]), routes, routes.argsort(dim=1))[0, 1, :, 0]
+        tensor([7., 6., 5.])
+    """
     return _HSEncode.apply(x, routes, inverse)
 
 
 def hs_decode(
     y: Float[Tensor, "B K L D"], routes: Int64[Tensor, "K L"], inverse: Int64[Tensor, "K L"]
 ) -> Float[Tensor, "B L D"]:
-    """HS decoder: every route back to image order (`inverse` = argsort of `routes`), then the sum over the routes."""
+    """HS decoder: every route back to image order (`inverse` = argsort of `routes`), then the sum over the routes.
+
+    Example:
+        >>> routes = torch.tensor([[0, 1, 2], [2, 1, 0]])
+        >>> y = torch.tensor([[[[1.0], [2.0], [3.0]], [[30.0], [20.0], [10.0]]]])
+        >>> hs_decode(y, routes, routes.argsort(dim=1))[0, :, 0]
+        tensor([11., 22., 33.])
+    """
     return _HSDecode.apply(y, routes, inverse)

@@ -68,6 +68,14 @@ def selective_scan(
     Raises:
         ValueError: unknown backend; shapes, devices or dtypes that do not fit.
         RuntimeError: a named backend that cannot run here, with the reason and the remedy.
+
+    Example:
+        >>> ones = torch.ones(1, 1, 1, 4)
+        >>> never_forgets = torch.zeros(1, 1, 1)
+        >>> step = torch.full((1, 1), 0.5413)  # softplus(0.5413) = 1
+        >>> y = selective_scan(ones, 0 * ones, never_forgets, ones, ones, torch.zeros(1, 1), step)
+        >>> [round(float(value), 2) for value in y.flatten()]  # a running sum
+        [1.0, 2.0, 3.0, 4.0]
     """
     if backend != "auto" and (reason := unavailable(backend)) is not None:
         raise RuntimeError(reason)
