@@ -192,5 +192,9 @@ rule book:
         "rm -rf {BOOK}/_build && cp -R book/. {SOURCE}/"
         " && python -m mambaad.study.front_page {RESULTS} > {SOURCE}/findings.md 2> {log}"
         " && jupyter-book build -q -W -n --keep-going --path-output {BOOK} {SOURCE} > {log} 2>&1"
+        # What the pages link to: records, and tables as CSV.
+        " && mkdir -p {BOOK}/_build/html/results/real_v1"
+        " && cp -R {RESULTS}/tables {RESULTS}/runs {BOOK}/_build/html/results/"
+        " && cp -R results/real_v1/runs results/real_v1/tables {BOOK}/_build/html/results/real_v1/"
         # A green build without a front page is known to happen.
         " && test -s {output}"

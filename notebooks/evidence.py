@@ -29,6 +29,7 @@
 # %% tags=["hide-input"]
 from IPython.display import Markdown, display
 
+from mambaad.study import table_page
 from mambaad.study.evidence import protocol, report
 from mambaad.study.notebook import check_parameters, results_folder
 from mambaad.study.table_view import plain
@@ -72,7 +73,7 @@ display(Markdown("\n".join(f"- {sentence}" for sentence in report.findings(folde
 # %% tags=["hide-input"]
 GROUP = TABLE_5.name
 if len(report.row_means(GROUP, folder)):
-    display(report.forest(GROUP, "hilbert 8", folder))
+    display(table_page.forest(report.differences(GROUP, "hilbert 8", folder), "hilbert 8"))
     display(plain(report.row_means(GROUP, folder)))
 else:
     display(Markdown("No run of this group is recorded yet."))
@@ -84,7 +85,8 @@ else:
 for GROUP, reference in ((TABLE_2.name, "Mamba decoder"), (TABLE_3.name, "global")):
     means = report.row_means(GROUP, folder)
     if len(means) > 1:
-        display(Markdown(f"*{report.TITLES[GROUP]}*"), report.forest(GROUP, reference, folder), plain(means))
+        found = report.differences(GROUP, reference, folder)
+        display(Markdown(f"*{report.TITLES[GROUP]}*"), table_page.forest(found, reference), plain(means))
     else:
         display(Markdown(f"*{report.TITLES[GROUP]}*: fewer than two rows are recorded yet."))
 

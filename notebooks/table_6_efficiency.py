@@ -26,15 +26,12 @@
 # The mAD of DeSTSeg and SimpleNet is exchanged in this table: table 1, and the mean of its seven metrics, give 77.1
 # for DeSTSeg and 81.2 for SimpleNet.
 #
-# The columns *paper* hold the printed value. *Ours* is measured by the rules of the published metric code, so that the
-# two can be compared; the file `results/tables/table_6_efficiency.csv` holds the exact metrics beside it
-# (`ours_exact`) and the hash of the run behind every number. A *difference* is given only where both are about the
-# same images.
+# Parameters and FLOPs need no images, so ours stand beside the printed ones.
 
 # %% tags=["hide-input"]
 from IPython.display import Markdown
 
-from mambaad.study import figures, table_view
+from mambaad.study import figures, table_page, table_view
 from mambaad.study.notebook import MODES, check_parameters, table_from
 from mambaad.study.profiles import PROFILES
 from mambaad.study.tables_spec import TABLE_6
@@ -49,9 +46,12 @@ encoder_file: str = ""  # mode run, profile subset: local encoder weights
 # %% tags=["hide-input"]
 given = check_parameters(globals(), profile=PROFILES, mode=MODES, results=str, data_root=str, encoder_file=str)
 
+# %% [markdown]
+# ## In print
+
 # %%
 frame = table_from(TABLE_6, given)
-table_view.styled(TABLE_6, given.profile, frame, ("mad", "params_m", "flops_g"))
+table_page.printed(TABLE_6, given.profile, frame, ("mad", "params_m", "flops_g"))
 
 # %%
 Markdown(table_view.notes(TABLE_6, frame))

@@ -18,6 +18,7 @@ def add(command: AddCommand) -> None:
     sub.add_argument("--run", dest="run_hashes", metavar="HASH", nargs="+", help="only these runs")
     what = sub.add_mutually_exclusive_group()
     what.add_argument("--list", action="store_true", help="print hash, group, row and seed of every run and stop")
+    what.add_argument("--tables", action="store_true", help="write every recorded value as CSV, by table, and stop")
     what.add_argument("--status", action="store_true", help="print how many runs of each row have a record and stop")
 
 
@@ -25,6 +26,12 @@ def _evidence(arguments: argparse.Namespace) -> int:
     from mambaad.study.evidence import protocol
     from mambaad.study.evidence.carry_out import carry_out, recorded
 
+    if arguments.tables:
+        from mambaad.study.evidence.long_table import write_tables
+
+        for path in write_tables(arguments.results):
+            print(path)
+        return 0
     if arguments.status:
         for group in protocol.GROUPS:
             for row in protocol.rows(group):

@@ -6,7 +6,6 @@ Published values and ours are drawn in panels of their own wherever they are abo
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,43 +41,6 @@ def _figure(columns: int = 1, height: float = 3.2, **options: Any) -> tuple[Figu
         figure, axes = plt.subplots(1, columns, figsize=(WIDTH, height), layout="constrained", squeeze=False, **options)
     plt.close(figure)
     return figure, list(axes[0])
-
-
-def dots(frame: pd.DataFrame, metric: str = "mad", spread: float = 0.0) -> Figure:
-    """One dot per row of a table: published values left, ours right.
-
-    Args:
-        frame: a long table with the column `row` (`table_view.with_names`).
-        spread: half width of a band around the best published value: differences inside it carry no evidence.
-    """
-    lines = frame[frame["metric"] == metric]
-    rows = list(dict.fromkeys(lines["row"]))
-    places = {row: -i for i, row in enumerate(rows)}
-    figure, axes = _figure(2, height=1.3 + 0.26 * len(rows), sharey=True)
-    data = ", ".join(dict.fromkeys(DATASET_NAMES.get(d, d) for d in lines["paper_data"] if d))
-    ours = ", ".join(dict.fromkeys(DATASET_NAMES.get(d, d) for d in lines["our_data"] if d))
-    titles = (f"paper\n{data}", f"ours\n{ours or 'not run yet'}")
-    for ax, column, colour, title in zip(axes, ("paper", "ours"), (PAPER, OURS), titles, strict=True):
-        known = lines[lines[column].notna()]
-        ax.scatter(known[column], [places[row] for row in known["row"]], color=colour, zorder=3)
-        ax.set_title(title)
-        ax.set_xlabel(_axis_label(metric))
-        ax.grid(axis="x")
-        if known.empty:
-            ax.set_xticks([])
-    best = lines["paper"].max()
-    if spread:
-        axes[0].axvspan(
-            best - spread,
-            best + spread,
-            color=GREY,
-            alpha=0.25,
-            lw=0,
-            label=f"within {spread} of the best published value",
-        )
-        figure.legend(loc="outside lower center", frameon=False)
-    axes[0].set_yticks(list(places.values()), [textwrap.fill(row, 24, break_on_hyphens=False) for row in rows])
-    return figure
 
 
 def categories(frame: pd.DataFrame, metrics: Sequence[str] = ("image_auroc", "pixel_auroc", "pixel_aupro")) -> Figure:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -24,6 +24,7 @@ CELLS = [
     {"selector": "th.level0.col_heading[colspan]", "props": "text-align: center"},
     {"selector": "tbody tr", "props": "border-top: 1px solid rgba(128, 128, 128, 0.3)"},
 ]
+FORMATS = {"paper": "{:.1f}", "ours": "{:.2f}", "difference": "{:+.2f}"}
 TEXT = {"text-align": "left !important", "white-space": "nowrap"}
 
 
@@ -71,10 +72,16 @@ def caption(table: Table, profile: str) -> str:
 
 def styled(table: Table, profile: str, frame: pd.DataFrame, metrics: Sequence[str] = (), title: str = "") -> HTML:
     """`wide` as an HTML table that scrolls sideways where the screen is narrow, under its caption or another title."""
-    view = wide(table, frame, metrics)
-    formats = {c: {"paper": "{:.1f}", "ours": "{:.2f}", "difference": "{:+.2f}"}.get(c[1], "{}") for c in view.columns}
-    styler = view.style.format(formats, na_rep="–").set_properties(subset=[("run", "")], **TEXT)
-    return _page(styler, title or caption(table, profile))
+    return styled_view(wide(table, frame, metrics), title or caption(table, profile))
+
+
+def styled_view(view: pd.DataFrame, title: str, formats: Mapping[str, str] = FORMATS) -> HTML:
+    """A wide table (`wide`) under its title; `formats` by what a column holds."""
+    by_column = {column: formats.get(column[1], "{}") for column in view.columns}
+    styler = view.style.format(by_column, na_rep="–")
+    if ("run", "") in view:
+        styler = styler.set_properties(subset=[("run", "")], **TEXT)
+    return _page(styler, title)
 
 
 def notes(table: Table, frame: pd.DataFrame) -> str:

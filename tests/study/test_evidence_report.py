@@ -1,13 +1,17 @@
 """The evidence page from records: rows, claims and findings follow the records, and say when there are none."""
 
 import json
+import shutil
 
+import pandas as pd
 import pytest
 from test_explanations import run_cells
 
 from mambaad.metrics import METRICS
-from mambaad.study import front_page
+from mambaad.study import front_page, table_page
 from mambaad.study.evidence import protocol, report
+from mambaad.study.evidence.long_table import long_table, write_tables
+from mambaad.study.published_numbers import repository_root
 
 GROUP = "table_5_scan_methods"
 
@@ -58,9 +62,42 @@ def test_rows_have_means_with_n_and_one_decimal(results):
 
 
 def test_the_forest_shows_every_recorded_row_but_the_reference(results):
-    figure = report.forest(GROUP, "hilbert 8", results)
+    figure = table_page.forest(report.differences(GROUP, "hilbert 8", results), "hilbert 8")
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == ["sweep 8 (n = 4)", "scan 8 (n = 4)", "zorder 8 (n = 4)"]
+    with pytest.raises(ValueError, match="no row 'hilbert 9'; there are sweep 8"):
+        report.differences(GROUP, "hilbert 9", results)
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.04, "0.0"), (-0.04, "0.0"), (0.06, "+0.1"), (-1.26, "−1.3")])
+def test_a_difference_that_rounds_to_nothing_has_no_sign(value, text):
+    assert report.in_points(value) == text
+
+
+def test_every_reference_is_a_row_of_its_table():
+    for group, reference in protocol.REFERENCES.items():
+        assert reference in [row.name for row in protocol.rows(group)]
+
+
+def test_the_long_table_holds_every_recorded_value_once(results):
+    table = long_table(GROUP, results)
+    assert len(table) == 16 * 2 * 2 * 8  # runs, protocols, mean and category, metrics
+    assert not table.duplicated(["run_hash", "protocol", "category", "metric"]).any()
+    (path,) = [path for path in write_tables(results) if path.stem == GROUP]
+    assert len(pd.read_csv(path)) == len(table)
+    with pytest.raises(ValueError, match="no group"):
+        long_table("table_9", results)
+
+
+def test_committed_tables_come_from_the_committed_records(tmp_path):
+    committed = repository_root() / "results" / protocol.NAME
+    shutil.copytree(committed / "runs", tmp_path / "runs")
+    written = write_tables(tmp_path)
+    assert [path.name for path in written] == [
+        f"{group}.csv" for group in protocol.GROUPS if (committed / "tables" / f"{group}.csv").is_file()
+    ]
+    for path in written:
+        assert path.read_bytes() == (committed / "tables" / path.name).read_bytes(), "run `mambaad evidence --tables`"
 
 
 @pytest.mark.parametrize("recorded", [True, False])

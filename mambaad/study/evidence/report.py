@@ -5,14 +5,11 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from mambaad.engine.records import record_path
 from mambaad.metrics import METRICS
-from mambaad.study import figures
 from mambaad.study.evidence import protocol
 from mambaad.study.evidence.carry_out import recorded, replicates
 from mambaad.study.evidence.protocol import Claim, Row
@@ -70,8 +67,14 @@ def interval(estimate: Estimate, signed: bool = False) -> str:
     """ "71.2 to 73.4", or nothing where there is no interval."""
     if math.isnan(estimate.low):
         return ""
-    form = "+.1f" if signed else ".1f"
-    return f"{estimate.low:{form}} to {estimate.high:{form}}".replace("-", "−")
+    low, high = (in_points(end, signed) for end in (estimate.low, estimate.high))
+    return f"{low} to {high}"
+
+
+def in_points(value: float, signed: bool = True) -> str:
+    """One decimal, with a sign for a difference: "+0.4", "−1.2", "0.0"."""
+    rounded = round(value, 1) + 0.0  # never −0.0
+    return f"{rounded:{'+.1f' if signed and rounded else '.1f'}}".replace("-", "−")
 
 
 def compare(claim: Claim, results: str | Path) -> Estimate | None:
@@ -92,7 +95,7 @@ def claims(results: str | Path, group: str | None = None) -> pd.DataFrame:
                     "table": claim.group.split("_")[1],
                     "claim": f"{claim.row} is better than {claim.reference}",
                     "n": found.n if found else 0,
-                    "difference": f"{found.value:+.1f}".replace("-", "−") if found else "",
+                    "difference": in_points(found.value) if found else "",
                     "95 % interval": interval(found, signed=True) if found else "",
                     "detectable": f"{found.detectable:.1f}" if found and found.n > 1 else "",
                     "verdict": in_words(found, claim.sign),
@@ -132,27 +135,22 @@ def findings(results: str | Path) -> list[str]:
     return sentences
 
 
-def forest(group: str, reference: str, results: str | Path) -> Figure:
-    """Differences of all rows of a group to one of them, with 95 % intervals, in points of mAD."""
+def differences(group: str, reference: str, results: str | Path) -> list[tuple[str, Estimate]]:
+    """Row minus reference, in points of mAD, for every row that shares a recorded seed with the reference.
+
+    Raises:
+        ValueError: the group has no such row.
+    """
     rows = {row.name: row for row in protocol.rows(group)}
+    if reference not in rows:
+        raise ValueError(f"{group} has no row {reference!r}; there are {', '.join(rows)}")
     base = replicates(rows[reference], results)
-    found: list[tuple[str, Estimate]] = []
+    found = []
     for name, row in rows.items():
         own = replicates(row, results)
         if name != reference and set(own) & set(base):
             found.append((name, paired_difference(own, base)))
-    with plt.rc_context(figures.STYLE):
-        figure, ax = plt.subplots(figsize=(figures.WIDTH, 1.1 + 0.32 * max(len(found), 1)), layout="constrained")
-    for place, (_, e) in enumerate(found):
-        ax.plot([e.low, e.high], [-place, -place], color=figures.OURS, linewidth=2, solid_capstyle="butt")
-        ax.plot(e.value, -place, "o", color=figures.OURS, markersize=6)
-    ax.axvline(0, color="black", linewidth=1)
-    ax.set_yticks([-i for i in range(len(found))], [f"{name} (n = {e.n})" for name, e in found])
-    ax.set_ylim(-len(found) + 0.4, 0.6)
-    ax.set_xlabel(f"mAD minus that of {reference}, points")
-    ax.grid(axis="x", color="#DDDDDD")
-    plt.close(figure)
-    return figure
+    return found
 
 
 def categories(

@@ -1,0 +1,125 @@
+"""The page of one table in three blocks that never mix: what is printed, what we measured on real images, and, folded
+at the end, the run at reduced scale on synthetic images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from IPython.display import HTML, Markdown, display
+from matplotlib.figure import Figure
+
+from mambaad.metrics import METRICS
+from mambaad.study import figures, table_view
+from mambaad.study.evidence import protocol, report
+from mambaad.study.evidence.carry_out import recorded
+from mambaad.study.evidence.statistics import Estimate
+from mambaad.study.tables_spec import Table
+
+COUNTS = ("params_m", "flops_g")
+ACCURACIES = ("mad", *METRICS)
+FILES = "../results"
+"""Where the built book keeps the records, seen from a notebook's page."""
+
+
+def printed(table: Table, profile: str, frame: pd.DataFrame, metrics: Sequence[str] = ()) -> HTML:
+    """The paper's values; parameters and FLOPs, which depend on no images, with ours beside them.
+
+    In the profiles subset and paper, about the paper's images or the caller's choice, ours stand beside them too.
+
+    Args:
+        frame: the table of the profile's runs (`notebook.table_from`).
+        metrics: metrics to show, in this order; empty: all.
+    """
+    if profile != "quick":
+        return table_view.styled(table, profile, frame, metrics)
+    shown = frame[frame["paper"].notna() | frame["metric"].isin(COUNTS)].copy()
+    shown.loc[~shown["metric"].isin(COUNTS), ["ours", "difference"]] = float("nan")
+    view = table_view.wide(table, shown, metrics).drop(columns=[("run", "")])
+    title = f"Table {table.number}. {table.title}. As printed" + (", counts beside ours." if table.counted else ".")
+    return table_view.styled_view(view[view.notna().any(axis=1)], title)
+
+
+def measured(table: Table, evidence: str | Path) -> None:
+    """Our rows on real images with intervals, differences and records, or the sentence that there are none yet."""
+    if table.name not in protocol.GROUPS:
+        display(Markdown("This table compares no networks that the protocol real_v1 trains."))
+        return
+    lines = report.row_means(table.name, evidence)
+    if lines.empty:
+        display(Markdown("No run of this table is recorded yet; [Evidence](evidence.html) says how far the queue is."))
+        return
+    reference = protocol.REFERENCES.get(table.name, "")
+    display(
+        Markdown(
+            f"Protocol {protocol.NAME}: one model for five real categories at {protocol.SIDE} pixels, mean over *n* "
+            "paired seeds, exact metrics, percent. These numbers answer which row is better; they are not comparable "
+            "with the printed ones, whose images, encoder and length of training are others."
+        )
+    )
+    display(_with_records(table, lines, evidence))
+    if reference and (found := report.differences(table.name, reference, evidence)):
+        display(forest(found, reference))
+        display(table_view.plain(report.claims(evidence, table.name)))
+
+
+def reduced(table: Table, profile: str, frame: pd.DataFrame) -> HTML:
+    """Our runs at reduced scale on synthetic images in whole percent, closed until a reader opens it; nothing in the
+    other profiles."""
+    if profile != "quick":
+        return HTML("")
+    shown = frame[frame["metric"].isin(ACCURACIES)].copy()
+    shown["paper"] = shown["difference"] = float("nan")
+    shown = shown[shown["ours"].notna()]
+    if shown.empty:
+        return HTML("")
+    # Rows of two data sets share one run on synthetic images.
+    view = table_view.wide(table, shown).drop_duplicates(subset=[("run", "")])
+    without_data_set = view.index.str.partition(" (").get_level_values(0)
+    if without_data_set.is_unique:
+        view.index = without_data_set
+    body = table_view.styled_view(
+        view, f"Synthetic images, profile {profile}: shows that every row's pipeline runs.", {"ours": "{:.0f}"}
+    )
+    return HTML(
+        "<details><summary>The same rows at reduced scale on synthetic images: a test of the pipeline, "
+        f"no evidence about the paper</summary>{body.data}</details>"
+    )
+
+
+def _with_records(table: Table, lines: pd.DataFrame, evidence: str | Path) -> HTML:
+    rows = {row.name: row for row in protocol.rows(table.name)}
+    lines = lines.assign(
+        records=[
+            " ".join(
+                f'<a href="{FILES}/{protocol.NAME}/runs/{protocol.NAME}_{record["hash"]}.json">{seed}</a>'
+                for seed, record in recorded(rows[name], evidence).items()
+            )
+            for name in lines["row"]
+        ]
+    )
+    body = table_view.plain(lines.rename(columns={"records": "records by seed"}))
+    files = (
+        f'<a href="{FILES}/{protocol.NAME}/tables/{table.name}.csv">every value as CSV</a>, '
+        f'<a href="{FILES}/tables/{table.name}.csv">printed and synthetic values as CSV</a>; again: '
+        f"<code>mambaad evidence --data FOLDER --run HASH</code>"
+    )
+    return HTML(f"{body.data}<p>Files: {files}.</p>")
+
+
+def forest(found: Sequence[tuple[str, Estimate]], reference: str) -> Figure:
+    """Differences to one row with 95 % intervals, in points of mAD."""
+    with plt.rc_context(figures.STYLE):
+        figure, ax = plt.subplots(figsize=(figures.WIDTH, 1.1 + 0.32 * len(found)), layout="constrained")
+    for place, (_, e) in enumerate(found):
+        ax.plot([e.low, e.high], [-place, -place], color=figures.OURS, linewidth=2, solid_capstyle="butt")
+        ax.plot(e.value, -place, "o", color=figures.OURS, markersize=6)
+    ax.axvline(0, color="black", linewidth=1)
+    ax.set_yticks([-i for i in range(len(found))], [f"{name} (n = {e.n})" for name, e in found])
+    ax.set_ylim(-len(found) + 0.4, 0.6)
+    ax.set_xlabel(f"mAD minus that of {reference}, points")
+    ax.grid(axis="x", color="#DDDDDD")
+    plt.close(figure)
+    return figure
