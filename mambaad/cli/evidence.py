@@ -19,6 +19,7 @@ def add(command: AddCommand) -> None:
     what = sub.add_mutually_exclusive_group()
     what.add_argument("--list", action="store_true", help="print hash, group, row and seed of every run and stop")
     what.add_argument("--tables", action="store_true", help="write every recorded value as CSV, by table, and stop")
+    what.add_argument("--sensitivity", action="store_true", help="read the main row's networks in other ways and stop")
     what.add_argument("--status", action="store_true", help="print how many runs of each row have a record and stop")
 
 
@@ -49,7 +50,27 @@ def _evidence(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.data is None:
         raise ValueError("--data is needed to make runs: the root of the images, see `mambaad data where real_v1`")
+    if arguments.sensitivity:
+        return _sensitivity(arguments)
     for row, seed, run in entries:
         print(f"{run.hash}  {row.group}: {row.name}, seed {seed}", flush=True)
         carry_out(run, arguments.data, arguments.results, outputs=arguments.outputs, weights=arguments.weights_dir)
+    return 0
+
+
+def _sensitivity(arguments: argparse.Namespace) -> int:
+    from mambaad.data import load_dataset
+    from mambaad.study.evidence import protocol, sensitivity
+    from mambaad.study.tables_spec import TABLE_5
+
+    main = next(row for row in protocol.rows(TABLE_5.name) if row.name == protocol.REFERENCES[TABLE_5.name])
+    paths = {
+        seed: arguments.outputs / "runs" / f"{protocol.NAME}_{main.run(seed).hash}" / "checkpoint.pth"
+        for seed in protocol.SEEDS
+    }
+    there = {seed: path for seed, path in paths.items() if path.is_file()}
+    if not there:
+        raise ValueError(f"no trained network of the row {main.name!r} in {arguments.outputs}: make its runs first")
+    samples = load_dataset(protocol.NAME, arguments.data)
+    print(sensitivity.measure(there, samples, protocol.SIDE, arguments.results))
     return 0
