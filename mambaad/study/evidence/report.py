@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mambaad.engine.records import record_path
 from mambaad.metrics import METRICS
-from mambaad.study.evidence import protocol
+from mambaad.study.evidence import protocol, sensitivity
 from mambaad.study.evidence.carry_out import recorded, replicates
 from mambaad.study.evidence.protocol import Claim, Row
 from mambaad.study.evidence.statistics import Estimate, paired_difference, row_mean, smaller_than, verdict
@@ -167,4 +169,18 @@ def categories(
             label = "mAD" if metric == "mad" else METRIC_NAMES[metric]
             line[label] = f"{np.mean(own):.1f} ({min(own):.1f} to {max(own):.1f})"
         lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def sensitivities(record: Mapping[str, Any]) -> pd.DataFrame:
+    """`sensitivity.table` in words for the page, the protocols' difference last."""
+    paper = sensitivity.table(record, [sensitivity.PUBLISHED], "paper").assign(reading="protocol paper")
+    lines = []
+    for line in pd.concat([sensitivity.table(record).iloc[1:], paper]).to_dict("records"):
+        shifts = {name: in_points(line[name]) for name in ("mad", "image_auroc", "pixel_auroc", "pixel_aupro")}
+        low, high = in_points(line["mad_low"]), in_points(line["mad_high"])
+        lines.append(
+            {"reading": line["reading"], "n": line["n"], "mAD": shifts["mad"], "seeds": f"{low} to {high}"}
+            | {METRIC_NAMES[name]: shifts[name] for name in ("image_auroc", "pixel_auroc", "pixel_aupro")}
+        )
     return pd.DataFrame(lines)

@@ -1,0 +1,68 @@
+"""Readings of one trained network: the published one is the evaluation itself, the others change what they name."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from mambaad.config import ModelConfig
+from mambaad.data import load_dataset
+from mambaad.data.synthetic.generate import write_synthetic
+from mambaad.engine.evaluate import evaluate_samples
+from mambaad.model import MambaAD, save_checkpoint
+from mambaad.study.evidence import sensitivity
+from mambaad.study.evidence.sensitivity import PUBLISHED, READINGS, top_mean
+
+MODEL = ModelConfig(
+    backbone="resnet18",
+    backbone_kwargs={"channels": (8, 8, 16, 32)},
+    depths=(1, 1, 1, 1),
+    hss_per_lss=1,
+    directions=2,
+    state_size=4,
+)
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory):
+    root = write_synthetic(
+        tmp_path_factory.mktemp("set") / "data", side=64, train=2, test=6, categories=("gear", "fabric")
+    )
+    return load_dataset("synthetic", root)
+
+
+@pytest.fixture(scope="module")
+def model() -> MambaAD:
+    torch.manual_seed(0)
+    return MambaAD(MODEL, weights="random").eval()
+
+
+def test_the_published_reading_is_the_evaluation(model, samples):
+    readings = sensitivity.read_all(model, samples, 64)
+    assert set(readings) == set(READINGS)
+    evaluated = evaluate_samples(model, samples, 64)
+    for protocol, values in readings[PUBLISHED].items():
+        assert values == pytest.approx(evaluated[protocol]["mean"], abs=1e-3)
+    assert readings["sigma 8 pixels"]["exact"]["mad"] != readings[PUBLISHED]["exact"]["mad"]
+    top = readings["score: mean of the highest 5.0%"]["exact"]
+    assert {k: v for k, v in top.items() if k.startswith("pixel")} == pytest.approx(
+        {k: v for k, v in readings[PUBLISHED]["exact"].items() if k.startswith("pixel")}
+    )
+
+
+def test_the_mean_of_one_pixel_is_the_maximum():
+    maps = np.random.default_rng(0).random((3, 8, 8), dtype=np.float32)
+    assert top_mean(maps, 1e-6) == pytest.approx(maps.max(axis=(1, 2)))
+    assert top_mean(maps, 1.0) == pytest.approx(maps.mean(axis=(1, 2)))
+
+
+def test_the_record_names_the_weights_and_the_table_is_relative_to_the_published_reading(model, samples, tmp_path):
+    save_checkpoint(tmp_path / "a.pth", model)
+    path = sensitivity.measure({0: tmp_path / "a.pth", 3: tmp_path / "a.pth"}, samples, 64, tmp_path)
+    record = json.loads(path.read_text(encoding="utf-8"))
+    assert set(record["seeds"]) == {"0", "3"}
+    assert len(record["seeds"]["3"]["weights_sha256"]) == 64
+    table = sensitivity.table(record).set_index("reading")
+    assert table.loc[PUBLISHED, "mad"] == 0
+    assert (table["mad_low"] == table["mad_high"]).all()  # the same weights twice
