@@ -1,6 +1,7 @@
 """The command line; one module per group of commands: data, train, predict, weights, export, machine.
 
-Every mistake a user can make ends in one sentence and exit code 2; an interrupted run in exit code 130.
+Every mistake a user can make ends in one sentence and exit code 2; an interrupted run in exit code 130, one ended by
+SIGTERM in 143.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 
 from mambaad.cli import data, evidence, export, machine, predict, train, weights
 from mambaad.cli.options import Run, device_options
+from mambaad.engine.interrupt import Terminated, sigterm_raises
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -24,13 +26,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = parser().parse_args(argv)
     try:
-        return arguments.run(arguments)
-    except KeyboardInterrupt:
+        with sigterm_raises():
+            return arguments.run(arguments)
+    except KeyboardInterrupt as stop:
+        terminated = isinstance(stop, Terminated)
         print(
-            "interrupted; the same command goes on from the last saved state, or starts again where there is none",
+            f"{'terminated' if terminated else 'interrupted'}; the same command resumes from the last saved state, or "
+            "starts again where there is none",
             file=sys.stderr,
         )
-        return 130
+        return 143 if terminated else 130
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
         print(f"mambaad {arguments.command}: {error}", file=sys.stderr)
         return 2

@@ -173,6 +173,30 @@ def _open_all(samples: Sequence[Sample], quick: bool, progress: bool, problems: 
     return len(samples) + sum(sample.mask is not None for sample in samples)
 
 
+def check_readable(samples: Sequence[Sample], progress: bool = True) -> None:
+    """Decode every image and mask.  Raises DatasetError, naming files, if any cannot be read."""
+
+    def fault(sample: Sample) -> str | None:
+        try:
+            read_rgb(sample.image)
+            if sample.mask is not None:
+                read_mask(sample.mask)
+        except DatasetError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        try:
+            results = tracked(pool.map(fault, samples), len(samples), "check", progress, unit="image")
+            faults = [found for found in results if found is not None]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    if faults:
+        more = f"; so are {len(faults) - 1} more files" if len(faults) > 1 else ""
+        raise DatasetError(f"{faults[0]}{more}")
+
+
 def _headers(sample: Sample) -> tuple[list[str], bool]:
     return _sizes(sample, image_size, lambda path: image_size(path, "a mask")), True
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from mambaad.config import DataConfig, RunConfig, to_dict
 from mambaad.data import DatasetError, Sample, counts, index_hash, load_dataset
 from mambaad.data.synthetic.generate import write_synthetic
+from mambaad.data.validate import check_readable
 from mambaad.efficiency import count
 from mambaad.engine import records
 from mambaad.engine.environment import environment
 from mambaad.engine.evaluate import Observer, evaluate_run
 from mambaad.engine.execution import Execution, pinned_threads
-from mambaad.engine.train import train_run
+from mambaad.engine.train import TRAINING_STATE, train_run
 from mambaad.model.encoder_weights import weights_sha256
 
 
@@ -35,8 +36,8 @@ def execute(
 
     Without test images the record's metrics are empty.
 
-    Nothing is done if a record of this run and profile is there and valid. An interrupted run continues from its last
-    training state.
+    Nothing is done if a record of this run and profile is there and valid. A run that was interrupted, or
+    that failed before its record was written, continues from its last training state.
 
     Args:
         results: folder of the records.
@@ -50,7 +51,8 @@ def execute(
         force: run again even if there is a record.
 
     Raises:
-        DatasetError: no data root for a data set that needs one, or not the files that the run names.
+        DatasetError: a test image that cannot be read, told before anything is trained;
+            no data root for a data set that needs one, or not the files that the run names.
         CacheError, EncoderWeightsError, ValueError: as for `train_run`.
     """
     path = records.record_path(results, profile, run.hash)
@@ -63,18 +65,21 @@ def execute(
     if samples is None:
         samples = load_dataset(run.data.dataset, root, run.data.categories)
     index = check_index(run.data, samples, root)
+    test = [sample for sample in samples if sample.split == "test"]
+    check_readable(test, execution.progress)  # not after hours of training
+    folder = outputs / "runs" / f"{profile}_{run.hash}"
     with pinned_threads(execution.threads):
         trained = train_run(
             run,
             samples,
             encoder_file=encoder_file,
-            out=outputs / "runs" / f"{profile}_{run.hash}",
+            out=folder,
+            keep_state=True,
             execution=execution,
         )
         if not trained.is_main:
             raise SystemExit(0)  # one of several training processes: the first one evaluates and writes the record
-        has_test = any(sample.split == "test" for sample in samples)
-        metrics = evaluate_run(trained.model, run, samples, execution, observe=observe) if has_test else {}
+        metrics = evaluate_run(trained.model, run, samples, execution, observe=observe) if test else {}
         ran_on = environment(trained.device)
     efficiency = count(run.model, side=run.data.side)
     weights = encoder_file or run.encoder_weights
@@ -101,9 +106,11 @@ def execute(
         "metrics": metrics,
         "efficiency": {"params_m": efficiency.params_m, "flops_g": efficiency.flops_g},
     }
-    if observe is not None and has_test:
+    if observe is not None and test:
         record |= observe.facts()
-    return records.write_record(path, record)
+    written = records.write_record(path, record)
+    (folder / TRAINING_STATE).unlink(missing_ok=True)  # now nothing is lost with it
+    return written
 
 
 def _finished(path: Path, run: RunConfig, profile: str) -> bool:

@@ -7,6 +7,7 @@ continues from its last checkpoint with the same random numbers.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
@@ -14,10 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -27,12 +27,15 @@ from mambaad.data.image_set import ImageSet
 from mambaad.device import resolve_device
 from mambaad.engine.execution import Execution, pinned_threads
 from mambaad.engine.feature_cache import as_features, cache_features
+from mambaad.engine.interrupt import stop_between_steps
 from mambaad.engine.optim import batches, lr_factor, parameter_groups, total_steps
+from mambaad.engine.processes import largest, launch, mean
 from mambaad.engine.state import TrainingState
 from mambaad.model import MambaAD, check_side, reconstruction_loss, save_checkpoint
 from mambaad.progress import progress
 
 CACHE_BYTES = 2 * 1024**3  # decoded training images are kept in memory up to this size
+SAVE_SECONDS = 300  # the training state is saved at least this often
 LOSS_POINTS = 500  # at most this many points of the loss curve are recorded
 TRAINING_STATE = "training_state.pt"
 CHECKPOINT = "checkpoint.pth"
@@ -60,6 +63,7 @@ def train_run(
     encoder_file: str | Path | None = None,
     out: str | Path | None = None,
     checkpoint_every: int | None = None,
+    keep_state: bool = False,
     execution: Execution | None = None,
 ) -> TrainResult:
     """Train one run on those of its data set's samples that are for training.
@@ -69,7 +73,10 @@ def train_run(
         encoder_file: the file behind `run.encoder_weights` when that names local weights.
         out: folder for checkpoint.pth (at the end) and training_state.pt (at intervals and when interrupted; a later
             call with the same run continues from it). None: nothing is written.
-        checkpoint_every: steps between writes of the training state; None: a tenth of the run.
+        checkpoint_every: steps between writes of the training state; None: a tenth of the run. It is written every
+            five minutes besides, and after the step in which Ctrl-C or SIGTERM arrives.
+        keep_state: keep the training state after the last step, so that a later call with the same run trains nothing;
+            for who removes it once the results are safe.
         execution: device, threads, caches and the like; None: the defaults of `Execution`.
 
     Raises:
@@ -82,7 +89,7 @@ def train_run(
     """
     execution = execution or Execution()
     with pinned_threads(execution.threads):
-        return _train(run, samples, encoder_file, out, checkpoint_every, execution)
+        return _train(run, samples, encoder_file, out, checkpoint_every, keep_state, execution)
 
 
 def _train(
@@ -91,6 +98,7 @@ def _train(
     encoder_file: str | Path | None,
     out: str | Path | None,
     checkpoint_every: int | None,
+    keep_state: bool,
     execution: Execution,
 ) -> TrainResult:
     check_side(run.model, run.data.side, run.data.side)
@@ -100,7 +108,7 @@ def _train(
     processes, workers = execution.processes, execution.workers
     if run.train.batch_size % processes:
         raise ValueError(f"a batch of {run.train.batch_size} images does not split among {processes} processes evenly")
-    fabric = _fabric(target, processes, run.train.precision)
+    fabric = launch(target, processes, run.train.precision)
     torch.manual_seed(run.train.seed)
     model = MambaAD(run.model, weights=encoder_file or run.encoder_weights)
     if processes > 1:  # the same weights everywhere, but not the same stochastic depth
@@ -118,7 +126,7 @@ def _train(
         state.load(state_file, model, optimizer)
     show = execution.progress and fabric.is_global_zero
     cached = None
-    if execution.features != "off":
+    if execution.features != "off" and state.step < steps:
         cached = cache_features(
             model,
             images,
@@ -131,7 +139,7 @@ def _train(
             sharers=processes if target.type == "cpu" else 1,
             progress=show,
         )
-    in_memory = cached is not None and cached.store is None
+    in_memory = execution.features != "off" and execution.feature_dir is None
     loader: DataLoader[Any] = DataLoader(
         images if cached is None else cached,
         batch_sampler=[
@@ -145,42 +153,54 @@ def _train(
     )
     every = checkpoint_every or max(1, steps // 10)
     wrapped.train()
-    started = time.perf_counter()
-    with progress(steps, "train", show, unit="step", start=state.step) as bar:
-        try:
-            for batch in loader:
-                for group in optimizer.param_groups:
-                    group["lr"] = run.train.lr * lr_factor(state.step, steps, run.train)
-                if cached is None:
-                    pair = wrapped(batch.to(fabric.device, non_blocking=True))
-                else:
-                    pair = wrapped(as_features(batch, fabric.device))
-                loss = reconstruction_loss(*pair)
-                fabric.backward(loss)
-                fabric.clip_gradients(wrapped, optimizer, max_norm=run.train.clip_norm, error_if_nonfinite=False)
-                value = _mean(fabric, loss.detach())
-                if value != value or value in (float("inf"), float("-inf")):
+    started = saved = time.perf_counter()
+
+    def save() -> None:
+        if state_file is not None and fabric.is_global_zero:
+            state.save(state_file, model, optimizer, time.perf_counter() - started)
+
+    with stop_between_steps() as stop, progress(steps, "train", show, unit="step", start=state.step) as bar:
+        for batch in loader:
+            for group in optimizer.param_groups:
+                group["lr"] = run.train.lr * lr_factor(state.step, steps, run.train)
+            if cached is None:
+                pair = wrapped(batch.to(fabric.device, non_blocking=True))
+            else:
+                pair = wrapped(as_features(batch, fabric.device))
+            loss = reconstruction_loss(*pair)
+            fabric.backward(loss)
+            norm = fabric.clip_gradients(wrapped, optimizer, max_norm=run.train.clip_norm, error_if_nonfinite=False)
+            value = mean(fabric, loss.detach())
+            # an infinite gradient can come with a finite loss, and one more step would make the weights NaN
+            for name, number in (("loss", value), ("gradient's norm", float(cast(Tensor, norm)))):
+                if not math.isfinite(number):
                     raise FloatingPointError(
-                        f"the loss is {value} at step {state.step + 1}: lower the learning rate ({run.train.lr}) "
+                        f"the {name} is {number} at step {state.step + 1}: lower the learning rate ({run.train.lr}) "
                         f"or the gradient clip ({run.train.clip_norm})"
                     )
-                wrapped_optimizer.step()
-                wrapped_optimizer.zero_grad(set_to_none=True)
-                state.advance(value)
-                bar.note(f"loss {value:.3f}")
-                bar.update()
-                if state_file is not None and fabric.is_global_zero and state.step % every == 0 and state.step < steps:
-                    state.save(state_file, model, optimizer, time.perf_counter() - started)
-        except KeyboardInterrupt:
-            if state_file is not None and fabric.is_global_zero:
-                state.save(state_file, model, optimizer, time.perf_counter() - started)
-            raise
+            wrapped_optimizer.step()
+            wrapped_optimizer.zero_grad(set_to_none=True)
+            state.advance(value)
+            bar.note(f"loss {value:.3f}")
+            bar.update()
+            stop.signal = largest(fabric, stop.signal or 0) or None
+            if stop.signal is not None:
+                save()
+                raise stop.error()
+            if (state.step % every == 0 or time.perf_counter() - saved > SAVE_SECONDS) and state.step < steps:
+                save()
+                saved = time.perf_counter()
+    if stop.signal is not None:  # after the last step
+        save()
+        raise stop.error()
     seconds = state.seconds + time.perf_counter() - started
     model.eval()
-    if out is not None and fabric.is_global_zero:
-        save_checkpoint(Path(out) / CHECKPOINT, model, {"run": to_dict(run)})
-        assert state_file is not None
-        state_file.unlink(missing_ok=True)
+    if state_file is not None and fabric.is_global_zero:
+        if keep_state:
+            save()
+        save_checkpoint(state_file.with_name(CHECKPOINT), model, {"run": to_dict(run)})
+        if not keep_state:
+            state_file.unlink(missing_ok=True)
     facts = {
         "precision": run.train.precision,
         "compiled": execution.compile,
@@ -220,22 +240,6 @@ def check_compiler(device: torch.device) -> None:
             raise ValueError("torch.compile needs Triton on CUDA devices: install triton, or go without compile")
     elif not any(map(shutil.which, filter(None, (os.environ.get("CXX"), "g++", "clang++", "c++")))):
         raise ValueError("torch.compile needs a C++ compiler, and none was found: install g++, or go without compile")
-
-
-def _fabric(target: torch.device, processes: int, precision: Any) -> Fabric:
-    if processes == 1:
-        device = [target.index or 0] if target.type == "cuda" else 1
-        fabric = Fabric(accelerator=target.type, devices=device, precision=precision)
-    else:
-        fabric = Fabric(accelerator=target.type, devices=processes, strategy="ddp", precision=precision)
-    fabric.launch()
-    return fabric
-
-
-def _mean(fabric: Fabric, loss: Tensor) -> float:
-    """Mean of a loss over the processes."""
-    mean: Any = fabric.all_reduce(loss, reduce_op="mean") if fabric.world_size > 1 else loss
-    return float(mean)
 
 
 def _training_images(run: RunConfig, samples: Sequence[Sample], execution: Execution) -> ImageSet:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -230,7 +231,7 @@ def test_an_interrupted_run_on_features_continues_to_the_same_weights(drawn, tmp
     def interrupt(*pair):
         calls.append(1)
         if len(calls) == 4:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
         return reconstruction_loss(*pair)
 
     monkeypatch.setattr(train, "reconstruction_loss", interrupt)

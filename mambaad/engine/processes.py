@@ -1,0 +1,45 @@
+"""Several training processes: how they start, and what they share in each step."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+
+def launch(target: torch.device, processes: int, precision: Any) -> Fabric:
+    """Start the processes; all but the first run the program from its beginning up to here.
+
+    Raises ValueError for a launcher, such as torchrun, that started another number of processes than the run has: each
+    would train by itself, into the same folder.
+    """
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started > 1 and processes == 1:
+        raise ValueError(
+            f"a launcher started {started} processes (WORLD_SIZE), and each would train the whole run by itself: say "
+            f"--processes {started} as well, or start one process without the launcher"
+        )
+    if processes == 1:
+        device = [target.index or 0] if target.type == "cuda" else 1
+        fabric = Fabric(accelerator=target.type, devices=device, precision=precision)
+    else:
+        fabric = Fabric(accelerator=target.type, devices=processes, strategy="ddp", precision=precision)
+    fabric.launch()
+    return fabric
+
+
+def mean(fabric: Fabric, loss: Tensor) -> float:
+    """Mean of a loss over the processes."""
+    value: Any = fabric.all_reduce(loss, reduce_op="mean") if fabric.world_size > 1 else loss
+    return float(value)
+
+
+def largest(fabric: Fabric, number: int) -> int:
+    """The largest of the processes' numbers: a signal that reached one of them is known to all."""
+    if fabric.world_size == 1:
+        return number
+    shared: Any = fabric.all_reduce(torch.tensor(number, device=fabric.device), reduce_op="max")
+    return int(shared)

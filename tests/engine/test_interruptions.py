@@ -1,0 +1,150 @@
+"""What ends a run before its time, and that the same command continues it to the same weights."""
+
+import os
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from small_run import QUIETLY, RUN
+
+import mambaad
+from mambaad import cli
+from mambaad.config import RunConfig
+from mambaad.data import DatasetError, load_dataset
+from mambaad.engine import records, train
+from mambaad.engine import run as runner
+from mambaad.engine.interrupt import Terminated
+from mambaad.engine.run import execute
+from mambaad.engine.train import train_run
+from mambaad.model import MambaAD
+
+
+def run_once(drawn: Path, run: RunConfig = RUN, **options) -> train.TrainResult:
+    return train_run(run, load_dataset("synthetic", drawn, ["gear"]), execution=QUIETLY, **options)
+
+
+def same_weights(one: MambaAD, other: MambaAD) -> bool:
+    """Parameters and buffers, such as BatchNorm's statistics, bit for bit."""
+    state = other.state_dict()
+    return all(torch.equal(value, state[key]) for key, value in one.state_dict().items())
+
+
+def in_step(number, what, monkeypatch):
+    """Do something in the middle of a step, after the forward pass."""
+    calls = []
+
+    def loss(*features):
+        calls.append(1)
+        if len(calls) == number:
+            what()
+        return mambaad.model.reconstruction_loss(*features)
+
+    monkeypatch.setattr(train, "reconstruction_loss", loss)
+    return calls
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("step", [1, 4, 6])
+def test_an_interrupted_run_continues_to_the_same_weights(drawn, tmp_path, monkeypatch, number, step):
+    whole = run_once(drawn)
+    handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    calls = in_step(step, lambda: os.kill(os.getpid(), number), monkeypatch)
+    with pytest.raises(KeyboardInterrupt) as stop:
+        run_once(drawn, out=tmp_path)
+    assert isinstance(stop.value, Terminated) == (number == signal.SIGTERM)
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert len(calls) == step  # the step was finished, no other begun
+    monkeypatch.undo()
+    assert (tmp_path / "training_state.pt").is_file()
+    with pytest.raises(ValueError, match="belongs to the run"):
+        run_once(drawn, replace(RUN, train=replace(RUN.train, seed=9)), out=tmp_path)
+    continued = run_once(drawn, out=tmp_path)
+    assert continued.loss == whole.loss
+    assert same_weights(continued.model, whole.model)
+    assert not (tmp_path / "training_state.pt").exists()
+    assert same_weights(mambaad.load_checkpoint(tmp_path / "checkpoint.pth"), whole.model)
+
+
+def test_an_error_in_a_step_leaves_the_last_saved_state(drawn, tmp_path, monkeypatch):
+    """What stands in the middle of a step is not saved: its statistics are of the next one already."""
+    whole = run_once(drawn)
+
+    def fail():
+        raise KeyboardInterrupt
+
+    in_step(4, fail, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        run_once(drawn, out=tmp_path, checkpoint_every=2)
+    monkeypatch.undo()
+    calls = in_step(0, fail, monkeypatch)
+    continued = run_once(drawn, out=tmp_path)
+    assert len(calls) == 4
+    assert same_weights(continued.model, whole.model)
+
+
+def test_long_steps_are_saved_by_the_clock(drawn, tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(train.TrainingState, "save", lambda state, *_: saved.append(state.step))
+    run_once(drawn, out=tmp_path, checkpoint_every=100)
+    assert saved == []
+    monkeypatch.setattr(train, "SAVE_SECONDS", 0)
+    run_once(drawn, out=tmp_path, checkpoint_every=100)
+    assert saved == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("broken", ["evaluate_run", "count", "records.write_record"])
+def test_a_failure_after_the_last_step_does_not_cost_the_training(drawn, tmp_path, monkeypatch, broken):
+    wanted = records.read_record(execute(RUN, tmp_path / "whole", profile="quick", data_root=drawn, execution=QUIETLY))
+    results, outputs = tmp_path / "results", tmp_path / "outputs"
+    options = {"profile": "quick", "data_root": drawn, "outputs": outputs, "execution": QUIETLY}
+
+    def fail(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"mambaad.engine.run.{broken}", fail)
+    with pytest.raises(KeyboardInterrupt):
+        execute(RUN, results, **options)
+    monkeypatch.undo()
+    calls = in_step(0, fail, monkeypatch)
+    record = records.read_record(execute(RUN, results, **options))
+    assert not calls
+    assert record["train"]["loss"] == wanted["train"]["loss"]
+    assert record["metrics"] == wanted["metrics"]
+    assert record["train"]["seconds_per_step"] > 0
+    assert not list(outputs.rglob("training_state.pt"))
+    execute(RUN, results, **options, force=True)  # trains again, from the first step
+    assert len(calls) == 6
+
+
+def test_a_test_image_that_cannot_be_read_is_named_before_training(drawn, tmp_path, monkeypatch):
+    copy = tmp_path / "copy"
+    shutil.copytree(drawn, copy)
+    broken = sorted((copy / "gear" / "test").rglob("*.png"))[0]
+    broken.write_bytes(broken.read_bytes()[:400])
+
+    def train_run(*_, **__):
+        raise AssertionError("trained")
+
+    monkeypatch.setattr(runner, "train_run", train_run)
+    with pytest.raises(DatasetError, match=f"{broken}: cannot be read"):
+        execute(RUN, tmp_path, profile="quick", data_root=copy, execution=QUIETLY)
+
+
+def test_a_launcher_with_other_processes_is_refused(drawn, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    options = ["--depths", "2", "2", "2", "2", "--side", "64", "--batch-size", "4", "--steps", "1", "--device", "cpu"]
+    data = ["--data", str(drawn), "--out", str(tmp_path / "out"), "--encoder-weights", "embedded"]
+    assert cli.main(["train", *data, *options]) == 2
+    assert "a launcher started 2 processes" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "runs").exists()
+
+
+def test_sigterm_ends_the_command_line_with_its_own_exit_code(monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("mambaad.data.detect.where", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    assert cli.main(["data", "where"]) == 143
+    assert capsys.readouterr().err.startswith("terminated; the same command resumes")
+    assert signal.getsignal(signal.SIGTERM) == before
