@@ -16,10 +16,13 @@ from mambaad.study import figures, table_view
 from mambaad.study.evidence import protocol, report
 from mambaad.study.evidence.carry_out import recorded
 from mambaad.study.evidence.statistics import Estimate
+from mambaad.study.published_numbers import METRIC_NAMES
 from mambaad.study.tables_spec import Table
 
 COUNTS = ("params_m", "flops_g")
 ACCURACIES = ("mad", *METRICS)
+FEW = ("image_auroc", "pixel_auroc", "pixel_aupro")
+"""Metrics that a page shows beside mAD; all of them are in the CSV."""
 FILES = "../results"
 """Where the built book keeps the records, seen from a notebook's page."""
 
@@ -62,7 +65,7 @@ def measured(table: Table, evidence: str | Path) -> None:
     display(_with_records(table, lines, evidence))
     if reference and (found := report.differences(table.name, reference, evidence)):
         display(forest(found, reference))
-        display(table_view.plain(report.claims(evidence, table.name)))
+        display(table_view.plain(report.claims(evidence, table.name).drop(columns=["table", "detectable"])))
 
 
 def reduced(table: Table, profile: str, frame: pd.DataFrame) -> HTML:
@@ -100,7 +103,8 @@ def _with_records(table: Table, lines: pd.DataFrame, evidence: str | Path) -> HT
             for name in lines["row"]
         ]
     )
-    body = table_view.plain(lines.rename(columns={"records": "records by seed"}))
+    shown = ["row", "n", "mAD", "95 % interval", *(METRIC_NAMES[name] for name in FEW), "records"]
+    body = table_view.plain(lines[shown].rename(columns={"records": "records by seed"}))
     files = (
         f'<a href="{FILES}/{protocol.NAME}/tables/{table.name}.csv">every value as CSV</a>, '
         f'<a href="{FILES}/tables/{table.name}.csv">printed and synthetic values as CSV</a>; again: '

@@ -116,7 +116,8 @@ def plain(frame: pd.DataFrame, decimals: int = 2) -> HTML:
     """Any small table for a page: rounded, without line numbers, scrolling sideways on a narrow screen."""
     text = [c for c in frame if not pd.api.types.is_numeric_dtype(frame[c])]
     styler = frame.style.format(precision=decimals).hide(axis="index")
-    return _page(styler.set_properties(subset=text, **TEXT))
+    heads = [{"selector": f"th.col{frame.columns.get_loc(c)}", "props": "text-align: left"} for c in text]
+    return _page(styler.set_properties(subset=text, **TEXT).set_table_styles(heads, overwrite=False))
 
 
 def _page(styler: Styler, title: str = "") -> HTML:
