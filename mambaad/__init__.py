@@ -9,6 +9,7 @@ Each part may import only the parts above it, which is also the order to read th
     data        images in, tensors out
     ops         the selective scan, along one sequence and along routes through an image
     model       encoder, Half-FPN, scan orders, HSS and LSS blocks, decoder, anomaly map
+    baselines   the other methods the paper compares with, and a memory bank, behind one interface
     metrics     AU-ROC, AP, F1max, AU-PRO under two protocols
     efficiency  parameters and FLOPs
     engine      one run: training, evaluation, its record

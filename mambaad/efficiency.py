@@ -8,16 +8,19 @@ The scan's recurrence, activations, additions and upsampling are not counted.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from mambaad.config import ModelConfig
+from mambaad.baselines import build_method
+from mambaad.config import METHOD_CONFIGS, MemoryBankConfig, MethodConfig, ModelConfig
 from mambaad.model import SS2D, MambaAD, check_side
 
-NORM_FLOPS = {nn.LayerNorm: 5, nn.InstanceNorm2d: 4, nn.BatchNorm2d: 2}
+NORM_FLOPS = {nn.LayerNorm: 5, nn.InstanceNorm2d: 4, nn.BatchNorm2d: 2, nn.BatchNorm1d: 2}
+WHOLE_ENCODER: dict[str, dict[str, Any]] = {"uniad": {"features_only": True}, "simplenet": {}}
+"""Methods whose published code builds the encoder past the last feature, and counts it: arguments for timm."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +34,13 @@ class Efficiency:
     """encoder, half_fpn, decoder: {"params_m", "flops_g"}; the decoder's `einsum_flops_g` is part of its flops_g."""
     table_params_m: float
     """Integer entries of the scan tables, which the published code stores as parameters; this code does not."""
+    unused_params_m: float = 0.0
+    """Of `params_m`, the encoder's layers that the published code builds and never runs; this code does not build them.
+    """
 
 
-def count(config: ModelConfig | None = None, side: int = 256) -> Efficiency:
-    """Parameters and FLOPs of one image of `side` x `side` pixels.
+def count(config: ModelConfig | MethodConfig | None = None, side: int = 256) -> Efficiency:
+    """Parameters and FLOPs of one image of `side` x `side` pixels, for MambaAD or another method.
 
     Raises:
         ValueError: a configuration that cannot be built, a side the scan order cannot fill.
@@ -46,6 +52,8 @@ def count(config: ModelConfig | None = None, side: int = 256) -> Efficiency:
     """
     config = config or ModelConfig()
     check_side(config, side, side)
+    if isinstance(config, MethodConfig):
+        return _count_method(config, side)
     with torch.device("meta"):
         model = MambaAD(config, weights="random").eval()
     flops = {"encoder": _Counter(model.encoder), "half_fpn": _Counter(model.half_fpn)}
@@ -65,17 +73,73 @@ def count(config: ModelConfig | None = None, side: int = 256) -> Efficiency:
     )
 
 
+def count_method(name: str, side: int = 256) -> Efficiency:
+    """`count` of a method as published: its own backbone and sizes.
+
+    Raises:
+        ValueError: unknown method.
+
+    Example:
+        >>> counted = count_method("rd4ad")
+        >>> f"{counted.params_m:.1f} M, {counted.flops_g:.1f} G"
+        '80.6 M, 28.4 G'
+    """
+    if name == "mambaad":
+        return count(side=side)
+    if name not in METHOD_CONFIGS:
+        raise ValueError(f"the method must be one of mambaad, {', '.join(METHOD_CONFIGS)}; got {name!r}")
+    config: Any = METHOD_CONFIGS[name]()
+    return _count_method(replace(config, side=side) if hasattr(config, "side") else config, side)
+
+
+def _count_method(config: MethodConfig, side: int) -> Efficiency:
+    with torch.device("meta"):
+        model: Any = build_method(config, "random").eval()
+        if isinstance(config, MemoryBankConfig):  # a bank of full size
+            model.entries = torch.zeros(config.entries, len(model.mean))
+        counters = {name: _Counter(child) for name, child in model.named_children()}
+        model(torch.empty(1, 3, side, side))
+    boxes = {
+        name: {"params_m": sum(p.numel() for p in child.parameters()) / 1e6, "flops_g": counters[name].total / 1e9}
+        for name, child in model.named_children()
+    }
+    unused = 0.0
+    if config.method in WHOLE_ENCODER:
+        import timm
+
+        with torch.device("meta"):
+            whole = timm.create_model(config.backbone, **WHOLE_ENCODER[config.method], **config.backbone_kwargs)
+        unused = sum(p.numel() for p in whole.parameters()) / 1e6 - boxes["encoder"]["params_m"]
+    return Efficiency(
+        params_m=sum(box["params_m"] for box in boxes.values()) + unused,
+        flops_g=sum(box["flops_g"] for box in boxes.values()),
+        boxes=boxes,
+        table_params_m=0.0,
+        unused_params_m=unused,
+    )
+
+
 class _Counter:
-    """Counts what a module's convolutions and norms do in the next forward pass."""
+    """Counts what a module's convolutions, products and norms do in the next forward pass."""
 
     def __init__(self, module: nn.Module) -> None:
         self.total = 0
         for child in module.modules():
             child.register_forward_hook(self._add)
 
-    def _add(self, module: nn.Module, _: Any, output: Any) -> None:
-        if isinstance(output, torch.Tensor):
+    def _add(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(module, nn.MultiheadAttention):
+            self.total += _attention_flops(inputs[0], inputs[1], module.embed_dim)
+        elif isinstance(module, nn.ConvTranspose2d):
+            self.total += inputs[0].numel() * module.out_channels // module.groups * math.prod(module.kernel_size)
+        elif isinstance(output, torch.Tensor):
             self.total += _flops(module, output.numel())
+
+
+def _attention_flops(query: torch.Tensor, key: torch.Tensor, width: int) -> int:
+    """Four projections and both matrix products; (tokens, batch, width)."""
+    queries, keys, batch = len(query), len(key), query.shape[1]
+    return batch * width * (2 * queries * width + 2 * keys * width + 2 * queries * keys)
 
 
 def _flops(module: nn.Module, outputs: int) -> int:

@@ -40,6 +40,7 @@
 from IPython.display import Markdown, display
 
 from mambaad.study import figures, published_weights, table_page, table_view
+from mambaad.study.evidence import protocol
 from mambaad.study.notebook import MODES, check_parameters, loss_of_rows, results_folder, table_from
 from mambaad.study.profiles import PROFILES
 from mambaad.study.tables_spec import TABLE_1
@@ -93,7 +94,7 @@ Markdown(table_view.notes(TABLE_1, means))
 # ## Measured here, on real images
 
 # %%
-table_page.measured(TABLE_1, results_folder(given.evidence))
+table_page.measured(TABLE_1, results_folder(given.evidence), protocol.METHODS)
 
 # %% [markdown]
 # ## At reduced scale

@@ -8,7 +8,7 @@ import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-install_import_hook(["mambaad.ops", "mambaad.model"], "beartype.beartype")
+install_import_hook(["mambaad.ops", "mambaad.model", "mambaad.baselines"], "beartype.beartype")
 
 pytest_plugins = ["pytester"]
 

@@ -23,11 +23,12 @@ def filled_state_dict(keys: Path, scan_tables: dict[int, Tensor]) -> dict[str, T
             order = scan_tables[shape[-1]]
             state[key] = (order.argsort() if key.endswith("_inv") else order).view(shape)
         else:
-            state[key] = _fill(key, tuple(shape))
+            state[key] = filled_tensor(key, tuple(shape))
     return state
 
 
-def _fill(key: str, s: tuple[int, ...]) -> Tensor:
+def filled_tensor(key: str, s: tuple[int, ...]) -> Tensor:
+    """A parameter drawn from its published key."""
     name = key.rsplit(".", 1)[-1]
     if name == "num_batches_tracked":
         return torch.tensor(0)

@@ -56,13 +56,13 @@ def add(command: AddCommand) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
+    from mambaad.baselines import load_method
     from mambaad.data import load_dataset
     from mambaad.engine.evaluate import evaluate_samples
     from mambaad.engine.execution import Execution
     from mambaad.files import write_json
     from mambaad.inference.threshold import stored_side
     from mambaad.inference.weights_hub import resolve, trained_on
-    from mambaad.model import load_checkpoint
     from mambaad.model.checkpoint import read_checkpoint
 
     execution = Execution(device=arguments.device, threads=arguments.threads)
@@ -73,7 +73,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     dataset = arguments.dataset or (published.name if published else "mvtec_ad")
     samples = load_dataset(dataset, arguments.data, arguments.categories)
     side = arguments.side or stored_side(content)
-    results = evaluate_samples(load_checkpoint(content), samples, side, execution)
+    results = evaluate_samples(load_method(content), samples, side, execution)
     print_metrics(results)
     if arguments.out:
         print(f"written: {write_json(arguments.out, results)}")
@@ -99,12 +99,12 @@ def _print_beside_paper(loader: str, results: Mapping[str, Any], whole: bool) ->
 
 
 def _predict(arguments: argparse.Namespace) -> int:
+    from mambaad.baselines import load_method
     from mambaad.data import DatasetError
     from mambaad.inference.ground_truth import find_truth
     from mambaad.inference.predict import find_images, predict_files
     from mambaad.inference.threshold import Threshold, stored_side, stored_threshold
     from mambaad.inference.weights_hub import resolve
-    from mambaad.model import load_checkpoint
     from mambaad.model.checkpoint import read_checkpoint
 
     set_threads(arguments)
@@ -122,7 +122,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         truth = None  # nobody asked for the metrics
         print(f"no metrics: {error}", file=sys.stderr)
     done = predict_files(
-        load_checkpoint(content),
+        load_method(content),
         images,
         arguments.out,
         root=arguments.images,
@@ -149,11 +149,11 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:
+    from mambaad.baselines import load_method
     from mambaad.data import DatasetError
     from mambaad.inference.predict import find_images, score_files
     from mambaad.inference.threshold import calibrate, check_rate, store_threshold, stored_side
     from mambaad.inference.weights_hub import resolve
-    from mambaad.model import load_checkpoint
     from mambaad.model.checkpoint import read_checkpoint
 
     set_threads(arguments)
@@ -171,7 +171,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         raise DatasetError(f"{path} is a published checkpoint and is left as it is: name another file with --out")
     side = arguments.side or stored_side(content)
     scores, failed = score_files(
-        load_checkpoint(content), images, side, batch_size=arguments.batch_size, device=arguments.device
+        load_method(content), images, side, batch_size=arguments.batch_size, device=arguments.device
     )
     threshold = calibrate(list(scores.values()), arguments.fpr, side=side)
     written = store_threshold(path, threshold, arguments.out)

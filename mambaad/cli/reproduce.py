@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from mambaad.config import RunConfig
+from mambaad.config import ModelConfig, RunConfig
 from mambaad.data.datasets.catalog import DATASETS
 from mambaad.engine.records import record_path
 from mambaad.study import plan
@@ -157,8 +157,10 @@ def _describe(runs: Mapping[str, RunConfig], arguments: argparse.Namespace, subs
 def _summary(run: RunConfig) -> str:
     model, train = run.model, run.train
     length = f"{train.steps} steps" if train.steps else f"{train.epochs} epochs"
+    data = f"{run.data.dataset} at {run.data.side} px, {model.backbone} ({run.encoder_weights})"
+    if not isinstance(model, ModelConfig):
+        return f"{data}, {model.method}, {length}"
     return (
-        f"{run.data.dataset} at {run.data.side} px, {model.backbone} ({run.encoder_weights}), depths {model.depths}, "
-        f"branches {model.branches}, kernels {model.local_kernels}, scan {model.scan_text}, "
-        f"{length}"
+        f"{data}, depths {model.depths}, branches {model.branches}, kernels {model.local_kernels}, "
+        f"scan {model.scan_text}, {length}"
     )

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mambaad.cli.options import AddCommand, data_options, device_options, print_metrics
-from mambaad.config import SCAN_METHODS, DataConfig, ModelConfig, RunConfig, TrainConfig
+from mambaad.config import (
+    METHODS,
+    SCAN_METHODS,
+    DataConfig,
+    MethodConfig,
+    ModelConfig,
+    RunConfig,
+    TrainConfig,
+    for_encoder,
+    published_recipe,
+)
 from mambaad.data.image_cache import default_cache_dir
 from mambaad.engine.execution import FEATURES
 
-DEFAULT_MODEL, DEFAULT_TRAIN = ModelConfig(), TrainConfig()
+DEFAULT_MODEL = ModelConfig()
+DECODER = ("depths", "scan", "directions")
 
 
 def add(command: AddCommand) -> None:
@@ -23,20 +36,21 @@ def _train_options(sub: argparse.ArgumentParser) -> None:
     data_options(sub)
     device_options(sub)
     sub.add_argument("--out", type=Path, required=True, help="folder for the checkpoint and the run record")
+    sub.add_argument("--method", choices=METHODS, default="mambaad", help="what is trained; all methods predict alike")
     encoder = sub.add_argument_group("encoder")
-    encoder.add_argument("--backbone", default=DEFAULT_MODEL.backbone, help="timm model name")
+    encoder.add_argument("--backbone", help="timm model name (not given: the method's published one)")
     encoder.add_argument(
         "--encoder-weights",
-        default=RunConfig().encoder_weights,
-        help='timm tag, local .safetensors or .pth file, "imagenet_lite0", "embedded" (a small one) or "random"',
+        help='timm tag, local .safetensors or .pth file, "imagenet_lite0", "embedded" (a small one) or "random" '
+        "(not given: the published tag)",
     )
     encoder.add_argument("--pad-type", help='timm padding of some backbones, for example "same"')
     encoder.add_argument("--mean", type=float, nargs=3, default=DEFAULT_MODEL.mean, help="input mean")
     encoder.add_argument("--std", type=float, nargs=3, default=DEFAULT_MODEL.std, help="input standard deviation")
-    decoder = sub.add_argument_group("decoder")
-    decoder.add_argument("--depths", type=int, nargs=4, default=DEFAULT_MODEL.depths, help="HSS blocks per stage")
-    decoder.add_argument("--scan", default=DEFAULT_MODEL.scan, choices=SCAN_METHODS, help="scan order")
-    decoder.add_argument("--directions", type=int, default=DEFAULT_MODEL.directions, help="scan routes: 2, 4 or 8")
+    decoder = sub.add_argument_group("decoder (method mambaad)")
+    decoder.add_argument("--depths", type=int, nargs=4, help=f"HSS blocks per stage ({DEFAULT_MODEL.depths})")
+    decoder.add_argument("--scan", choices=SCAN_METHODS, help=f"scan order ({DEFAULT_MODEL.scan})")
+    decoder.add_argument("--directions", type=int, help=f"scan routes: 2, 4 or 8 ({DEFAULT_MODEL.directions})")
     training = sub.add_argument_group("training")
     training.add_argument("--processes", type=int, default=1, help="training processes (cards) that share each batch")
     speed = sub.add_argument_group("speed")
@@ -67,20 +81,34 @@ def _train_options(sub: argparse.ArgumentParser) -> None:
         ("seed", int, "seed of everything random"),
         ("precision", str, "32-true or bf16-mixed"),
     ):
-        default = getattr(DEFAULT_TRAIN, name.replace("-", "_"))
-        training.add_argument(f"--{name}", type=kind, default=default, help=text)
+        training.add_argument(f"--{name}", type=kind, help=f"{text} (not given: the method's published value)")
 
 
-def model_config(arguments: argparse.Namespace) -> tuple[ModelConfig, str, Path | None]:
-    """Network, name of the encoder weights for the record, and their file if they are local."""
-    weights = str(arguments.encoder_weights)
-    values = {"backbone": arguments.backbone, "mean": tuple(arguments.mean), "std": tuple(arguments.std)}
-    if arguments.pad_type:
-        values["backbone_kwargs"] = {"pad_type": arguments.pad_type}
+def model_config(arguments: argparse.Namespace) -> tuple[ModelConfig | MethodConfig, str, Path | None]:
+    """Method and network, name of the encoder weights for the record, and their file if they are local.
+
+    Raises:
+        ValueError: options of MambaAD's decoder for another method, or no weights for a backbone of one's own.
+    """
+    from mambaad.baselines import PUBLISHED_WEIGHTS
     from mambaad.model.encoder_weights import named_encoder, weights_file_name
 
+    weights = str(arguments.encoder_weights or PUBLISHED_WEIGHTS[arguments.method])
+    values: dict[str, Any] = {"mean": tuple(arguments.mean), "std": tuple(arguments.std)}
+    if arguments.backbone:
+        values["backbone"] = arguments.backbone
+    if arguments.pad_type:
+        values["backbone_kwargs"] = {"pad_type": arguments.pad_type}
     values = named_encoder(weights) or values
-    model = ModelConfig(depths=tuple(arguments.depths), scan=arguments.scan, directions=arguments.directions, **values)
+    decoder = {name: getattr(arguments, name) for name in DECODER if getattr(arguments, name) is not None}
+    if arguments.method == "mambaad":
+        model: ModelConfig | MethodConfig = ModelConfig(**values, **decoder)
+    elif decoder:
+        raise ValueError(
+            f"--{next(iter(decoder))} is of MambaAD's decoder, and {arguments.method} has none: leave it out"
+        )
+    else:
+        model = for_encoder(arguments.method, values, arguments.side)
     is_file = weights.endswith((".safetensors", ".pth", ".pt", ".bin"))
     if not is_file:
         return model, weights, None
@@ -97,7 +125,8 @@ def _train(arguments: argparse.Namespace) -> int:
     execution = Execution(**{name: getattr(arguments, name) for name in names})
     samples = load_dataset(arguments.dataset, arguments.data, arguments.categories)
     model, weights, file = model_config(arguments)
-    names = TrainConfig.__dataclass_fields__.keys() & vars(arguments).keys()
+    given: dict[str, Any] = {name: getattr(arguments, name, None) for name in TrainConfig.__dataclass_fields__}
+    given = {name: value for name, value in given.items() if value is not None}
     run = RunConfig(
         model=model,
         encoder_weights=weights,
@@ -107,7 +136,7 @@ def _train(arguments: argparse.Namespace) -> int:
             side=arguments.side,
             index_hash=index_hash(samples, arguments.data),
         ),
-        train=TrainConfig(**{name: getattr(arguments, name) for name in names}),
+        train=replace(published_recipe(arguments.method), **given),
     )
     record = execute(
         run,

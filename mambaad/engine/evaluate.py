@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from mambaad.baselines import Method
 from mambaad.config import RunConfig
 from mambaad.data import DatasetError, Sample
 from mambaad.data.image_set import ImageSet
 from mambaad.device import resolve_device
 from mambaad.engine.execution import Execution, pinned_threads
 from mambaad.metrics.per_category import EXACT_BYTES, CategoryMetrics, measure_category, report
-from mambaad.model import MambaAD
 from mambaad.progress import Bar, progress
 
 Piece = tuple[str, Tensor, Tensor, list[bool]]
@@ -41,14 +41,14 @@ class Observer(Protocol):
 
 
 def evaluate_run(
-    model: MambaAD, run: RunConfig, samples: Sequence[Sample], execution: Execution | None = None, **options: Any
+    model: Method, run: RunConfig, samples: Sequence[Sample], execution: Execution | None = None, **options: Any
 ) -> dict[str, dict[str, Any]]:
     """`evaluate_samples` on the test images of a run's data set, at the run's side."""
     return evaluate_samples(model, samples, run.data.side, execution, **options)
 
 
 def evaluate_samples(
-    model: MambaAD,
+    model: Method,
     samples: Sequence[Sample],
     side: int,
     execution: Execution | None = None,
@@ -94,7 +94,7 @@ def evaluate_samples(
 
 
 def _predicted(
-    model: MambaAD, samples: list[Sample], side: int, execution: Execution, batch_size: int, bar: Bar
+    model: Method, samples: list[Sample], side: int, execution: Execution, batch_size: int, bar: Bar
 ) -> Iterator[Piece]:
     """Maps and masks in the order of the samples, a batch being split where the category changes."""
     target = resolve_device(execution.device)

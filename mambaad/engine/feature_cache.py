@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from mambaad.baselines.method import EncodingMethod
 from mambaad.data.image_cache import PIXEL_RULE
 from mambaad.data.image_set import ImageSet
 from mambaad.data.row_store import CacheError, Layout, RowStore, gigabytes, open_rows, row_bytes
 from mambaad.engine.execution import FEATURES
-from mambaad.model import MambaAD
 from mambaad.model.encoder import STRIDES
 from mambaad.model.encoder_weights import weights_sha256
 from mambaad.progress import progress as show_progress
@@ -68,7 +68,7 @@ def as_features(batch: Sequence[Tensor], device: torch.device) -> list[Tensor]:
 
 
 def cache_features(
-    model: MambaAD,
+    model: EncodingMethod,
     images: ImageSet,
     kept: str,
     *,
@@ -100,7 +100,7 @@ def cache_features(
         raise ValueError(f"features can be kept as {' or '.join(FEATURES[1:])}, got {kept!r}")
     layout: Layout = {
         f"stride_{stride}": ((images.side // stride, images.side // stride, channels), kept)
-        for stride, channels in zip(STRIDES, model.encoder.channels, strict=True)
+        for stride, channels in zip(model.encoder.strides, model.encoder.channels, strict=True)
     }
     fill = _encoder_pass(model, images, kept, device, autocast, batch_size, workers, progress)
     if folder is None:
@@ -115,6 +115,8 @@ def cache_features(
         "std": images.std,
         "precision": precision,
     }
+    if model.encoder.strides != STRIDES:
+        about["strides"] = model.encoder.strides
 
     def on_host(rows: list[int]) -> Iterator[tuple[Sequence[int], Sequence[np.ndarray]]]:
         for index, scales in fill(rows):
@@ -125,7 +127,7 @@ def cache_features(
 
 
 def _encoder_pass(
-    model: MambaAD,
+    model: EncodingMethod,
     images: ImageSet,
     kept: str,
     device: torch.device,

@@ -1,30 +1,13 @@
-"""What an optimiser step works with: parameter groups, learning rate, images.  Paper: section 4.1; published code."""
+"""What an optimiser step works with: learning rate and images.  Paper: section 4.1; published code."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
-from torch import nn
 
 from mambaad.config import TrainConfig
 from mambaad.data import DatasetError
-
-
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Trainable parameters with and without weight decay, as the published optimiser splits them.
-
-    Exempt: 1-d tensors, names ending in ".bias", and the scan's D (1-d in the published code).  A_log and the bias of
-    the step size are decayed there, unlike in Mamba's own convention.
-    """
-    decayed: list[nn.Parameter] = []
-    exempt: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            free = parameter.ndim <= 1 or name.endswith((".bias", ".D"))
-            (exempt if free else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": exempt, "weight_decay": 0.0}]
 
 
 def lr_factor(step: int, steps: int, config: TrainConfig) -> float:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mambaad.baselines import Method
 from mambaad.config import RunConfig
-from mambaad.model import MambaAD, save_checkpoint
+from mambaad.model import save_checkpoint
 from mambaad.model.checkpoint import read_checkpoint
 
 
@@ -31,17 +33,17 @@ class TrainingState:
         self.losses.append(loss)
         self.rng = rng_states()
 
-    def save(self, path: Path, model: MambaAD, optimizer: torch.optim.Optimizer, seconds: float) -> None:
+    def save(self, path: Path, model: Method, optimizers: Sequence[torch.optim.Optimizer], seconds: float) -> None:
         extra: dict[str, Any] = {
             "run_hash": self.run_hash,
             "losses": self.losses,
             "seconds": self.seconds + seconds,
-            "optimizer": optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
             "rng": self.rng,
         }
         save_checkpoint(path, model, extra)
 
-    def load(self, path: Path, model: MambaAD, optimizer: torch.optim.Optimizer) -> None:
+    def load(self, path: Path, model: Method, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         content = read_checkpoint(path)
         if content.get("run_hash") != self.run_hash:
             raise ValueError(
@@ -49,7 +51,8 @@ class TrainingState:
                 "remove it or choose another output folder"
             )
         model.load_state_dict(content["state_dict"])
-        optimizer.load_state_dict(content["optimizer"])
+        for optimizer, stored in zip(optimizers, content["optimizers"], strict=True):
+            optimizer.load_state_dict(stored)
         self.losses, self.seconds = list(content["losses"]), float(content["seconds"])
         self.rng = content["rng"]
         torch.set_rng_state(self.rng["cpu"])

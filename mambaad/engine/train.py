@@ -21,14 +21,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from mambaad.baselines import Method, build_method
+from mambaad.baselines.method import FeatureMethod, FittedMethod, TrainedMethod
 from mambaad.config import RunConfig, to_dict
 from mambaad.data import Sample
 from mambaad.data.image_set import ImageSet
 from mambaad.device import resolve_device
 from mambaad.engine.execution import Execution, pinned_threads
 from mambaad.engine.feature_cache import as_features, cache_features
+from mambaad.engine.fit import fit
 from mambaad.engine.interrupt import stop_between_steps
-from mambaad.engine.optim import batches, lr_factor, parameter_groups, total_steps
+from mambaad.engine.optim import batches, lr_factor, total_steps
 from mambaad.engine.processes import largest, launch, mean
 from mambaad.engine.state import TrainingState
 from mambaad.model import MambaAD, check_side, reconstruction_loss, save_checkpoint
@@ -43,7 +46,7 @@ CHECKPOINT = "checkpoint.pth"
 
 @dataclass(frozen=True)
 class TrainResult:
-    model: MambaAD
+    model: Method
     loss: list[tuple[int, float]]
     """(last step, mean loss) of consecutive stretches of steps; steps count from 1."""
     steps: int
@@ -110,23 +113,24 @@ def _train(
         raise ValueError(f"a batch of {run.train.batch_size} images does not split among {processes} processes evenly")
     fabric = launch(target, processes, run.train.precision)
     torch.manual_seed(run.train.seed)
-    model = MambaAD(run.model, weights=encoder_file or run.encoder_weights)
+    model = build_method(run.model, encoder_file or run.encoder_weights)
     if processes > 1:  # the same weights everywhere, but not the same stochastic depth
         torch.manual_seed(run.train.seed + fabric.global_rank)
     images = _training_images(run, samples, execution)
+    if isinstance(model, FittedMethod):
+        return fit(model, run, images, out, execution)
     steps = total_steps(run.train, len(images))
-    optimizer = torch.optim.AdamW(
-        parameter_groups(model, run.train.weight_decay), lr=run.train.lr, betas=run.train.betas, fused=True
-    )
-    wrapped, wrapped_optimizer = fabric.setup(_Step(model, execution.compile), optimizer)
+    optimizers = cast(TrainedMethod, model).optimizers(run.train)
+    peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    wrapped, *wrapped_optimizers = fabric.setup(_Step(model, execution.compile), *optimizers)
 
     state_file = None if out is None else Path(out) / TRAINING_STATE
     state = TrainingState(run)
     if state_file is not None and state_file.is_file():
-        state.load(state_file, model, optimizer)
+        state.load(state_file, model, optimizers)
     show = execution.progress and fabric.is_global_zero
     cached = None
-    if execution.features != "off" and state.step < steps:
+    if execution.features != "off" and isinstance(model, FeatureMethod) and state.step < steps:
         cached = cache_features(
             model,
             images,
@@ -157,29 +161,34 @@ def _train(
 
     def save() -> None:
         if state_file is not None and fabric.is_global_zero:
-            state.save(state_file, model, optimizer, time.perf_counter() - started)
+            state.save(state_file, model, optimizers, time.perf_counter() - started)
 
     with stop_between_steps() as stop, progress(steps, "train", show, unit="step", start=state.step) as bar:
         for batch in loader:
-            for group in optimizer.param_groups:
-                group["lr"] = run.train.lr * lr_factor(state.step, steps, run.train)
+            factor = lr_factor(state.step, steps, run.train)
+            for optimizer, own in zip(optimizers, peaks, strict=True):
+                for group, peak in zip(optimizer.param_groups, own, strict=True):
+                    group["lr"] = peak * factor
             if cached is None:
-                pair = wrapped(batch.to(fabric.device, non_blocking=True))
+                loss = wrapped(batch.to(fabric.device, non_blocking=True), state.step / steps)
             else:
-                pair = wrapped(as_features(batch, fabric.device))
-            loss = reconstruction_loss(*pair)
+                loss = wrapped(as_features(batch, fabric.device), state.step / steps)
             fabric.backward(loss)
-            norm = fabric.clip_gradients(wrapped, optimizer, max_norm=run.train.clip_norm, error_if_nonfinite=False)
+            norms = [
+                fabric.clip_gradients(wrapped, optimizer, max_norm=run.train.clip_norm, error_if_nonfinite=False)
+                for optimizer in optimizers
+            ]
             value = mean(fabric, loss.detach())
             # an infinite gradient can come with a finite loss, and one more step would make the weights NaN
-            for name, number in (("loss", value), ("gradient's norm", float(cast(Tensor, norm)))):
+            for name, number in (("loss", value), *(("gradient's norm", float(cast(Tensor, n))) for n in norms)):
                 if not math.isfinite(number):
                     raise FloatingPointError(
                         f"the {name} is {number} at step {state.step + 1}: lower the learning rate ({run.train.lr}) "
                         f"or the gradient clip ({run.train.clip_norm})"
                     )
-            wrapped_optimizer.step()
-            wrapped_optimizer.zero_grad(set_to_none=True)
+            for stepped in wrapped_optimizers:
+                stepped.step()
+                stepped.zero_grad(set_to_none=True)
             state.advance(value)
             bar.note(f"loss {value:.3f}")
             bar.update()
@@ -215,18 +224,25 @@ def _train(
 
 
 class _Step(nn.Module):
-    """What runs in every step, in the run's precision and with gradients shared among the processes."""
+    """The loss of one step, in the run's precision and with gradients shared among the processes."""
 
-    def __init__(self, model: MambaAD, compiled: bool) -> None:
+    def __init__(self, model: Method, compiled: bool) -> None:
         super().__init__()
         self.model = model
+        if compiled and not isinstance(model, MambaAD):
+            raise ValueError("compile is for MambaAD only: leave it out for the other methods")
         # kept beside the model, whose keys and whose evaluation stay as they are
-        self.reconstruct = torch.compile(model.reconstruct, dynamic=False) if compiled else model.reconstruct
+        self.reconstruct = torch.compile(cast(MambaAD, model).reconstruct, dynamic=False) if compiled else None
 
-    def forward(self, batch: Tensor | list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Images, or encoder features computed before -> (encoder_features, decoder_features)."""
-        features = self.model.encode(batch) if isinstance(batch, Tensor) else batch
-        return features, self.reconstruct(features)
+    def forward(self, batch: Tensor | list[Tensor], progress: float) -> Tensor:
+        """Images, or encoder features computed before -> the loss."""
+        model: Any = self.model
+        if isinstance(batch, Tensor) and not isinstance(model, FeatureMethod):
+            return cast(Tensor, model.loss(batch, progress))
+        features = model.encode(batch) if isinstance(batch, Tensor) else batch
+        if self.reconstruct is not None:
+            return reconstruction_loss(features, self.reconstruct(features))
+        return cast(Tensor, model.loss_from_features(features))
 
 
 def _images_alone(items: list[tuple[Tensor, Tensor, int]]) -> Tensor:

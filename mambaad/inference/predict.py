@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from mambaad.baselines import Method
 from mambaad.data import DatasetError, Sample
 from mambaad.data.datasets.mvtec_ad import IMAGE_SUFFIXES
 from mambaad.data.pixels import read_rgb
@@ -28,7 +29,7 @@ from mambaad.files import atomic_path, put_in_place, temporary_sibling, write_js
 from mambaad.inference.gallery import Gallery, colour_scale, overlay
 from mambaad.inference.ground_truth import measure
 from mambaad.inference.threshold import Threshold
-from mambaad.model import MambaAD, check_side
+from mambaad.model import check_side
 from mambaad.progress import Bar, tracked
 from mambaad.progress import progress as show_progress
 
@@ -86,7 +87,7 @@ def find_images(path: str | Path, exclude: str | Path | None = None) -> list[Pat
 
 
 def predict_files(
-    model: MambaAD,
+    model: Method,
     images: Sequence[Path],
     out: str | Path,
     *,
@@ -172,7 +173,7 @@ def predict_files(
 
 
 def score_files(
-    model: MambaAD,
+    model: Method,
     images: Sequence[Path],
     side: int,
     *,
@@ -190,7 +191,7 @@ def score_files(
 
 
 def _predicted(
-    model: MambaAD,
+    model: Method,
     images: Sequence[Path],
     side: int,
     batch_size: int,

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mambaad.baselines import load_method
 from mambaad.model.checkpoint import (
     CheckpointError,
-    load_checkpoint,
     read_checkpoint,
     save_checkpoint,
     write_checkpoint,
@@ -139,5 +139,5 @@ def store_threshold(weights: str | Path, threshold: Threshold, out: str | Path |
         return out
     if out.resolve() == weights.resolve():
         raise CheckpointError(f"{weights} is a published checkpoint and is left as it is: name another file with --out")
-    save_checkpoint(out, load_checkpoint(content), {KEY: asdict(threshold)})
+    save_checkpoint(out, load_method(content), {KEY: asdict(threshold)})
     return out

@@ -31,8 +31,8 @@ _NUMPY_NUMBERS: list[Any] = [
 ]
 
 
-def save_checkpoint(path: str | Path, model: MambaAD, extra: Mapping[str, Any] | None = None) -> None:
-    """Write the model with its config, atomically. `extra` may hold plain values and tensors.
+def save_checkpoint(path: str | Path, model: Any, extra: Mapping[str, Any] | None = None) -> None:
+    """Write the model, of any method, with its config, atomically. `extra` may hold plain values and tensors.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -99,6 +99,11 @@ def load_checkpoint(
     if not state:
         raise CheckpointError(
             "the checkpoint holds no tensors: a state dict, or a dict with one under 'net', was expected"
+        )
+    if "method" in content.get("config", ()):
+        raise CheckpointError(
+            f"the checkpoint is of the method {content['config']['method']!r}: "
+            "load it with mambaad.baselines.load_method"
         )
     if config is None and "config" in content:
         config = ModelConfig(**content["config"])

@@ -1,10 +1,10 @@
 """The frozen ImageNet encoder.  Paper: section 3.1 and table 4.
 
-Features at strides 4, 8 and 16 of any timm CNN that has them; what comes after stride 16 is not built.
+Features at strides 4, 8 and 16, or others, of any timm CNN that has them; what comes after the last is not built.
 Always in eval mode and without gradient, also while the decoder trains.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +18,30 @@ STRIDES = (4, 8, 16)
 
 
 class Encoder(nn.Module):
-    """timm CNN cut after stride 16.
+    """timm CNN cut after the last feature, by default at stride 16.
 
     Args:
         backbone: timm model name without tag.
         weights: timm tag ("resnet34.bt_in1k"), a .safetensors or .pth file, "embedded", or "random".
         backbone_kwargs: passed on to timm.
+        strides: of the features, in ascending order.
 
     Raises:
-        ValueError: the backbone is unknown to timm or has no features at strides 4, 8, 16.
+        ValueError: the backbone is unknown to timm or has no features at these strides.
         EncoderWeightsError: see `load_weights`.
     """
 
     def __init__(
-        self, backbone: str, weights: str | Path = "random", backbone_kwargs: Mapping[str, Any] | None = None
+        self,
+        backbone: str,
+        weights: str | Path = "random",
+        backbone_kwargs: Mapping[str, Any] | None = None,
+        strides: Sequence[int] = STRIDES,
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.net = _build(backbone, dict(backbone_kwargs or {}))
+        self.strides = tuple(strides)
+        self.net = _build(backbone, dict(backbone_kwargs or {}), self.strides)
         info = self.net.feature_info
         self.channels: tuple[int, ...] = tuple(info.channels())
         load_weights(self.net, backbone, weights)
@@ -48,11 +54,12 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Float[Tensor, "B 3 S S"]) -> list[Tensor]:
-        """Normalised images -> features (B, c1, S/4, S/4), (B, c2, S/8, S/8), (B, c3, S/16, S/16)."""
+        """Normalised images -> features (B, c, S/stride, S/stride), one per stride; by default
+        (B, c1, S/4, S/4), (B, c2, S/8, S/8), (B, c3, S/16, S/16)."""
         return list(self.net(images))
 
 
-def _build(backbone: str, kwargs: dict[str, Any]) -> Any:
+def _build(backbone: str, kwargs: dict[str, Any], strides: tuple[int, ...]) -> Any:
     import timm  # takes seconds; only who builds an encoder waits for it
 
     if not timm.is_model(backbone) or "." in backbone:
@@ -62,10 +69,10 @@ def _build(backbone: str, kwargs: dict[str, Any]) -> Any:
     with torch.device("meta"):
         probe: Any = timm.create_model(backbone, features_only=True, **kwargs)
     reductions = probe.feature_info.reduction()
-    if not set(STRIDES) <= set(reductions):
-        raise ValueError(f"{backbone} has features at strides {reductions}; {STRIDES} are needed")
+    if not set(strides) <= set(reductions):
+        raise ValueError(f"{backbone} has features at strides {reductions}; {strides} are needed")
     # a stride can occur twice: the last stage at that stride is the deepest
-    indices = tuple(len(reductions) - 1 - reductions[::-1].index(stride) for stride in STRIDES)
+    indices = tuple(len(reductions) - 1 - reductions[::-1].index(stride) for stride in strides)
     net: Any = timm.create_model(backbone, pretrained=False, features_only=True, out_indices=indices, **kwargs)
     # timm's EfficientNet family keeps, and runs, the stages after the last feature
     if isinstance(getattr(net, "blocks", None), nn.Sequential):

@@ -5,14 +5,14 @@ Axes: B batch, S image side in pixels.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mambaad.config import SIDES, SIDES_IN_WORDS, ModelConfig
-from mambaad.model.anomaly_map import anomaly_map, image_score
+from mambaad.config import SIDES, SIDES_IN_WORDS, MethodConfig, ModelConfig, TrainConfig
+from mambaad.model.anomaly_map import anomaly_map, image_score, reconstruction_loss
 from mambaad.model.decoder import Decoder
 from mambaad.model.encoder import Encoder
 from mambaad.model.half_fpn import HalfFPN
@@ -30,11 +30,14 @@ class Prediction(NamedTuple):
     score: Float[Tensor, " B"]
 
 
-def check_side(config: ModelConfig, height: int, width: int) -> None:
-    """Raise ValueError, naming the sides allowed, if the scan orders cannot fill an image of this size."""
-    power_of_two = [method for method, _ in config.scan_methods if method in POWER_OF_TWO_ONLY]
-    if config.branches == "local":
-        power_of_two = []
+def check_side(config: ModelConfig | MethodConfig, height: int, width: int) -> None:
+    """Raise ValueError, naming the sides allowed, if the scan orders cannot fill an image of this size.
+
+    Methods without a scan take every side that the encoder divides.
+    """
+    power_of_two = []
+    if isinstance(config, ModelConfig) and config.branches != "local":
+        power_of_two = [method for method, _ in config.scan_methods if method in POWER_OF_TWO_ONLY]
     if power_of_two:
         allowed, sides = f"{', '.join(map(str, POWER_SIDES[:-1]))} or {POWER_SIDES[-1]}", set(POWER_SIDES)
         why = f" (the {' and '.join(power_of_two)} curve fills power-of-two sides only)"
@@ -116,6 +119,19 @@ class MambaAD(nn.Module):
         """encoder_features -> decoder_features: all that is trained, for features computed before."""
         return self.decoder(self.half_fpn(encoder_features))
 
+    def loss(self, images: Float[Tensor, "B 3 S S2"], progress: float = 0.0) -> Float[Tensor, ""]:
+        """Training loss of normalised defect-free images, see `reconstruction_loss`."""
+        return self.loss_from_features(self.encode(images))
+
+    def loss_from_features(self, features: Sequence[Tensor]) -> Float[Tensor, ""]:
+        """`loss` for encoder features computed before."""
+        return reconstruction_loss(features, self.reconstruct(features))
+
+    def optimizers(self, train: TrainConfig) -> list[torch.optim.Optimizer]:
+        """AdamW on fusion and decoder, in the published groups."""
+        groups = parameter_groups(self, train.weight_decay)
+        return [torch.optim.AdamW(groups, lr=train.lr, betas=train.betas, fused=True)]
+
     @torch.no_grad()
     def predict(self, images: Float[Tensor, "B 3 S S2"]) -> Prediction:
         """Anomaly maps and scores of normalised images, in eval mode (the model's mode is left as it was)."""
@@ -132,3 +148,18 @@ class MambaAD(nn.Module):
         """RGB images in 0..1 -> network input."""
         mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (self.config.mean, self.config.std))
         return (images - mean) / std
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Trainable parameters with and without weight decay, as the published optimiser splits them.
+
+    Exempt: 1-d tensors, names ending in ".bias", and the scan's D (1-d in the published code).  A_log and the bias of
+    the step size are decayed there, unlike in Mamba's own convention.
+    """
+    decayed: list[nn.Parameter] = []
+    exempt: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            free = parameter.ndim <= 1 or name.endswith((".bias", ".D"))
+            (exempt if free else decayed).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": exempt, "weight_decay": 0.0}]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from mambaad.config import ModelConfig, RunConfig
+from mambaad.config import MethodConfig, ModelConfig, RunConfig
 from mambaad.data.datasets.catalog import DATASETS
 from mambaad.study.profiles import BACKBONES, PROFILES, SubsetOptions, paper_base, quick_base, run_in
 from mambaad.study.tables_spec import TABLES, Table, TableRow
@@ -21,7 +21,7 @@ class Row:
 
     labels: Mapping[str, str]
     """The paper's row labels, named as in `results/paper`."""
-    model: ModelConfig
+    model: ModelConfig | MethodConfig
     """The network of the row, at the paper's size: what is counted in tables 3, 4 and 6."""
     run: RunConfig | None
     """The run of this profile; None if it is not run."""

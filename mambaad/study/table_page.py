@@ -45,16 +45,21 @@ def printed(table: Table, profile: str, frame: pd.DataFrame, metrics: Sequence[s
     return table_view.styled_view(view[view.notna().any(axis=1)], title)
 
 
-def measured(table: Table, evidence: str | Path) -> None:
-    """Our rows on real images with intervals, differences and records, or the sentence that there are none yet."""
-    if table.name not in protocol.GROUPS:
-        display(Markdown("This table compares no networks that the protocol real_v1 trains."))
-        return
-    lines = report.row_means(table.name, evidence)
+def measured(table: Table, evidence: str | Path, group: str = "") -> None:
+    """Our rows on real images with intervals, differences and records, or the sentence that there are none yet.
+
+    Args:
+        group: of the protocol's rows; empty: the table's own.
+
+    Raises:
+        ValueError: the protocol has no such group.
+    """
+    group = group or table.name
+    lines = report.row_means(group, evidence)
     if lines.empty:
         display(Markdown("No run of this table is recorded yet; [Evidence](evidence.html) says how far the queue is."))
         return
-    reference = protocol.REFERENCES.get(table.name, "")
+    reference = protocol.REFERENCES.get(group, "")
     display(
         Markdown(
             f"Protocol {protocol.NAME}: one model for five real categories at {protocol.SIDE} pixels, mean over *n* "
@@ -62,10 +67,10 @@ def measured(table: Table, evidence: str | Path) -> None:
             "with the printed ones, whose images, encoder and length of training are others."
         )
     )
-    display(_with_records(table, lines, evidence))
-    if reference and (found := report.differences(table.name, reference, evidence)):
+    display(_with_records(table, group, lines, evidence))
+    if reference and (found := report.differences(group, reference, evidence)):
         display(forest(found, reference))
-        display(table_view.plain(report.claims(evidence, table.name).drop(columns=["table", "detectable"])))
+        display(table_view.plain(report.claims(evidence, group).drop(columns=["table", "detectable"])))
 
 
 def reduced(table: Table, profile: str, frame: pd.DataFrame) -> HTML:
@@ -92,8 +97,8 @@ def reduced(table: Table, profile: str, frame: pd.DataFrame) -> HTML:
     )
 
 
-def _with_records(table: Table, lines: pd.DataFrame, evidence: str | Path) -> HTML:
-    rows = {row.name: row for row in protocol.rows(table.name)}
+def _with_records(table: Table, group: str, lines: pd.DataFrame, evidence: str | Path) -> HTML:
+    rows = {row.name: row for row in protocol.rows(group)}
     lines = lines.assign(
         records=[
             " ".join(
@@ -106,7 +111,7 @@ def _with_records(table: Table, lines: pd.DataFrame, evidence: str | Path) -> HT
     shown = ["row", "n", "mAD", "95 % interval", *(METRIC_NAMES[name] for name in FEW), "records"]
     body = table_view.plain(lines[shown].rename(columns={"records": "records by seed"}))
     files = (
-        f'<a href="{FILES}/{protocol.NAME}/tables/{table.name}.csv">every value as CSV</a>, '
+        f'<a href="{FILES}/{protocol.NAME}/tables/{group}.csv">every value as CSV</a>, '
         f'<a href="{FILES}/tables/{table.name}.csv">printed and synthetic values as CSV</a>; again: '
         f"<code>mambaad evidence --data FOLDER --run HASH</code>"
     )

@@ -234,7 +234,7 @@ def test_an_interrupted_run_on_features_continues_to_the_same_weights(drawn, tmp
             os.kill(os.getpid(), signal.SIGINT)
         return reconstruction_loss(*pair)
 
-    monkeypatch.setattr(train, "reconstruction_loss", interrupt)
+    monkeypatch.setattr("mambaad.model.mambaad.reconstruction_loss", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run_once(drawn, features="float32", out=tmp_path)
     monkeypatch.undo()

@@ -42,7 +42,7 @@ def in_step(number, what, monkeypatch):
             what()
         return mambaad.model.reconstruction_loss(*features)
 
-    monkeypatch.setattr(train, "reconstruction_loss", loss)
+    monkeypatch.setattr("mambaad.model.mambaad.reconstruction_loss", loss)
     return calls
 
 

@@ -5,8 +5,9 @@ from small_run import MODEL
 
 from mambaad.config import TrainConfig
 from mambaad.data import DatasetError
-from mambaad.engine.optim import batches, lr_factor, parameter_groups, total_steps
+from mambaad.engine.optim import batches, lr_factor, total_steps
 from mambaad.model import MambaAD
+from mambaad.model.mambaad import parameter_groups
 
 
 def test_schedule_warms_up_and_drops_once():

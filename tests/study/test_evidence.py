@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_the_runs_are_those_that_were_fixed():
     """A changed setting would silently be another protocol: records of this one would no longer be found."""
     runs = list(protocol.queue())
-    assert len(runs) == len({run.hash for _, _, run in runs}) == 140
+    assert len(runs) == len({run.hash for _, _, run in runs}) == 160
     assert [row.name for row, _, _ in runs[:12]] == [row.name for row in protocol.rows("table_5_scan_methods")]
     text = (ROOT / "results" / "protocols" / "real_v1.md").read_text(encoding="utf-8")
     train, data = protocol.TRAIN, protocol.DATA
@@ -37,6 +37,20 @@ def test_rows_differ_from_the_main_model_in_what_their_table_varies_only():
             own = dataclasses.asdict(row.base.model)
             assert {name for name in main if own[name] != main[name]} <= set(protocol.VARIED)
             assert row.base.train == protocol.TRAIN
+
+
+def test_methods_share_encoder_images_steps_and_seeds():
+    text = (ROOT / "results" / "protocols" / "real_v1_methods.md").read_text(encoding="utf-8")
+    assert f"`{protocol.TRAIN.steps}` steps" in text
+    main = protocol.base()
+    rows = protocol.rows(protocol.METHODS)
+    assert rows[0].base == main
+    for row in rows:
+        for name in ("backbone", "backbone_kwargs", "mean", "std"):
+            assert getattr(row.base.model, name) == getattr(main.model, name)
+        assert (row.base.encoder_weights, row.base.data) == (main.encoder_weights, main.data)
+    trained = [row.base.train for row in rows if row.name != "memory bank"]
+    assert {(train.steps, train.batch_size) for train in trained} == {(protocol.TRAIN.steps, protocol.TRAIN.batch_size)}
 
 
 def test_every_claim_is_about_rows_there_are():

@@ -49,7 +49,7 @@ def test_reduced_values_are_whole_and_only_of_the_quick_profile(quick) -> None:
 def test_measured_rows_link_their_records(results, capsys) -> None:  # noqa: F811
     from mambaad.study.evidence import report
 
-    page = table_page._with_records(TABLE_5, report.row_means(TABLE_5.name, results), results).data
+    page = table_page._with_records(TABLE_5, TABLE_5.name, report.row_means(TABLE_5.name, results), results).data
     links = re.findall(r'href="\.\./results/real_v1/runs/(real_v1_\w+\.json)"', page)
     assert len(links) == len(set(links)) == 16
     assert all((results / "runs" / name).is_file() for name in links)

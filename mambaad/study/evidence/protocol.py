@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from mambaad.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from mambaad.config import (
+    DataConfig,
+    MethodConfig,
+    ModelConfig,
+    RunConfig,
+    TrainConfig,
+    for_encoder,
+    published_recipe,
+)
 from mambaad.model.encoder_weights import named_encoder
 from mambaad.study import plan
 from mambaad.study.tables_spec import TABLE_1, TABLE_2, TABLE_3, TABLE_4, TABLE_5, TABLE_7, Table
@@ -125,6 +133,30 @@ def _table_4() -> list[Row]:
     return found
 
 
+METHODS = "methods"
+"""The group that compares methods; its amendment is results/protocols/real_v1_methods.md."""
+
+
+def _methods() -> list[Row]:
+    """MambaAD's main row, and the other methods with the same encoder, images, steps and seeds."""
+    main = base()
+    encoder = {name: getattr(main.model, name) for name in ("backbone", "backbone_kwargs", "mean", "std")}
+    found = [Row(METHODS, "MambaAD", main)]
+    for method, name in (("rd4ad", "RD4AD"), ("uniad", "UniAD"), ("simplenet", "SimpleNet")):
+        recipe = published_recipe(method)
+        train = dataclasses.replace(recipe, steps=TRAIN.steps, batch_size=TRAIN.batch_size)
+        if method == "rd4ad":  # the benchmark's rule, the same as MambaAD's
+            train = dataclasses.replace(train, lr=recipe.lr * TRAIN.batch_size / recipe.batch_size)
+        found.append(Row(METHODS, name, _with(main, for_encoder(method, encoder, SIDE), train)))
+    bank = for_encoder("memory_bank", encoder, SIDE)
+    found.append(Row(METHODS, "memory bank", _with(main, bank, published_recipe("memory_bank")), in_paper=False))
+    return found
+
+
+def _with(run: RunConfig, model: MethodConfig, train: TrainConfig) -> RunConfig:
+    return dataclasses.replace(run, model=model, train=train)
+
+
 GROUPS: Mapping[str, Callable[[], list[Row]]] = {
     TABLE_5.name: partial(_of_table, TABLE_5),
     TABLE_2.name: partial(_of_table, TABLE_2),
@@ -132,6 +164,7 @@ GROUPS: Mapping[str, Callable[[], list[Row]]] = {
     TABLE_1.name: _table_1,
     TABLE_4.name: _table_4,
     TABLE_7.name: partial(_of_table, TABLE_7, TABLE_7_ROWS),
+    METHODS: _methods,
 }
 """In the order in which they are run: the most informative first."""
 
@@ -141,6 +174,7 @@ REFERENCES = {
     TABLE_3.name: "local + global",
     TABLE_4.name: "ResNet18 [3,4,6,3]",
     TABLE_7.name: "M 2, 3, 1×1-DW-1×1 {5,7}",
+    METHODS: "MambaAD",
 }
 """The row that the paper proposes, which the others of its table are compared with."""
 
@@ -164,6 +198,7 @@ CLAIMS = (
         for other in TABLE_7_ROWS
         if other != "M 2, 3, 1×1-DW-1×1 {5,7}"
     ),
+    *(Claim(METHODS, "MambaAD", other, +1) for other in ("RD4AD", "UniAD", "SimpleNet", "memory bank")),
 )
 """What the paper says of its rows, as differences that this protocol can test."""
 

@@ -17,7 +17,7 @@ from mambaad.study.evidence.carry_out import recorded, replicates
 from mambaad.study.evidence.protocol import Claim, Row
 from mambaad.study.evidence.statistics import Estimate, paired_difference, row_mean, smaller_than, verdict
 from mambaad.study.published_numbers import METRIC_NAMES
-from mambaad.study.tables_spec import TABLE_1, TABLE_2, TABLE_3, TABLE_4, TABLE_5, TABLE_7
+from mambaad.study.tables_spec import TABLE_1, TABLE_2, TABLE_3, TABLE_4, TABLE_5, TABLE_7, TABLES
 
 FEWEST_SEEDS = 3
 TITLES = {
@@ -27,6 +27,7 @@ TITLES = {
     TABLE_1.name: "Table 1: main model",
     TABLE_4.name: "Table 4: encoder and depth",
     TABLE_7.name: "Table 7: designs of the LSS module",
+    protocol.METHODS: "The methods, with one encoder",
 }
 
 
@@ -94,7 +95,7 @@ def claims(results: str | Path, group: str | None = None) -> pd.DataFrame:
             found = compare(claim, results)
             lines.append(
                 {
-                    "table": claim.group.split("_")[1],
+                    "table": TABLES[claim.group].number if claim.group in TABLES else "1, 6",
                     "claim": f"{claim.row} is better than {claim.reference}",
                     "n": found.n if found else 0,
                     "difference": in_points(found.value) if found else "",

@@ -1,0 +1,89 @@
+"""The methods that the paper compares MambaAD with (tables 1 and 6), and a memory bank, which needs no training.
+
+    rd4ad        reverse distillation (Deng and Li, CVPR 2022)
+    uniad        reconstruction by a transformer (You et al., NeurIPS 2022)
+    simplenet    a discriminator of noisy features (Liu et al., CVPR 2023)
+    memory_bank  nearest neighbours, after PatchCore (Roth et al., CVPR 2022)
+    mambaad      the paper's own, `mambaad.model.MambaAD`
+
+`Method` says what training, evaluation and prediction ask of each.  Importing this package imports none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from mambaad.baselines.method import Method
+from mambaad.config import MethodConfig, ModelConfig, method_of, model_config
+from mambaad.model.checkpoint import CheckpointError, load_checkpoint, read_checkpoint
+
+__all__ = ["CLASSES", "PUBLISHED_WEIGHTS", "Method", "build_method", "load_method", "method_class"]
+
+CLASSES: dict[str, tuple[str, str]] = {
+    "mambaad": ("mambaad.model.mambaad", "MambaAD"),
+    "rd4ad": ("mambaad.baselines.rd4ad", "RD4AD"),
+    "uniad": ("mambaad.baselines.uniad", "UniAD"),
+    "simplenet": ("mambaad.baselines.simplenet", "SimpleNet"),
+    "memory_bank": ("mambaad.baselines.memory_bank", "MemoryBank"),
+}
+"""Module and class of every method."""
+
+
+PUBLISHED_WEIGHTS: dict[str, str] = {
+    "mambaad": "resnet34.bt_in1k",
+    "rd4ad": "wide_resnet50_2.racm_in1k",
+    "uniad": "tf_efficientnet_b4.ns_jft_in1k",
+    "simplenet": "wide_resnet50_2.tv_in1k",
+    "memory_bank": "wide_resnet50_2.racm_in1k",
+}
+"""timm tags of the encoders' weights: the benchmark's; the memory bank's is a choice."""
+
+
+def method_class(name: str) -> Any:
+    """The class of a method.  Raises ValueError for a name that is not in `CLASSES`."""
+    if name not in CLASSES:
+        raise ValueError(f"the method must be one of {', '.join(CLASSES)}; got {name!r}")
+    module, attribute = CLASSES[name]
+    return getattr(import_module(module), attribute)
+
+
+def build_method(config: ModelConfig | MethodConfig, weights: str | Path) -> Method:
+    """The untrained network of a method.
+
+    Args:
+        config: its settings, which name the method.
+        weights: of the frozen encoder, as for `mambaad.model.Encoder`.
+
+    Raises:
+        ValueError: a configuration that cannot be built.
+        EncoderWeightsError: weights that are unavailable or do not fit.
+    """
+    return cast(Method, method_class(method_of(config))(config, weights))
+
+
+def load_method(path_or_content: str | Path | Mapping[str, Any], device: str | torch.device = "cpu") -> Method:
+    """The trained network of a checkpoint of any method, in eval mode on `device`.
+
+    MambaAD's checkpoints may also be published state dicts, see `mambaad.load_checkpoint`.
+
+    Raises:
+        CheckpointError: unreadable file; settings or tensors that do not fit.
+    """
+    content = read_checkpoint(path_or_content) if isinstance(path_or_content, str | Path) else path_or_content
+    settings = content.get("config")
+    name = settings.get("method", "mambaad") if isinstance(settings, Mapping) else "mambaad"
+    if name == "mambaad":
+        return cast(Method, load_checkpoint(content, device))
+    try:
+        model = build_method(model_config(**cast(Mapping[str, Any], settings)), weights="random")
+        state = {key: value for key, value in content["state_dict"].items() if isinstance(value, Tensor)}
+        model.load_state_dict(state)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(f"the checkpoint does not fit the method {name!r}: {error}") from error
+    return cast(Method, model.to(device).eval())

@@ -1,0 +1,115 @@
+"""SimpleNet: a discriminator between features of good patches and noisy copies of them (Liu et al., CVPR 2023).
+
+Axes: B batch, S image side in pixels, h = S / 8 side of the finer features, N = B * h * h positions, W width.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mambaad.baselines.common import check_images, evaluating
+from mambaad.config import SimpleNetConfig, TrainConfig
+from mambaad.model.anomaly_map import gaussian_filter, image_score
+from mambaad.model.encoder import Encoder
+from mambaad.model.mambaad import Prediction
+
+STRIDES = (8, 16)
+PATCH = 3
+DISCRIMINATOR_DECAY = 1e-5  # of Adam, coupled with the gradient
+
+
+class SimpleNet(nn.Module):
+    """Frozen encoder, projection and discriminator.
+
+    Args:
+        config: architecture; the default is the published one.
+        weights: the encoder's weights, as for `Encoder`.
+
+    Raises:
+        ValueError: a configuration that cannot be built.
+        EncoderWeightsError: weights that are unavailable or do not fit.
+    """
+
+    def __init__(self, config: SimpleNetConfig | None = None, weights: str | Path = "wide_resnet50_2.tv_in1k") -> None:
+        super().__init__()
+        self.config = config or SimpleNetConfig()
+        self.encoder = Encoder(self.config.backbone, weights, self.config.backbone_kwargs, STRIDES)
+        width, hidden = self.config.width, self.config.hidden
+        self.projection = nn.Linear(width, width)
+        self.discriminator = nn.Sequential(
+            nn.Linear(width, hidden), nn.BatchNorm1d(hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, 1, bias=False)
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_normal_(module.weight)
+
+    def encode(self, images: Float[Tensor, "B 3 S S2"]) -> list[Tensor]:
+        """Images -> encoder features at strides 8 and 16."""
+        check_images(images)
+        return list(self.encoder(images))
+
+    def describe(self, features: Sequence[Tensor]) -> Float[Tensor, "N W"]:
+        """Encoder features -> a description of every position's 3 x 3 neighbourhood (section 3.1).
+
+        The neighbourhoods of both scales are averaged to W values each, joined, and averaged to W values.
+        """
+        fine, coarse = (F.unfold(f, PATCH, padding=PATCH // 2) for f in features)
+        side, coarse_side = features[0].shape[-1], features[1].shape[-1]
+        coarse = F.interpolate(
+            coarse.unflatten(2, (coarse_side, coarse_side)), size=(side, side), mode="bilinear", align_corners=False
+        ).flatten(2)
+        width = self.config.width
+        both = [F.adaptive_avg_pool1d(patches.transpose(1, 2).flatten(0, 1), width) for patches in (fine, coarse)]
+        return F.adaptive_avg_pool1d(torch.cat(both, dim=1), width)
+
+    def forward(self, images: Float[Tensor, "B 3 S S2"]) -> Float[Tensor, "B h h"]:
+        """Images -> anomaly score of every position: minus the discriminator's."""
+        features = self.encode(images)
+        scores = -self.discriminator(self.projection(self.describe(features)))
+        return scores.view(len(images), *features[0].shape[-2:])
+
+    def loss(self, images: Float[Tensor, "B 3 S S2"], progress: float = 0.0) -> Float[Tensor, ""]:
+        """Truncated L1 loss of true and noisy descriptions (equation 7)."""
+        return self.loss_from_features(self.encode(images))
+
+    def loss_from_features(
+        self, features: Sequence[Tensor], noise: Float[Tensor, "N W"] | None = None
+    ) -> Float[Tensor, ""]:
+        """`loss` for encoder features.
+
+        Args:
+            noise: standard normal; None: drawn anew.
+        """
+        true = self.projection(self.describe(features))
+        fake = true + self.config.noise * (torch.randn_like(true) if noise is None else noise)
+        # One batch: the discriminator's BatchNorm sees both.
+        scores = self.discriminator(torch.cat([true, fake]))[:, 0]
+        margin = self.config.margin
+        return F.relu(margin - scores[: len(true)]).mean() + F.relu(margin + scores[len(true) :]).mean()
+
+    def optimizers(self, train: TrainConfig) -> list[torch.optim.Optimizer]:
+        """AdamW on the projection, Adam on the discriminator."""
+        return [
+            torch.optim.AdamW(
+                self.projection.parameters(), lr=train.lr, betas=train.betas, weight_decay=train.weight_decay
+            ),
+            torch.optim.Adam(
+                self.discriminator.parameters(),
+                lr=train.lr * self.config.discriminator_lr,
+                betas=train.betas,
+                weight_decay=DISCRIMINATOR_DECAY,
+            ),
+        ]
+
+    def predict(self, images: Float[Tensor, "B 3 S S2"]) -> Prediction:
+        """Scores of the positions, resized and smoothed; the image's score is the map's maximum, as the benchmark
+        takes it for every method (SimpleNet's own is the maximum before resizing)."""
+        with evaluating(self):
+            side = check_images(images)
+            scores = F.interpolate(self(images)[:, None], size=(side, side), mode="bilinear", align_corners=False)
+            maps = gaussian_filter(scores[:, 0])
+            return Prediction(maps, image_score(maps))

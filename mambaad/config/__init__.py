@@ -1,0 +1,71 @@
+"""Everything that can be set, as plain frozen dataclasses.
+
+A run is a `RunConfig`: the network, the data, the training.  A misspelt field is a `TypeError`, a wrong value a
+`ValueError` that names the allowed ones.
+"""
+
+from mambaad.config.methods import (
+    METHOD_CONFIGS,
+    METHODS,
+    MemoryBankConfig,
+    MethodConfig,
+    RD4ADConfig,
+    SimpleNetConfig,
+    UniADConfig,
+    method_of,
+)
+from mambaad.config.model import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    SCAN_METHODS,
+    Branches,
+    LocalConv,
+    ModelConfig,
+    ScanMethod,
+    scan_text,
+)
+from mambaad.config.run import (
+    SIDES,
+    SIDES_IN_WORDS,
+    DataConfig,
+    Protocol,
+    RunConfig,
+    TrainConfig,
+    config_hash,
+    for_encoder,
+    model_config,
+    published_recipe,
+    run_config_from_dict,
+    to_dict,
+)
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "METHODS",
+    "METHOD_CONFIGS",
+    "SCAN_METHODS",
+    "SIDES",
+    "SIDES_IN_WORDS",
+    "Branches",
+    "DataConfig",
+    "LocalConv",
+    "MemoryBankConfig",
+    "MethodConfig",
+    "ModelConfig",
+    "Protocol",
+    "RD4ADConfig",
+    "RunConfig",
+    "ScanMethod",
+    "SimpleNetConfig",
+    "TrainConfig",
+    "UniADConfig",
+    "config_hash",
+    "for_encoder",
+    "method_of",
+    "model_config",
+    "published_recipe",
+    "run_config_from_dict",
+    "scan_text",
+    "to_dict",
+]

@@ -1,0 +1,57 @@
+"""Methods that learn in one pass over the images, without gradients: the memory bank."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch.utils.data import DataLoader
+
+from mambaad.baselines.method import FittedMethod
+from mambaad.config import RunConfig, to_dict
+from mambaad.data.image_set import ImageSet
+from mambaad.device import resolve_device
+from mambaad.engine.execution import Execution
+from mambaad.model import save_checkpoint
+from mambaad.progress import progress
+
+if TYPE_CHECKING:
+    from mambaad.engine.train import TrainResult
+
+BATCH = 16
+
+
+def fit(
+    model: FittedMethod, run: RunConfig, images: ImageSet, out: str | Path | None, execution: Execution
+) -> TrainResult:
+    """Fit a method on its training images; a checkpoint is written to `out`, if named.
+
+    Raises:
+        DatasetError: an image that is missing or unreadable.
+        ValueError: several processes, which have nothing to share here.
+    """
+    from mambaad.engine.train import CHECKPOINT, TrainResult
+
+    if execution.processes > 1:
+        raise ValueError(f"{run.model.method} learns in one process, got {execution.processes}")  # type: ignore[union-attr]
+    device = resolve_device(execution.device)
+    model.to(device)
+    model.eval()
+    started = time.perf_counter()
+    loader = DataLoader(images, batch_size=BATCH, num_workers=execution.workers, generator=torch.Generator())
+    with progress(len(images), "fit", execution.progress, unit="image") as bar:
+
+        def encoded():  # type: ignore[no-untyped-def]
+            for batch, _, _ in loader:
+                with torch.no_grad():
+                    yield model.encode(batch.to(device))
+                bar.update(len(batch))
+
+        model.fit(encoded(), len(images), run.data.side, run.train.seed)
+    seconds = time.perf_counter() - started
+    if out is not None:
+        save_checkpoint(Path(out) / CHECKPOINT, model, {"run": to_dict(run)})
+    facts = {"precision": run.train.precision, "processes": 1, "workers": execution.workers}
+    return TrainResult(model, [], 1, seconds, str(device), execution=facts)
