@@ -15,10 +15,12 @@
 #
 # **Question.** What does each method cost for its accuracy?
 #
-# For MambaAD, parameters and FLOPs are computed here from the network itself; the other methods' values are shown **as
-# published**. FLOPs are multiply-accumulates of one 256×256 image through the whole network, encoder included, without
-# the scan's recurrence, which the usual counters do not see. It takes a few operations for each of K directions, D
-# channels and N states per token, and in plain PyTorch it is what takes the time.
+# Parameters and FLOPs of MambaAD, RD4AD, UniAD and SimpleNet are computed here from the networks themselves; DeSTSeg
+# and DiAD are shown **as published**. The counts of UniAD and SimpleNet include encoder layers that the published
+# code builds and never runs (13.1 and 44.0 million parameters). FLOPs are multiply-accumulates of one 256×256 image
+# through the whole network, encoder included, without the scan's recurrence, which the usual counters do not see. It
+# takes a few operations for each of K directions, D channels and N states per token, and in plain PyTorch it is what
+# takes the time.
 #
 # The parameters include 0.039 million integers, the tables of the scan orders, which the published code stores as
 # parameters.
@@ -57,7 +59,8 @@ table_page.printed(TABLE_6, given.profile, frame, ("mad", "params_m", "flops_g")
 Markdown(table_view.notes(TABLE_6, frame))
 
 # %% [markdown]
-# The area of a dot grows with the number of parameters.
+# The area of a dot is proportional to the number of parameters. Table 6 exchanges the mAD of two methods; filled dots
+# are where table 1 has them.
 
 # %%
 figures.efficiency(frame)

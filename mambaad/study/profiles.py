@@ -14,7 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mambaad.config import DataConfig, ModelConfig, RunConfig, TrainConfig, to_dict
+from mambaad.config import (
+    METHOD_CONFIGS,
+    DataConfig,
+    ModelConfig,
+    RunConfig,
+    TrainConfig,
+    for_encoder,
+    published_recipe,
+    to_dict,
+)
 from mambaad.files import write_text
 
 PROFILES = ("quick", "subset", "paper")
@@ -63,6 +72,25 @@ def quick_base(encoder_file: Path | None = None) -> RunConfig:
         drop_path=QUICK_DROP_PATH,
     )
     return RunConfig(model=model, encoder_weights="embedded", data=QUICK_DATA, train=QUICK_TRAIN)
+
+
+def quick_methods() -> dict[str, RunConfig]:
+    """The other methods' runs of the quick profile, by method: its images, encoder and steps, their own recipes.
+
+    The rate of UniAD and SimpleNet is ten times the published one: so few steps would change nothing otherwise.
+    """
+    base = quick_base()
+    encoder = {name: getattr(base.model, name) for name in ("backbone", "backbone_kwargs", "mean", "std")}
+    found = {}
+    for method in METHOD_CONFIGS:
+        recipe = published_recipe(method)
+        lr = recipe.lr * (10 if method in ("uniad", "simplenet") else 1)
+        train = dataclasses.replace(
+            recipe, steps=base.train.steps, batch_size=base.train.batch_size, seed=base.train.seed, lr=lr
+        )
+        model = for_encoder(method, encoder, base.data.side)
+        found[method] = dataclasses.replace(base, model=model, train=train)
+    return found
 
 
 def paper_base(dataset: str = "mvtec_ad", backbone: str = "ResNet34") -> RunConfig:

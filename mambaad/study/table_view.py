@@ -109,7 +109,8 @@ def means_and_categories(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFram
     if not mean.any():
         return frame, frame.iloc[:0]
     added = mean & (frame["paper_data"] == "")
-    return pd.concat([frame[added], frame[mean & ~added]]), frame[~mean & frame["ours"].notna()]
+    own = ~mean & frame["ours"].notna() & frame["method"].eq("MambaAD")
+    return pd.concat([frame[added], frame[mean & ~added]]), frame[own]
 
 
 def plain(frame: pd.DataFrame, decimals: int = 2) -> HTML:

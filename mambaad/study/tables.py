@@ -21,7 +21,7 @@ from typing import Any
 
 import pandas as pd
 
-from mambaad.config import ModelConfig, RunConfig, to_dict
+from mambaad.config import RunConfig, model_config, to_dict
 from mambaad.data.datasets.catalog import DATASETS
 from mambaad.engine.records import find_record
 from mambaad.files import write_text
@@ -170,7 +170,7 @@ def _count_lines(row: plan.Row, profile: str) -> list[dict[str, Any]]:
 def _count(model: str) -> tuple[float, float]:
     from mambaad import efficiency
 
-    found = efficiency.count(ModelConfig(**json.loads(model)), side=COUNT_SIDE)
+    found = efficiency.count(model_config(**json.loads(model)), side=COUNT_SIDE)
     return found.params_m, found.flops_g
 
 

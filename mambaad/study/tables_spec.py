@@ -15,10 +15,20 @@ from mambaad.data.datasets.catalog import DATASETS, PAPER_DATASETS
 
 Labels = Mapping[str, str]
 
+METHOD_TITLES = {
+    "mambaad": "MambaAD",
+    "rd4ad": "RD4AD",
+    "uniad": "UniAD",
+    "simplenet": "SimpleNet",
+    "memory_bank": "memory bank",
+}
+"""The methods that are built here, as the paper prints them; the memory bank is not in the paper."""
+IN_TABLE_6 = ("rd4ad", "uniad", "simplenet")
+
 
 @dataclass(frozen=True)
 class TableRow:
-    """One row that MambaAD has in a table."""
+    """One row of a table whose network we build."""
 
     labels: Labels
     """The paper's row labels, by the columns of `results/paper`."""
@@ -28,6 +38,8 @@ class TableRow:
     """The data set, a name in `mambaad.data.DATASETS`."""
     backbone: str = ""
     """The paper's name of the encoder, where the table compares encoders; else the main model's."""
+    method: str = "mambaad"
+    """A name in `mambaad.config.METHODS`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +221,7 @@ TABLE_6 = Table(
     name="table_6_efficiency",
     title="Parameters, FLOPs and mAD",
     published="efficiency",
-    rows=(TableRow({"method": "MambaAD"}),),
+    rows=tuple(TableRow({"method": METHOD_TITLES[name]}, method=name) for name in ("mambaad", *IN_TABLE_6)),
     row_name=lambda labels: labels["method"],
     counted=True,
     doubts={
