@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.integrate import trapezoid
 
 from mambaad.benchmarks.timing import interleaved
 from mambaad.metrics import METRICS, StreamingMetrics, evaluate_protocols
@@ -169,4 +170,4 @@ def aupro_loop(maps: Maps, masks: Masks, limit: float = 0.3, thresholds: int = 1
         fpr = np.count_nonzero(normal > threshold) / normal.size
         points.append((fpr, float(np.mean([np.mean(region > threshold) for region in regions]))))
     fpr, pro = np.array(sorted(point for point in points if point[0] < limit)).T
-    return float(np.trapezoid(pro, (fpr - fpr.min()) / (fpr.max() - fpr.min())))
+    return float(trapezoid(pro, (fpr - fpr.min()) / (fpr.max() - fpr.min())))

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.integrate import trapezoid
 
 from mambaad.metrics.aupro import EIGHT_CONNECTED
 from mambaad.metrics.report import METRICS
@@ -142,5 +143,5 @@ def _aupro(overlap: Floats, negative: Floats, regions: Floats) -> Floats:
             continue
         inside = x < FPR_LIMIT
         at_limit = np.interp(FPR_LIMIT, x, y)
-        areas[row] = np.trapezoid(np.append(y[inside], at_limit), np.append(x[inside], FPR_LIMIT)) / FPR_LIMIT
+        areas[row] = trapezoid(np.append(y[inside], at_limit), np.append(x[inside], FPR_LIMIT)) / FPR_LIMIT
     return areas
