@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mambaad.cli import data, evidence, export, machine, predict, train, weights
 from mambaad.cli.options import Run, device_options
@@ -25,9 +25,14 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = parser().parse_args(argv)
+    return exit_code(lambda: arguments.run(arguments), arguments.command)
+
+
+def exit_code(work: Callable[[], int], command: str) -> int:
+    """Carry out a command; what its failure is called in one sentence on stderr, and the exit code."""
     try:
         with sigterm_raises():
-            return arguments.run(arguments)
+            return work()
     except KeyboardInterrupt as stop:
         terminated = isinstance(stop, Terminated)
         print(
@@ -36,9 +41,29 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 143 if terminated else 130
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
-        print(f"mambaad {arguments.command}: {error}", file=sys.stderr)
+    except OSError as error:
+        where = "" if error.filename is None else f"{_one_line(error.filename)}: "
+        print(f"mambaad {command}: {where}{error.strerror or _one_line(error)}", file=sys.stderr)
         return 2
+    except (ValueError, FloatingPointError) as error:
+        print(f"mambaad {command}: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        print(f"mambaad {command}: out of memory: choose a smaller --batch-size or --side", file=sys.stderr)
+        return 2
+
+
+def _one_line(text: object) -> str:
+    """A message that fits on a line and a terminal: names of files may hold anything."""
+    return str(text).encode("utf-8", "backslashreplace").decode()
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # torch raises OutOfMemoryError for a card, and a plain RuntimeError where the system's allocator fails
+    text = f"{type(error).__name__} {error}"
+    return isinstance(error, MemoryError) or "OutOfMemory" in text or "can't allocate memory" in text
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,4 +1,5 @@
 """One run, from its settings to its record.
 
-Reading order: execution, optim, state, feature_cache, processes, interrupt, train, evaluate, environment, records, run.
+Reading order: execution, optim, processes, state, feature_cache, interrupt, train, evaluate, environment, records,
+lock, run.
 """

@@ -43,3 +43,18 @@ def largest(fabric: Fabric, number: int) -> int:
         return number
     shared: Any = fabric.all_reduce(torch.tensor(number, device=fabric.device), reduce_op="max")
     return int(shared)
+
+
+def gather(fabric: Fabric, value: Tensor) -> list[Tensor]:
+    """The processes' tensors of one shape, on the CPU, in the order of their ranks."""
+    if fabric.world_size == 1:
+        return [value]
+    own = value.to(fabric.device)
+    found = [torch.empty_like(own) for _ in range(fabric.world_size)]
+    torch.distributed.all_gather(found, own)
+    return [tensor.cpu() for tensor in found]
+
+
+def is_first() -> bool:
+    """Whether this is the first process of a run, or its only one; known before they are launched."""
+    return not any(int(os.environ.get(name) or 0) for name in ("RANK", "LOCAL_RANK"))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from mambaad.config import DataConfig, RunConfig, to_dict
 from mambaad.data import DatasetError, Sample, counts, index_hash, load_dataset
@@ -15,6 +18,8 @@ from mambaad.engine import records
 from mambaad.engine.environment import environment
 from mambaad.engine.evaluate import Observer, evaluate_run
 from mambaad.engine.execution import Execution, pinned_threads
+from mambaad.engine.lock import locked
+from mambaad.engine.processes import is_first
 from mambaad.engine.train import TRAINING_STATE, train_run
 from mambaad.model.encoder_weights import weights_sha256
 
@@ -53,12 +58,13 @@ def execute(
     Raises:
         DatasetError: a test image that cannot be read, told before anything is trained;
             no data root for a data set that needs one, or not the files that the run names.
-        CacheError, EncoderWeightsError, ValueError: as for `train_run`.
+        CacheError, EncoderWeightsError, ValueError: as for `train_run`; another process works on the same run.
     """
     path = records.record_path(results, profile, run.hash)
-    if not force and _finished(path, run, profile):
-        return path
     execution = execution or Execution()
+    if not force and (made := _finished(path, run, profile)) is not None:
+        _say_nothing_trained(path, made, execution)
+        return path
     started = time.perf_counter()
     outputs = Path(outputs) if outputs is not None else Path(results).resolve().parent / "outputs"
     root = data_folder(run.data, data_root, outputs)
@@ -68,57 +74,69 @@ def execute(
     test = [sample for sample in samples if sample.split == "test"]
     check_readable(test, execution.progress)  # not after hours of training
     folder = outputs / "runs" / f"{profile}_{run.hash}"
-    with pinned_threads(execution.threads):
-        trained = train_run(
-            run,
-            samples,
-            encoder_file=encoder_file,
-            out=folder,
-            keep_state=True,
-            execution=execution,
-        )
-        if not trained.is_main:
-            raise SystemExit(0)  # one of several training processes: the first one evaluates and writes the record
-        metrics = evaluate_run(trained.model, run, samples, execution, observe=observe) if test else {}
-        ran_on = environment(trained.device)
-    efficiency = count(run.model, side=run.data.side)
-    weights = encoder_file or run.encoder_weights
-    record = {
-        "schema": records.SCHEMA_VERSION,
-        "profile": profile,
-        "hash": run.hash,
-        "config": to_dict(run),
-        "encoder": {
-            "name": run.model.backbone,
-            "weights": run.encoder_weights,
-            "sha256": weights_sha256(run.model.backbone, weights, trained.model.encoder.net),
-        },
-        "data": {"dataset": run.data.dataset, "index_hash": index, "counts": counts(samples)},
-        "seed": run.train.seed,
-        "environment": ran_on,
-        "wall_seconds": time.perf_counter() - started,
-        "train": {
-            "loss": [list(point) for point in trained.loss],
-            "steps": trained.steps,
-            "seconds_per_step": trained.seconds / trained.steps,
-        },
-        "execution": trained.execution,
-        "metrics": metrics,
-        "efficiency": {"params_m": efficiency.params_m, "flops_g": efficiency.flops_g},
-    }
-    if observe is not None and test:
-        record |= observe.facts()
-    written = records.write_record(path, record)
-    (folder / TRAINING_STATE).unlink(missing_ok=True)  # now nothing is lost with it
-    return written
+    with locked(folder) if is_first() else nullcontext():
+        with pinned_threads(execution.threads):
+            trained = train_run(
+                run,
+                samples,
+                encoder_file=encoder_file,
+                out=folder,
+                keep_state=True,
+                execution=execution,
+            )
+            if not trained.is_main:
+                raise SystemExit(0)  # one of several training processes: the first one evaluates and writes the record
+            metrics = evaluate_run(trained.model, run, samples, execution, observe=observe) if test else {}
+            ran_on = environment(trained.device)
+        efficiency = count(run.model, side=run.data.side)
+        weights = encoder_file or run.encoder_weights
+        record = {
+            "schema": records.SCHEMA_VERSION,
+            "profile": profile,
+            "hash": run.hash,
+            "config": to_dict(run),
+            "encoder": {
+                "name": run.model.backbone,
+                "weights": run.encoder_weights,
+                "sha256": weights_sha256(run.model.backbone, weights, trained.model.encoder.net),
+            },
+            "data": {"dataset": run.data.dataset, "index_hash": index, "counts": counts(samples)},
+            "seed": run.train.seed,
+            "environment": ran_on,
+            "wall_seconds": time.perf_counter() - started,
+            "train": {
+                "loss": [list(point) for point in trained.loss],
+                "steps": trained.steps,
+                "seconds_per_step": trained.seconds / trained.steps,
+            },
+            "execution": trained.execution,
+            "metrics": metrics,
+            "efficiency": {"params_m": efficiency.params_m, "flops_g": efficiency.flops_g},
+        }
+        if observe is not None and test:
+            record |= observe.facts()
+        written = records.write_record(path, record)
+        (folder / TRAINING_STATE).unlink(missing_ok=True)  # now nothing is lost with it
+        return written
 
 
-def _finished(path: Path, run: RunConfig, profile: str) -> bool:
+def _finished(path: Path, run: RunConfig, profile: str) -> dict[str, Any] | None:
     try:
         record = records.read_record(path)
     except records.RecordError:
-        return False
-    return record["hash"] == run.hash and record["profile"] == profile
+        return None
+    return record if record["hash"] == run.hash and record["profile"] == profile else None
+
+
+def _say_nothing_trained(path: Path, record: Mapping[str, Any], execution: Execution) -> None:
+    """What is no part of the hash may still change digits: say so where a record was made otherwise."""
+    made = record.get("execution", {})
+    asked = {"processes": execution.processes, "compiled": execution.compile, "features": execution.features}
+    if execution.threads is not None:
+        asked["threads"] = execution.threads
+    others = [f"{name} {made[name]}, not {value}" for name, value in asked.items() if made.get(name, value) != value]
+    how = f" (made with {'; '.join(others)}: remove it to train again)" if others else ""
+    print(f"record exists, nothing trained: {path}{how}", file=sys.stderr)
 
 
 def data_folder(data: DataConfig, data_root: str | Path | None, outputs: Path) -> Path:

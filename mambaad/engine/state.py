@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor
 
 from mambaad.baselines import Method
 from mambaad.config import RunConfig
+from mambaad.engine.processes import gather
 from mambaad.model import save_checkpoint
 from mambaad.model.checkpoint import read_checkpoint
 
@@ -33,28 +35,50 @@ class TrainingState:
         self.losses.append(loss)
         self.rng = rng_states()
 
-    def save(self, path: Path, model: Method, optimizers: Sequence[torch.optim.Optimizer], seconds: float) -> None:
+    def save(
+        self, path: Path, model: Method, optimizers: Sequence[torch.optim.Optimizer], seconds: float, fabric: Fabric
+    ) -> None:
+        """Write the state, by the first process; all have to call it, as each has random numbers of its own."""
+        rng = {name: gather(fabric, value) for name, value in self.rng.items()}
+        if not fabric.is_global_zero:
+            return
         extra: dict[str, Any] = {
             "run_hash": self.run_hash,
             "losses": self.losses,
             "seconds": self.seconds + seconds,
             "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-            "rng": self.rng,
+            "rng": rng,
+            "processes": fabric.world_size,
         }
         save_checkpoint(path, model, extra)
 
-    def load(self, path: Path, model: Method, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    def load(self, path: Path, model: Method, optimizers: Sequence[torch.optim.Optimizer], fabric: Fabric) -> None:
+        """Continue from a state: every process with its own random numbers.
+
+        Raises ValueError for the state of another run, or of another number of processes, which shared the batches
+        among themselves otherwise.
+        """
         content = read_checkpoint(path)
         if content.get("run_hash") != self.run_hash:
             raise ValueError(
                 f"{path} belongs to the run {content.get('run_hash')}, not to {self.run_hash}: "
                 "remove it or choose another output folder"
             )
+        processes = content.get("processes", 1)
+        if processes != fabric.world_size:
+            raise ValueError(
+                f"{path} was saved by {processes} training processes, and this run has {fabric.world_size}: "
+                f"go on with --processes {processes}, or remove the file to train from the first step"
+            )
         model.load_state_dict(content["state_dict"])
         for optimizer, stored in zip(optimizers, content["optimizers"], strict=True):
             optimizer.load_state_dict(stored)
         self.losses, self.seconds = list(content["losses"]), float(content["seconds"])
-        self.rng = content["rng"]
+        # states written before there were several have one random state and no number of processes
+        self.rng = {
+            name: value[fabric.global_rank] if "processes" in content else value
+            for name, value in content["rng"].items()
+        }
         torch.set_rng_state(self.rng["cpu"])
         if "cuda" in self.rng and torch.cuda.is_available():
             torch.cuda.set_rng_state(self.rng["cuda"])

@@ -87,8 +87,8 @@ def train_run(
         DatasetError: no training images, or fewer than one batch.
         EncoderWeightsError: see `mambaad.model.Encoder`.
         FloatingPointError: the loss became infinite or NaN; the last training state is kept.
-        ValueError: a device that is not there, a training state of another run, a batch that does not split evenly,
-            no compiler for `compile`.
+        ValueError: a device that is not there, a training state of another run or number of processes, a batch that
+            does not split evenly, no compiler for `compile`.
     """
     execution = execution or Execution()
     with pinned_threads(execution.threads):
@@ -127,7 +127,7 @@ def _train(
     state_file = None if out is None else Path(out) / TRAINING_STATE
     state = TrainingState(run)
     if state_file is not None and state_file.is_file():
-        state.load(state_file, model, optimizers)
+        state.load(state_file, model, optimizers, fabric)
     show = execution.progress and fabric.is_global_zero
     cached = None
     if execution.features != "off" and isinstance(model, FeatureMethod) and state.step < steps:
@@ -160,8 +160,8 @@ def _train(
     started = saved = time.perf_counter()
 
     def save() -> None:
-        if state_file is not None and fabric.is_global_zero:
-            state.save(state_file, model, optimizers, time.perf_counter() - started)
+        if state_file is not None:
+            state.save(state_file, model, optimizers, time.perf_counter() - started, fabric)
 
     with stop_between_steps() as stop, progress(steps, "train", show, unit="step", start=state.step) as bar:
         for batch in loader:
@@ -192,24 +192,26 @@ def _train(
             state.advance(value)
             bar.note(f"loss {value:.3f}")
             bar.update()
-            stop.signal = largest(fabric, stop.signal or 0) or None
-            if stop.signal is not None:
+            # all processes save or none: signals and clocks differ among them, and saving gathers their random states
+            due = state.step % every == 0 or time.perf_counter() - saved > SAVE_SECONDS
+            request = largest(fabric, stop.signal or int(due))  # a signal's number is above 1
+            if request > 1:
+                stop.signal = request
                 save()
                 raise stop.error()
-            if (state.step % every == 0 or time.perf_counter() - saved > SAVE_SECONDS) and state.step < steps:
+            if request and state.step < steps:
                 save()
                 saved = time.perf_counter()
-    if stop.signal is not None:  # after the last step
-        save()
-        raise stop.error()
     seconds = state.seconds + time.perf_counter() - started
     model.eval()
+    if keep_state:
+        save()
     if state_file is not None and fabric.is_global_zero:
-        if keep_state:
-            save()
         save_checkpoint(state_file.with_name(CHECKPOINT), model, {"run": to_dict(run)})
-        if not keep_state:
+        if not keep_state and stop.signal is None:
             state_file.unlink(missing_ok=True)
+    if stop.signal is not None:  # it came after the last step
+        raise stop.error()
     facts = {
         "precision": run.train.precision,
         "compiled": execution.compile,

@@ -20,6 +20,7 @@ from mambaad.engine.interrupt import Terminated
 from mambaad.engine.run import execute
 from mambaad.engine.train import train_run
 from mambaad.model import MambaAD
+from mambaad.model.checkpoint import read_checkpoint, write_checkpoint
 
 
 def run_once(drawn: Path, run: RunConfig = RUN, **options) -> train.TrainResult:
@@ -139,7 +140,7 @@ def test_a_launcher_with_other_processes_is_refused(drawn, tmp_path, monkeypatch
     data = ["--data", str(drawn), "--out", str(tmp_path / "out"), "--encoder-weights", "embedded"]
     assert cli.main(["train", *data, *options]) == 2
     assert "a launcher started 2 processes" in capsys.readouterr().err
-    assert not (tmp_path / "out" / "runs").exists()
+    assert not list((tmp_path / "out").rglob("*.p*t*"))
 
 
 def test_sigterm_ends_the_command_line_with_its_own_exit_code(monkeypatch, capsys):
@@ -148,3 +149,24 @@ def test_sigterm_ends_the_command_line_with_its_own_exit_code(monkeypatch, capsy
     assert cli.main(["data", "where"]) == 143
     assert capsys.readouterr().err.startswith("terminated; the same command resumes")
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_state_of_another_number_of_processes_is_refused(drawn, tmp_path, monkeypatch):
+    in_step(2, lambda: os.kill(os.getpid(), signal.SIGINT), monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        run_once(drawn, out=tmp_path)
+    monkeypatch.undo()
+    state = tmp_path / "training_state.pt"
+    content = read_checkpoint(state)
+    write_checkpoint(state, content | {"processes": 2})
+    with pytest.raises(ValueError, match="saved by 2 training processes, and this run has 1: go on with --processes 2"):
+        run_once(drawn, out=tmp_path)
+
+
+def test_a_record_that_exists_is_said_to(drawn, tmp_path, capsys):
+    path = execute(RUN, tmp_path, profile="quick", data_root=drawn, execution=QUIETLY)
+    assert "nothing trained" not in capsys.readouterr().err
+    execute(RUN, tmp_path, profile="quick", data_root=drawn, execution=QUIETLY)
+    assert capsys.readouterr().err == f"record exists, nothing trained: {path}\n"
+    execute(RUN, tmp_path, profile="quick", data_root=drawn, execution=replace(QUIETLY, compile=True))
+    assert "(made with compiled False, not True: remove it to train again)" in capsys.readouterr().err

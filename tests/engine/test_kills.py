@@ -1,0 +1,22 @@
+"""The harness of scripts/reliability on a few runs: killed training ends in the same weights and the same record."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+KILLS = Path(__file__).parents[2] / "scripts" / "reliability" / "kills.py"
+
+
+@pytest.mark.parametrize(("processes", "signal"), [(1, "KILL"), (2, "KILL"), (2, "TERM")])
+def test_killed_runs_end_as_if_nothing_had_happened(processes, signal, tmp_path):
+    out = tmp_path / "kills.json"
+    options = ["--kills", "2", "--processes", str(processes), "--signal", signal, "--out", str(out), "--seed", "1"]
+    done = subprocess.run([sys.executable, str(KILLS), *options], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(out.read_text())
+    assert record["kills"] >= 2
+    assert record["runs_equal"] == record["runs"] >= 1
+    assert record["wrong"] == []

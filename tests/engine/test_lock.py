@@ -1,0 +1,32 @@
+"""Two processes in one folder, and what a killed writer leaves there."""
+
+import subprocess
+import sys
+
+import pytest
+
+from mambaad.engine.lock import locked
+
+HOLD = "import sys\nfrom pathlib import Path\nfrom mambaad.engine.lock import locked\n" + (
+    "with locked(Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()\n"
+)
+
+
+def test_a_second_process_is_told_who_holds_the_folder_and_a_killed_one_lets_go(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(ValueError, match=f"is in use by process {other.pid} on "), locked(tmp_path):
+            pass
+        other.kill()
+    with locked(tmp_path):
+        pass
+
+
+def test_temporary_files_of_killed_writers_are_cleared_away(tmp_path):
+    (tmp_path / ".123-abcd.tmp.pt").write_bytes(b"half")
+    (tmp_path / "checkpoint.pth").write_bytes(b"whole")
+    with locked(tmp_path):
+        assert not (tmp_path / ".123-abcd.tmp.pt").exists()
+    assert (tmp_path / "checkpoint.pth").read_bytes() == b"whole"
