@@ -152,19 +152,14 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     from mambaad.baselines import load_method
     from mambaad.data import DatasetError
     from mambaad.inference.predict import find_images, score_files
-    from mambaad.inference.threshold import calibrate, check_rate, store_threshold, stored_side
+    from mambaad.inference.threshold import calibrate, check_good_alone, check_rate, store_threshold, stored_side
     from mambaad.inference.weights_hub import resolve
     from mambaad.model.checkpoint import read_checkpoint
 
     set_threads(arguments)
     check_rate(arguments.fpr)
     images = find_images(arguments.data)
-    parts = {part for image in images for part in image.relative_to(arguments.data).parts[:-1]}
-    if mixed := sorted(parts & {"train", "test", "ground_truth"}):
-        raise DatasetError(
-            f"{arguments.data} holds the folders {', '.join(mixed)}: name a folder of good images alone that were not "
-            "trained on, such as test/good"
-        )
+    check_good_alone(arguments.data, images)
     path = resolve(arguments.weights)
     content = read_checkpoint(path)
     if "format" not in content and arguments.out is None:

@@ -62,7 +62,10 @@ class Outcome:
 
 
 def find_images(path: str | Path, exclude: str | Path | None = None) -> list[Path]:
-    """The image itself, or every image below a folder, sorted, hidden ones and those below `exclude` left out.
+    """The image itself, or every image below a folder, sorted.
+
+    Left out are hidden files, masks in folders named ground_truth, and what an earlier call wrote into `exclude`, its
+    output folder.
 
     Raises DatasetError if there is none.
     """
@@ -71,15 +74,18 @@ def find_images(path: str | Path, exclude: str | Path | None = None) -> list[Pat
         return [path]
     if not path.is_dir():
         raise DatasetError(f"{path} does not exist: an image or a folder of images was expected")
-    # what an earlier call wrote into a folder below the images is no image of the user's
-    own = None if exclude is None or Path(exclude).resolve() == path.resolve() else Path(exclude).resolve()
+    own: tuple[Path, ...] = ()
+    if exclude is not None:
+        # an output folder of its own is left out whole; one that holds the images, only what predict writes there
+        out = Path(exclude).resolve()
+        own = (out / "maps", out / "overlays") if path.resolve().is_relative_to(out) else (out,)
     found = sorted(
         p
         for p in path.rglob("*")
         if p.suffix.lower() in IMAGE_SUFFIXES
-        and not any(part.startswith(".") for part in p.relative_to(path).parts)
+        and not any(part.startswith(".") or part == "ground_truth" for part in p.relative_to(path).parts)
         and p.is_file()
-        and (own is None or not p.resolve().is_relative_to(own))
+        and not any(p.resolve().is_relative_to(folder) for folder in own)
     )
     if not found:
         raise DatasetError(f"there is no image ({', '.join(IMAGE_SUFFIXES)}) below {path}")
@@ -135,8 +141,6 @@ def predict_files(
         raise ValueError(f"two images would be written as {twice[0]}: name the folder above all images as root")
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    for name in ("scores.csv", "metrics.json", "gallery.html"):  # an earlier call's, soon of other maps
-        (out / name).unlink(missing_ok=True)
     temporary = temporary_sibling(out / "maps")
     map_folder = temporary if maps == "none" else out / "maps"
     suffix = ".tiff" if maps == "tiff" else ".npy"
@@ -154,6 +158,8 @@ def predict_files(
                 _save_map(map_folder / (row.name + suffix), anomaly_map)
                 rows.append(row)
         rows.sort(key=lambda row: (-row.score, row.name))
+        for name in ("metrics.json", "gallery.html"):  # an earlier call's, of other maps
+            (out / name).unlink(missing_ok=True)
         if rows and (overlays or gallery):
             _paint(rows, failed, out, threshold, map_folder, suffix, overlays, gallery, root, progress)
         _write_scores(temporary / "scores.csv", rows, failed, root)
@@ -269,7 +275,12 @@ def _write_scores(path: Path, rows: Sequence[Row], failed: Mapping[Path, str], r
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(COLUMNS)
-        table.writerows(sorted(lines))
+        table.writerows((_as_text(name), *rest) for name, *rest in sorted(lines))
+
+
+def _as_text(name: str) -> str:
+    """A file name that a spreadsheet would take for a formula, behind an apostrophe, which makes it text there."""
+    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
 
 
 def _name(path: Path, root: str | Path | None) -> str:

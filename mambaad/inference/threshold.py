@@ -95,6 +95,27 @@ def calibrate(scores: Sequence[float], rate: float = DEFAULT_RATE, *, side: int)
     )
 
 
+def check_good_alone(folder: str | Path, images: Sequence[Path]) -> None:
+    """Raise DatasetError if the images below a folder are, by the names around them, not all good and unseen.
+
+    Defective images push the threshold up, images of the training push it down. Seen are the folders below it, its own
+    name and those above it (train, test), and siblings: a folder beside one named good holds something else.
+    """
+    root = Path(folder).resolve()
+    root = root.parent if root.is_file() else root
+    below = {part for image in images for part in Path(image).resolve().relative_to(root).parts[:-1]}
+    what = "name a folder of good images alone that were not trained on, such as test/good"
+    if mixed := sorted(below & {"train", "test", "ground_truth"}):
+        raise DatasetError(f"{folder} holds the folders {', '.join(mixed)}: {what}")
+    if root.name == "train" or (root.name == "good" and root.parent.name == "train"):
+        raise DatasetError(f"{folder} holds the images of the training: {what}")
+    if root.name in ("test", "ground_truth") or "ground_truth" in root.parts:
+        raise DatasetError(f"{folder} is a folder of test images or masks, defective ones among them: {what}")
+    defects = root.name != "good" and (root.parent.name == "test" or (root.parent / "good").is_dir())
+    if defects or (below - {"good"} and "good" in below):
+        raise DatasetError(f"{folder} holds images beside the good ones, defective by their place: {what}")
+
+
 def check_rate(rate: float) -> None:
     """Raise ValueError for a false-positive rate that is not between 0 and 1."""
     if not 0 < rate < 1:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from mambaad.data.sample import (
     DatasetError,
@@ -24,10 +25,14 @@ from mambaad.data.sample import (
 )
 
 
+SPLITS: dict[str, Literal["train", "test"]] = {"train": "train", "validation": "train", "test": "test"}
+"""What each split of an index is used for: that of MVTec 3D-AD has good images for validation, which are trained on."""
+
+
 def load_meta_json(
     root: str | Path, categories: Sequence[str] = (), on_fault: OnFault = raise_fault, /
 ) -> list[Sample]:
-    """The samples of the named categories, or of all, in the index's order.
+    """The samples of the named categories, or of all, in the index's order; good validation images are for training.
 
     A category whose index names no mask at all counts for the metrics of whole images only.
 
@@ -42,9 +47,20 @@ def load_meta_json(
     for split in ("train", "test"):
         if not isinstance(content, dict) or not isinstance(content.get(split), dict):
             raise DatasetError(f"{index}: expected 'train' and 'test' with a list per category, found no {split!r}")
+    if unknown := sorted(set(content) - set(SPLITS)):
+        raise DatasetError(
+            f"{index}: expected the splits {', '.join(SPLITS)}, found also {', '.join(map(repr, unknown))}; "
+            "remove them from the index, or move their images into one of the others"
+        )
+    lists = {name: content.get(name, {}) for name in SPLITS}
+    for name, by_category in lists.items():
+        wrong = not isinstance(by_category, dict) or not all(isinstance(v, list) for v in by_category.values())
+        if wrong:
+            raise DatasetError(f"{index}: expected a list of images for every category of {name!r}; correct the index")
     samples = []
-    for category in select_categories(root, list(dict.fromkeys([*content["train"], *content["test"]])), categories):
-        entries = [(split, e) for split in ("train", "test") for e in content[split].get(category, [])]
+    known = list(dict.fromkeys(category for by_category in lists.values() for category in by_category))
+    for category in select_categories(root, known, categories):
+        entries = [(SPLITS[name], e) for name in SPLITS for e in lists[name].get(category, [])]
         has_masks = any(isinstance(e, dict) and e.get("anomaly") and e.get("mask_path") for _, e in entries)
         for split, entry in entries:
             sample = _sample(entry, root, category, split, index, has_masks, on_fault)
@@ -54,7 +70,7 @@ def load_meta_json(
 
 
 def _sample(
-    entry: object, root: Path, category: str, split: str, index: Path, has_masks: bool, on_fault: OnFault
+    entry: object, root: Path, category: str, split: Literal["train", "test"], index: Path, has_masks: bool, on_fault: OnFault
 ) -> Sample | None:
     fields = entry if isinstance(entry, dict) else {}
     name, mask_name, anomaly = fields.get("img_path"), fields.get("mask_path"), fields.get("anomaly")
