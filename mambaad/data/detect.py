@@ -96,11 +96,14 @@ def _same(found: str, name: str) -> bool:
 
 
 def _recognise(root: Path) -> str | None:
-    """The layout by the files that only it has."""
+    """The layout by the files that only it has; that of its authors before that of an index made from it."""
+    own = _recognise_own(root)
+    return "meta_json" if own in (None, "folder") and (root / "meta.json").is_file() else own
+
+
+def _recognise_own(root: Path) -> str | None:
     if (root / TABLE).is_file():
         return "visa"
-    if (root / "meta.json").is_file():
-        return "meta_json"
     if any((root / name).is_file() for name in ANNOTATIONS.values()):
         return "coco0"
     if all((root / folder / category / "train").is_dir() for category, folder in FOLDERS.items()):

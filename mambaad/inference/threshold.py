@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mambaad.baselines import load_method
+from mambaad.data import DatasetError
 from mambaad.model.checkpoint import (
     CheckpointError,
     read_checkpoint,

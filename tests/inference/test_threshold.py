@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 import mambaad
 from mambaad import cli
 from mambaad.config import ModelConfig
-from mambaad.inference.threshold import Threshold, calibrate, store_threshold, stored_side, stored_threshold
+from mambaad.data import DatasetError
+from mambaad.inference.threshold import (
+    Threshold,
+    calibrate,
+    check_good_alone,
+    store_threshold,
+    stored_side,
+    stored_threshold,
+)
 from mambaad.model import CheckpointError
 from mambaad.model.checkpoint import read_checkpoint
 
@@ -106,6 +114,30 @@ def test_a_published_file_is_left_as_it_is(model, tmp_path):
     with pytest.raises(CheckpointError, match="another file with --out"):
         store_threshold(path, calibrate([0.1], side=64))
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        ("parts/test", "defective ones among them"),
+        ("parts/train/good", "images of the training"),
+        ("parts/train", "images of the training"),
+        ("parts/test/scratch", "defective by their place"),
+        ("parts/ground_truth/scratch", "test images or masks"),
+        ("parts", "holds the folders test, train"),
+    ],
+)
+def test_images_that_are_not_good_and_unseen_are_refused(folder, message, tmp_path):
+    images = [tmp_path / "parts" / name / "0.png" for name in ("test/good", "test/scratch", "train/good")]
+    images.append(tmp_path / "parts" / "ground_truth" / "scratch" / "0.png")
+    for image in images:
+        image.parent.mkdir(parents=True)
+    below = [image for image in images if image.is_relative_to(tmp_path / folder)]
+    if folder == "parts":
+        below = below[:3]
+    with pytest.raises(DatasetError, match=message):
+        check_good_alone(tmp_path / folder, below)
+    check_good_alone(tmp_path / "parts" / "test" / "good", images[:1])
 
 
 def test_calibrate_command(model, tmp_path, capsys):

@@ -24,7 +24,6 @@ from mambaad.data.sample import (
     select_categories,
 )
 
-
 SPLITS: dict[str, Literal["train", "test"]] = {"train": "train", "validation": "train", "test": "test"}
 """What each split of an index is used for: that of MVTec 3D-AD has good images for validation, which are trained on."""
 
@@ -70,7 +69,13 @@ def load_meta_json(
 
 
 def _sample(
-    entry: object, root: Path, category: str, split: Literal["train", "test"], index: Path, has_masks: bool, on_fault: OnFault
+    entry: object,
+    root: Path,
+    category: str,
+    split: Literal["train", "test"],
+    index: Path,
+    has_masks: bool,
+    on_fault: OnFault,
 ) -> Sample | None:
     fields = entry if isinstance(entry, dict) else {}
     name, mask_name, anomaly = fields.get("img_path"), fields.get("mask_path"), fields.get("anomaly")

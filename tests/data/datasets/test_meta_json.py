@@ -17,6 +17,24 @@ def test_meta_json(tmp_path):
     assert {s.mask for s in samples if s.category == "coat"} == {None}
 
 
+def test_validation_images_are_trained_on_and_unknown_splits_refused(tmp_path):
+    root = layouts.write_meta_json(tmp_path)
+    index = json.loads((root / "meta.json").read_text())
+    before = counts(load_dataset("meta_json", root))["coat"]["train"]
+    index["validation"] = {"coat": index["train"].pop("coat"), "bolt": []}
+    (root / "meta.json").write_text(json.dumps(index))
+    assert counts(load_dataset("meta_json", root))["coat"]["train"] == before
+    index["holdout"] = {}
+    (root / "meta.json").write_text(json.dumps(index))
+    with pytest.raises(DatasetError, match="expected the splits train, validation, test, found also 'holdout'"):
+        load_dataset("meta_json", root)
+    del index["holdout"]
+    index["test"]["coat"] = None
+    (root / "meta.json").write_text(json.dumps(index))
+    with pytest.raises(DatasetError, match="expected a list of images for every category of 'test'"):
+        load_dataset("meta_json", root)
+
+
 def _meta_entry(category, k, **values):
     def breakage(root):
         lists = json.loads((root / "meta.json").read_text())
