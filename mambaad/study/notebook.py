@@ -133,7 +133,7 @@ def loss_of_rows(table: Table, given: SimpleNamespace) -> dict[str, list[list[fl
             continue
         seen.add(row.run.hash)
         record = find_record(results, row.run.hash)
-        if record is not None:
+        if record is not None and record["train"]["loss"]:  # the memory bank has none
             curves[table.row_name(row.labels)] = record["train"]["loss"]
     return curves
 
