@@ -84,10 +84,11 @@ def test_the_same_checkpoint_has_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_nothing_else_moves_files_into_place() -> None:
-    """Only caches and the synthetic set, whose folders take their place as a whole, call os.replace themselves."""
+    """Only caches and the synthetic set, whose folders take their place as a whole, call os.replace themselves; a lock
+    names its process."""
     found = set()
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute) and ast.unparse(node) in ("os.replace", "os.rename", "os.getpid"):
                 found.add(path.relative_to(PACKAGE).as_posix())
-    assert found <= {"files.py", "data/row_store.py", "data/synthetic/generate.py"}
+    assert found <= {"files.py", "data/row_store.py", "data/synthetic/generate.py", "engine/lock.py"}

@@ -10,7 +10,14 @@ import pytest
 KILLS = Path(__file__).parents[2] / "scripts" / "reliability" / "kills.py"
 
 
-@pytest.mark.parametrize(("processes", "signal"), [(1, "KILL"), (2, "KILL"), (2, "TERM")])
+@pytest.mark.parametrize(
+    ("processes", "signal"),
+    [
+        (1, "KILL"),
+        pytest.param(2, "KILL", marks=pytest.mark.slow),
+        pytest.param(2, "TERM", marks=pytest.mark.slow),
+    ],
+)
 def test_killed_runs_end_as_if_nothing_had_happened(processes, signal, tmp_path):
     out = tmp_path / "kills.json"
     options = ["--kills", "2", "--processes", str(processes), "--signal", signal, "--out", str(out), "--seed", "1"]

@@ -80,7 +80,7 @@ def test_benchmarks_with_the_committed_records():
     page = run_cells("benchmarks")
     assert set(page["suites"]) == {"scan", "stages", "model", "scaling", "metrics"}
     assert all("cpu" in found for found in page["suites"].values())
-    assert len(page["sentences"]) == 4  # two passes, two goals
+    assert len(page["sentences"]) == 2  # two passes
     rows = page["suites"]["scan"]["cpu"][0].set_index(["form", "pass"])
     ratio = rows.loc[("chunked", "forward"), "median_ms"] / rows.loc[("native", "forward"), "median_ms"]
-    assert any(f"wanted 15 times the chunked: {ratio:.1f}" in sentence for sentence in page["sentences"])
+    assert any(f"{ratio:.0f} times the chunked" in sentence for sentence in page["sentences"])

@@ -100,8 +100,8 @@ def claims(results: str | Path, group: str | None = None) -> pd.DataFrame:
                     "n": found.n if found else 0,
                     "difference": in_points(found.value) if found else "",
                     "95 % interval": interval(found, signed=True) if found else "",
-                    "detectable": f"{found.detectable:.1f}" if found and found.n > 1 else "",
                     "verdict": in_words(found, claim.sign),
+                    "detectable": f"{found.detectable:.1f}" if found and found.n > 1 else "",
                 }
             )
     return pd.DataFrame(lines)
