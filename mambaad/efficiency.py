@@ -8,14 +8,14 @@ The scan's recurrence, activations, additions and upsampling are not counted.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from mambaad.baselines import build_method
-from mambaad.config import METHOD_CONFIGS, MemoryBankConfig, MethodConfig, ModelConfig
+from mambaad.config import MemoryBankConfig, MethodConfig, ModelConfig, for_encoder
 from mambaad.model import SS2D, MambaAD, check_side
 
 NORM_FLOPS = {nn.LayerNorm: 5, nn.InstanceNorm2d: 4, nn.BatchNorm2d: 2, nn.BatchNorm1d: 2}
@@ -86,10 +86,7 @@ def count_method(name: str, side: int = 256) -> Efficiency:
     """
     if name == "mambaad":
         return count(side=side)
-    if name not in METHOD_CONFIGS:
-        raise ValueError(f"the method must be one of mambaad, {', '.join(METHOD_CONFIGS)}; got {name!r}")
-    config: Any = METHOD_CONFIGS[name]()
-    return _count_method(replace(config, side=side) if hasattr(config, "side") else config, side)
+    return _count_method(for_encoder(name, {}, side), side)
 
 
 def _count_method(config: MethodConfig, side: int) -> Efficiency:

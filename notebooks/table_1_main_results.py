@@ -17,16 +17,16 @@
 # find defective images, and defective pixels, compared with five other methods?
 #
 # The paper answers with seven metrics on six data sets, and calls their mean *mAD*: image AU-ROC, AP and F1max, pixel
-# AU-ROC, AP, F1max and AU-PRO. The printed block is theirs; RD4AD, UniAD, SimpleNet and a memory bank
-# are also measured here, on other images. DeSTSeg and DiAD are shown as published.
+# AU-ROC, AP, F1max and AU-PRO. MambaAD, RD4AD, UniAD, SimpleNet and a memory bank are also measured here, on other
+# images; DeSTSeg and DiAD are shown as published only.
 #
 # The page keeps three things apart: what the paper prints; what we measured on five real categories, with several seeds
 # and intervals; and, folded, a run at reduced scale on synthetic images, which tests the pipeline and nothing else.
 #
-# What stands in *ours* depends on the profile:
+# Beside the real images, what is *ours* depends on the profile:
 #
-# - **quick**: a small network with the embedded encoder on synthetic images. Its row is called *synthetic* and stands
-#   alone at the top: it shows that the pipeline runs, and says nothing about the paper's numbers.
+# - **quick**: small networks with the embedded encoder on synthetic images, in the folded block alone: they show that
+#   the pipeline runs, and say nothing about the paper's numbers.
 # - **subset**: the categories of the data set you name, with your encoder and length of training.
 # - **paper**: the six data sets with the paper's settings. COCO-AD is four splits that are trained one by one; its row
 #   is their mean.

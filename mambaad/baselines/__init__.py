@@ -1,4 +1,4 @@
-"""The methods that the paper compares MambaAD with (tables 1 and 6), and a memory bank, which needs no training.
+"""The methods that the paper compares MambaAD with (tables 1 and 6), and a memory bank, which needs no training::
 
     rd4ad        reverse distillation (Deng and Li, CVPR 2022)
     uniad        reconstruction by a transformer (You et al., NeurIPS 2022)
@@ -23,7 +23,7 @@ from mambaad.baselines.method import Method
 from mambaad.config import MethodConfig, ModelConfig, method_of, model_config
 from mambaad.model.checkpoint import CheckpointError, load_checkpoint, read_checkpoint
 
-__all__ = ["CLASSES", "PUBLISHED_WEIGHTS", "Method", "build_method", "load_method", "method_class"]
+__all__ = ["CLASSES", "Method", "build_method", "load_method", "method_class"]
 
 CLASSES: dict[str, tuple[str, str]] = {
     "mambaad": ("mambaad.model.mambaad", "MambaAD"),
@@ -33,16 +33,6 @@ CLASSES: dict[str, tuple[str, str]] = {
     "memory_bank": ("mambaad.baselines.memory_bank", "MemoryBank"),
 }
 """Module and class of every method."""
-
-
-PUBLISHED_WEIGHTS: dict[str, str] = {
-    "mambaad": "resnet34.bt_in1k",
-    "rd4ad": "wide_resnet50_2.racm_in1k",
-    "uniad": "tf_efficientnet_b4.ns_jft_in1k",
-    "simplenet": "wide_resnet50_2.tv_in1k",
-    "memory_bank": "wide_resnet50_2.racm_in1k",
-}
-"""timm tags of the encoders' weights: the benchmark's; the memory bank's is a choice."""
 
 
 def method_class(name: str) -> Any:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mambaad.baselines.common import check_images, evaluating
-from mambaad.config import MemoryBankConfig
+from mambaad.config import PUBLISHED_WEIGHTS, MemoryBankConfig
 from mambaad.model.anomaly_map import gaussian_filter, image_score
 from mambaad.model.encoder import Encoder
 from mambaad.model.mambaad import Prediction
@@ -45,7 +45,7 @@ class MemoryBank(nn.Module):
     std: Tensor
 
     def __init__(
-        self, config: MemoryBankConfig | None = None, weights: str | Path = "wide_resnet50_2.racm_in1k"
+        self, config: MemoryBankConfig | None = None, weights: str | Path = PUBLISHED_WEIGHTS["memory_bank"]
     ) -> None:
         super().__init__()
         self.config = config or MemoryBankConfig()

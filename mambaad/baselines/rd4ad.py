@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mambaad.baselines.common import check_images, evaluating, kaiming_fan_out
-from mambaad.config import RD4ADConfig, TrainConfig
+from mambaad.config import PUBLISHED_WEIGHTS, RD4ADConfig, TrainConfig
 from mambaad.model.anomaly_map import anomaly_map, image_score
 from mambaad.model.encoder import Encoder
 from mambaad.model.mambaad import Prediction
@@ -33,7 +33,7 @@ class RD4AD(nn.Module):
         EncoderWeightsError: weights that are unavailable or do not fit.
     """
 
-    def __init__(self, config: RD4ADConfig | None = None, weights: str | Path = "wide_resnet50_2.racm_in1k") -> None:
+    def __init__(self, config: RD4ADConfig | None = None, weights: str | Path = PUBLISHED_WEIGHTS["rd4ad"]) -> None:
         super().__init__()
         self.config = config or RD4ADConfig()
         self.encoder = Encoder(self.config.backbone, weights, self.config.backbone_kwargs)
@@ -66,7 +66,7 @@ class RD4AD(nn.Module):
         return teacher, self.reconstruct(teacher)
 
     def loss(self, images: Float[Tensor, "B 3 S S2"], progress: float = 0.0) -> Float[Tensor, ""]:
-        """Sum over the scales of 1 - cosine of the whole maps (equation 3), mean over the batch."""
+        """Sum over the scales of 1 - cosine of the whole maps, mean over the batch."""
         return self.loss_from_features(self.encode(images))
 
     def loss_from_features(self, features: Sequence[Tensor]) -> Float[Tensor, ""]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mambaad.baselines.common import check_images, evaluating
-from mambaad.config import SimpleNetConfig, TrainConfig
+from mambaad.config import PUBLISHED_WEIGHTS, SimpleNetConfig, TrainConfig
 from mambaad.model.anomaly_map import gaussian_filter, image_score
 from mambaad.model.encoder import Encoder
 from mambaad.model.mambaad import Prediction
@@ -34,7 +34,9 @@ class SimpleNet(nn.Module):
         EncoderWeightsError: weights that are unavailable or do not fit.
     """
 
-    def __init__(self, config: SimpleNetConfig | None = None, weights: str | Path = "wide_resnet50_2.tv_in1k") -> None:
+    def __init__(
+        self, config: SimpleNetConfig | None = None, weights: str | Path = PUBLISHED_WEIGHTS["simplenet"]
+    ) -> None:
         super().__init__()
         self.config = config or SimpleNetConfig()
         self.encoder = Encoder(self.config.backbone, weights, self.config.backbone_kwargs, STRIDES)
@@ -53,7 +55,7 @@ class SimpleNet(nn.Module):
         return list(self.encoder(images))
 
     def describe(self, features: Sequence[Tensor]) -> Float[Tensor, "N W"]:
-        """Encoder features -> a description of every position's 3 x 3 neighbourhood (section 3.1).
+        """Encoder features -> a description of every position's 3 x 3 neighbourhood.
 
         The neighbourhoods of both scales are averaged to W values each, joined, and averaged to W values.
         """
@@ -73,7 +75,7 @@ class SimpleNet(nn.Module):
         return scores.view(len(images), *features[0].shape[-2:])
 
     def loss(self, images: Float[Tensor, "B 3 S S2"], progress: float = 0.0) -> Float[Tensor, ""]:
-        """Truncated L1 loss of true and noisy descriptions (equation 7)."""
+        """Truncated L1 loss of true and noisy descriptions."""
         return self.loss_from_features(self.encode(images))
 
     def loss_from_features(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mambaad.baselines.common import check_images, evaluating
-from mambaad.config import TrainConfig, UniADConfig
+from mambaad.config import PUBLISHED_WEIGHTS, TrainConfig, UniADConfig
 from mambaad.model.encoder import Encoder
 from mambaad.model.mambaad import Prediction
 
@@ -34,9 +34,7 @@ class UniAD(nn.Module):
         EncoderWeightsError: weights that are unavailable or do not fit.
     """
 
-    def __init__(
-        self, config: UniADConfig | None = None, weights: str | Path = "tf_efficientnet_b4.ns_jft_in1k"
-    ) -> None:
+    def __init__(self, config: UniADConfig | None = None, weights: str | Path = PUBLISHED_WEIGHTS["uniad"]) -> None:
         super().__init__()
         self.config = config or UniADConfig()
         self.encoder = Encoder(self.config.backbone, weights, self.config.backbone_kwargs, STRIDES)
@@ -106,7 +104,8 @@ class FeatureTransformer(nn.Module):
         self.rows = nn.Parameter(torch.rand(self.side, width // 2))
         self.columns = nn.Parameter(torch.rand(self.side, width // 2))
         self.input = nn.Linear(channels, width)
-        # Copies, as published: the layers start equal but for what `_initialise` draws anew.
+        # Copies, as published: attention's packed projections and the decoder's queries start equal in all layers;
+        # every Linear is drawn anew below.
         self.encoder = _copies(_EncoderLayer(config), config.layers)
         self.decoder = _copies(_DecoderLayer(config, tokens), config.layers)
         self.norm = nn.LayerNorm(width)
@@ -163,7 +162,7 @@ class _EncoderLayer(nn.Module):
     def forward(
         self, x: Float[Tensor, "L B D"], position: Float[Tensor, "L 1 D"], mask: Bool[Tensor, "L L"]
     ) -> Float[Tensor, "L B D"]:
-        x = self.norm1(x + self.drop(_attend(self.attention, x, x, position, mask)))
+        x = self.norm1(x + self.drop(attend(self.attention, x, x, position, mask)))
         return self.norm2(x + self.drop(self.feedforward(x)))
 
 
@@ -186,8 +185,8 @@ class _DecoderLayer(nn.Module):
         mask: Bool[Tensor, "L L"],
     ) -> Float[Tensor, "L B D"]:
         x = self.queries[:, None].expand_as(memory)
-        x = self.norm1(x + self.drop(_attend(self.attention1, x, memory, position, mask)))
-        x = self.norm2(x + self.drop(_attend(self.attention2, x, previous, position, mask)))
+        x = self.norm1(x + self.drop(attend(self.attention1, x, memory, position, mask)))
+        x = self.norm2(x + self.drop(attend(self.attention2, x, previous, position, mask)))
         return self.norm3(x + self.drop(self.feedforward(x)))
 
 
@@ -204,7 +203,14 @@ def _feedforward(config: UniADConfig) -> nn.Sequential:
     )
 
 
-def _attend(attention: nn.MultiheadAttention, x: Tensor, values: Tensor, position: Tensor, mask: Tensor) -> Tensor:
+def attend(
+    attention: nn.MultiheadAttention,
+    x: Float[Tensor, "L B D"],
+    values: Float[Tensor, "L B D"],
+    position: Float[Tensor, "L 1 D"],
+    mask: Bool[Tensor, "L L"],
+) -> Float[Tensor, "L B D"]:
+    """Attention of x to `values`; the position is added to queries and keys only."""
     return attention(x + position, values + position, values, attn_mask=mask, need_weights=False)[0]
 
 

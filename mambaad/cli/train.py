@@ -11,6 +11,7 @@ from typing import Any
 from mambaad.cli.options import AddCommand, data_options, device_options, print_metrics
 from mambaad.config import (
     METHODS,
+    PUBLISHED_WEIGHTS,
     SCAN_METHODS,
     DataConfig,
     MethodConfig,
@@ -88,9 +89,8 @@ def model_config(arguments: argparse.Namespace) -> tuple[ModelConfig | MethodCon
     """Method and network, name of the encoder weights for the record, and their file if they are local.
 
     Raises:
-        ValueError: options of MambaAD's decoder for another method, or no weights for a backbone of one's own.
+        ValueError: options of MambaAD's decoder for another method.
     """
-    from mambaad.baselines import PUBLISHED_WEIGHTS
     from mambaad.model.encoder_weights import named_encoder, weights_file_name
 
     weights = str(arguments.encoder_weights or PUBLISHED_WEIGHTS[arguments.method])
@@ -127,6 +127,11 @@ def _train(arguments: argparse.Namespace) -> int:
     model, weights, file = model_config(arguments)
     given: dict[str, Any] = {name: getattr(arguments, name, None) for name in TrainConfig.__dataclass_fields__}
     given = {name: value for name, value in given.items() if value is not None}
+    if arguments.method == "memory_bank" and (unused := sorted(given.keys() - {"seed"})):
+        option = unused[0].replace("_", "-")
+        raise ValueError(
+            f"--{option} is about training in steps, and a memory bank is filled in one pass: leave it out"
+        )
     run = RunConfig(
         model=model,
         encoder_weights=weights,

@@ -7,6 +7,7 @@ A run is a `RunConfig`: the network, the data, the training.  A misspelt field i
 from mambaad.config.methods import (
     METHOD_CONFIGS,
     METHODS,
+    PUBLISHED_WEIGHTS,
     MemoryBankConfig,
     MethodConfig,
     RD4ADConfig,
@@ -44,6 +45,7 @@ __all__ = [
     "IMAGENET_STD",
     "METHODS",
     "METHOD_CONFIGS",
+    "PUBLISHED_WEIGHTS",
     "SCAN_METHODS",
     "SIDES",
     "SIDES_IN_WORDS",

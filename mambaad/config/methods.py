@@ -117,6 +117,14 @@ class MemoryBankConfig(MethodConfig):
 METHOD_CONFIGS: dict[str, type[MethodConfig]] = {
     config.method: config for config in (RD4ADConfig, UniADConfig, SimpleNetConfig, MemoryBankConfig)
 }
+PUBLISHED_WEIGHTS: dict[str, str] = {
+    "mambaad": "resnet34.bt_in1k",
+    "rd4ad": "wide_resnet50_2.racm_in1k",
+    "uniad": "tf_efficientnet_b4.ns_jft_in1k",
+    "simplenet": "wide_resnet50_2.tv_in1k",
+    "memory_bank": "wide_resnet50_2.racm_in1k",
+}
+"""timm tags of the encoders' weights: the benchmark's; the memory bank's is a choice."""
 BASIC_BLOCKS: dict[str, dict[str, Any]] = {
     "resnet18": {"block": "basic", "embedding_blocks": 2, "decoder_blocks": (2, 2, 2)},
     "resnet34": {"block": "basic", "embedding_blocks": 3, "decoder_blocks": (3, 4, 6)},

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mambaad.config.methods import BASIC_BLOCKS, METHOD_CONFIGS, METHODS, MethodConfig
+from mambaad.config.methods import BASIC_BLOCKS, METHOD_CONFIGS, METHODS, PUBLISHED_WEIGHTS, MethodConfig
 from mambaad.config.model import ModelConfig, one_of
 
 Protocol = Literal["exact", "paper"]
@@ -110,7 +110,7 @@ class RunConfig:
 
     model: ModelConfig | MethodConfig = field(default_factory=ModelConfig)
     """The method and its network: MambaAD's `ModelConfig`, or the settings of another method."""
-    encoder_weights: str = "resnet34.bt_in1k"
+    encoder_weights: str = PUBLISHED_WEIGHTS["mambaad"]
     """A timm tag, "imagenet_lite0", "embedded", "random", or the name of a local file (the record has its hash)."""
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mambaad.baselines.method import FittedMethod
-from mambaad.config import RunConfig, to_dict
+from mambaad.config import RunConfig, method_of, to_dict
 from mambaad.data.image_set import ImageSet
 from mambaad.device import resolve_device
 from mambaad.engine.execution import Execution
@@ -30,12 +32,14 @@ def fit(
 
     Raises:
         DatasetError: an image that is missing or unreadable.
-        ValueError: several processes, which have nothing to share here.
+        ValueError: several processes or compile, which have nothing to do here.
     """
     from mambaad.engine.train import CHECKPOINT, TrainResult
 
-    if execution.processes > 1:
-        raise ValueError(f"{run.model.method} learns in one process, got {execution.processes}")  # type: ignore[union-attr]
+    if execution.processes > 1 or execution.compile:
+        raise ValueError(
+            f"{method_of(run.model)} is filled in one pass by one process: leave out processes and compile"
+        )
     device = resolve_device(execution.device)
     model.to(device)
     model.eval()
@@ -43,7 +47,7 @@ def fit(
     loader = DataLoader(images, batch_size=BATCH, num_workers=execution.workers, generator=torch.Generator())
     with progress(len(images), "fit", execution.progress, unit="image") as bar:
 
-        def encoded():  # type: ignore[no-untyped-def]
+        def encoded() -> Iterator[list[Tensor]]:
             for batch, _, _ in loader:
                 with torch.no_grad():
                     yield model.encode(batch.to(device))
@@ -53,5 +57,12 @@ def fit(
     seconds = time.perf_counter() - started
     if out is not None:
         save_checkpoint(Path(out) / CHECKPOINT, model, {"run": to_dict(run)})
-    facts = {"precision": run.train.precision, "processes": 1, "workers": execution.workers}
+    facts = {
+        "precision": run.train.precision,
+        "compiled": False,
+        "image_cache": execution.image_cache is not None,
+        "processes": 1,
+        "threads": torch.get_num_threads(),
+        "workers": execution.workers,
+    }
     return TrainResult(model, [], 1, seconds, str(device), execution=facts)

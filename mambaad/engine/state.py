@@ -64,7 +64,12 @@ class TrainingState:
                 f"{path} belongs to the run {content.get('run_hash')}, not to {self.run_hash}: "
                 "remove it or choose another output folder"
             )
-        processes = content.get("processes", 1)
+        if "optimizers" not in content or "processes" not in content:
+            raise ValueError(
+                f"{path} was saved by an earlier version of this library, which kept less: remove it to train from the "
+                "first step"
+            )
+        processes = content["processes"]
         if processes != fabric.world_size:
             raise ValueError(
                 f"{path} was saved by {processes} training processes, and this run has {fabric.world_size}: "
@@ -74,11 +79,7 @@ class TrainingState:
         for optimizer, stored in zip(optimizers, content["optimizers"], strict=True):
             optimizer.load_state_dict(stored)
         self.losses, self.seconds = list(content["losses"]), float(content["seconds"])
-        # states written before there were several have one random state and no number of processes
-        self.rng = {
-            name: value[fabric.global_rank] if "processes" in content else value
-            for name, value in content["rng"].items()
-        }
+        self.rng = {name: states[fabric.global_rank] for name, states in content["rng"].items()}
         torch.set_rng_state(self.rng["cpu"])
         if "cuda" in self.rng and torch.cuda.is_available():
             torch.cuda.set_rng_state(self.rng["cuda"])

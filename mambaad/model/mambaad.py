@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mambaad.config import SIDES, SIDES_IN_WORDS, MethodConfig, ModelConfig, TrainConfig
+from mambaad.config import PUBLISHED_WEIGHTS, SIDES, SIDES_IN_WORDS, MethodConfig, ModelConfig, TrainConfig
 from mambaad.model.anomaly_map import anomaly_map, image_score, reconstruction_loss
 from mambaad.model.decoder import Decoder
 from mambaad.model.encoder import Encoder
@@ -71,7 +71,7 @@ class MambaAD(nn.Module):
         torch.Size([1, 64, 64])
     """
 
-    def __init__(self, config: ModelConfig | None = None, weights: str | Path = "resnet34.bt_in1k") -> None:
+    def __init__(self, config: ModelConfig | None = None, weights: str | Path = PUBLISHED_WEIGHTS["mambaad"]) -> None:
         super().__init__()
         self.config = config or ModelConfig()
         self.encoder = Encoder(self.config.backbone, weights, self.config.backbone_kwargs)

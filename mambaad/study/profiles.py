@@ -77,7 +77,7 @@ def quick_base(encoder_file: Path | None = None) -> RunConfig:
 def quick_methods() -> dict[str, RunConfig]:
     """The other methods' runs of the quick profile, by method: its images, encoder and steps, their own recipes.
 
-    The rate of UniAD and SimpleNet is ten times the published one: so few steps would change nothing otherwise.
+    UniAD and SimpleNet take ten times their published learning rate, a choice for so short a training.
     """
     base = quick_base()
     encoder = {name: getattr(base.model, name) for name in ("backbone", "backbone_kwargs", "mean", "std")}

@@ -13,8 +13,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from small_run import MODEL, RUN
 
-from mambaad.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from mambaad.config import RunConfig
 from mambaad.data import Sample, load_dataset
 from mambaad.data.image_set import ImageSet
 from mambaad.data.row_store import CacheError
@@ -27,20 +28,6 @@ from mambaad.engine.train import check_compiler, train_run
 from mambaad.model import MambaAD, load_checkpoint, reconstruction_loss
 
 CPU = torch.device("cpu")
-MODEL = ModelConfig(
-    backbone="resnet18",
-    backbone_kwargs={"channels": (8, 8, 16, 32)},
-    depths=(1, 1, 1, 1),
-    hss_per_lss=1,
-    directions=2,
-    state_size=4,
-)
-RUN = RunConfig(
-    model=MODEL,
-    encoder_weights="random",
-    data=DataConfig(side=64, categories=("gear",)),
-    train=TrainConfig(steps=6, batch_size=4, lr=1e-3, seed=3),
-)
 BF16 = replace(RUN, train=replace(RUN.train, precision="bf16-mixed"))
 
 

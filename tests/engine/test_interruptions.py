@@ -170,3 +170,15 @@ def test_a_record_that_exists_is_said_to(drawn, tmp_path, capsys):
     assert capsys.readouterr().err == f"record exists, nothing trained: {path}\n"
     execute(RUN, tmp_path, profile="quick", data_root=drawn, execution=replace(QUIETLY, compile=True))
     assert "(made with compiled False, not True: remove it to train again)" in capsys.readouterr().err
+
+
+def test_a_state_of_an_earlier_version_is_refused(drawn, tmp_path, monkeypatch):
+    in_step(2, lambda: os.kill(os.getpid(), signal.SIGINT), monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        run_once(drawn, out=tmp_path)
+    monkeypatch.undo()
+    state = tmp_path / "training_state.pt"
+    content = read_checkpoint(state)
+    write_checkpoint(state, {key: value for key, value in content.items() if key != "optimizers"})
+    with pytest.raises(ValueError, match=r"saved by an earlier version of this library.*remove it"):
+        run_once(drawn, out=tmp_path)

@@ -48,7 +48,7 @@ def test_verdicts_follow_the_records(results):
     assert verdicts["hilbert 8 is better than scan 8"].startswith("no difference seen (smaller than 0.")
     assert verdicts["hilbert 8 is better than hilbert 2"] == "not tested here"
     assert report.findings(results)[0] == (
-        "Table 5: scan orders: of 11 claims 1 supported, 1 contradicted, 1 no difference seen, 8 not tested."
+        "Table 5: scan orders: of 11 claims 1 is supported, 1 is contradicted, 1 shows no difference, 8 not tested."
     )
 
 
@@ -107,8 +107,13 @@ def test_the_page_runs_with_and_without_records(results, tmp_path_factory, recor
     assert len(page["table"]) == (1 if recorded else 0)
 
 
-def test_the_front_page_counts_and_cites(tmp_path):
+def test_the_front_page_counts_and_cites(tmp_path, results, monkeypatch):
     sentences = front_page.findings("results")
-    assert len(sentences) >= 4
+    assert len(sentences) == 5
     assert "reproduced to the digit" in sentences[0]
     assert "Of 0 printed" in front_page.findings(tmp_path)[0]
+    (ablations,) = front_page._evidence(results)
+    assert "of 3 claims tested" in ablations
+    assert "1 is supported, 1 is contradicted, 1 shows no difference" in ablations
+    (waiting,) = front_page._evidence(tmp_path / "nothing")
+    assert "0 of 160 are recorded" in waiting

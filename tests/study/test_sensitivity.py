@@ -5,23 +5,17 @@ import json
 import numpy as np
 import pytest
 import torch
+from small_run import MODEL
 
-from mambaad.config import ModelConfig
 from mambaad.data import load_dataset
 from mambaad.data.synthetic.generate import write_synthetic
 from mambaad.engine.evaluate import evaluate_samples
 from mambaad.model import MambaAD, save_checkpoint
-from mambaad.study.evidence import sensitivity
+from mambaad.study.evidence import protocol, sensitivity
+from mambaad.study.evidence.carry_out import recorded
 from mambaad.study.evidence.sensitivity import PUBLISHED, READINGS, top_mean
-
-MODEL = ModelConfig(
-    backbone="resnet18",
-    backbone_kwargs={"channels": (8, 8, 16, 32)},
-    depths=(1, 1, 1, 1),
-    hss_per_lss=1,
-    directions=2,
-    state_size=4,
-)
+from mambaad.study.published_numbers import repository_root
+from mambaad.study.tables_spec import TABLE_5
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +36,8 @@ def test_the_published_reading_is_the_evaluation(model, samples):
     readings = sensitivity.read_all(model, samples, 64)
     assert set(readings) == set(READINGS)
     evaluated = evaluate_samples(model, samples, 64)
-    for protocol, values in readings[PUBLISHED].items():
-        assert values == pytest.approx(evaluated[protocol]["mean"], abs=1e-3)
+    for rules, values in readings[PUBLISHED].items():
+        assert values == pytest.approx(evaluated[rules]["mean"], abs=1e-3)
     assert readings["sigma 8 pixels"]["exact"]["mad"] != readings[PUBLISHED]["exact"]["mad"]
     top = readings["score: mean of the highest 5.0%"]["exact"]
     assert {k: v for k, v in top.items() if k.startswith("pixel")} == pytest.approx(
@@ -66,3 +60,14 @@ def test_the_record_names_the_weights_and_the_table_is_relative_to_the_published
     table = sensitivity.table(record).set_index("reading")
     assert table.loc[PUBLISHED, "mad"] == 0
     assert (table["mad_low"] == table["mad_high"]).all()  # the same weights twice
+
+
+def test_the_committed_record_starts_from_what_the_runs_recorded():
+    folder = repository_root() / "results" / protocol.NAME
+    record = json.loads((folder / sensitivity.FILE).read_text(encoding="utf-8"))
+    main = next(row for row in protocol.rows(TABLE_5.name) if row.name == protocol.REFERENCES[TABLE_5.name])
+    runs = recorded(main, folder)
+    assert record["seeds"].keys() == {str(seed) for seed in runs}
+    for seed, run in runs.items():
+        for rules, values in record["seeds"][str(seed)]["readings"][PUBLISHED].items():
+            assert values == pytest.approx({name: run["metrics"][rules]["mean"][name] for name in values}, abs=0.02)

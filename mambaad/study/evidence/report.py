@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -115,26 +116,40 @@ def in_words(found: Estimate | None, sign: int) -> str:
     return result
 
 
+def verdicts(results: str | Path, groups: Iterable[str]) -> Counter[str]:
+    """How often each verdict was given to the claims about some groups; those not tested are left out."""
+    found = [
+        verdict(compare(claim, results), claim.sign)
+        for group in groups
+        for claim in protocol.CLAIMS
+        if claim.group == group
+    ]
+    return Counter(result for result in found if result != "not tested here")
+
+
+def counted(found: Counter[str]) -> str:
+    """Verdicts in words: "2 are supported, 1 is contradicted, 3 show no difference"."""
+    words = {
+        "supported": ("is supported", "are supported"),
+        "contradicted": ("is contradicted", "are contradicted"),
+        "no difference seen": ("shows no difference", "show no difference"),
+    }
+    return ", ".join(f"{found[kind]} {words[kind][found[kind] != 1]}" for kind in words if found[kind])
+
+
 def findings(results: str | Path) -> list[str]:
-    """One sentence per group that was tested: how many of its claims hold here."""
+    """One sentence per group about which the paper claims something: how many of its claims hold here."""
     sentences = []
     for group in protocol.GROUPS:
-        own = [claim for claim in protocol.CLAIMS if claim.group == group]
-        results_of = [verdict(compare(claim, results), claim.sign) for claim in own]
-        tested = [result for result in results_of if result != "not tested here"]
-        if not own:
-            continue
-        if not tested:
+        number = sum(claim.group == group for claim in protocol.CLAIMS)
+        found = verdicts(results, [group])
+        if number and not found.total():
             sentences.append(f"{TITLES[group]}: not tested here yet.")
-            continue
-        parts = [
-            f"{tested.count(kind)} {kind}"
-            for kind in ("supported", "contradicted", "no difference seen")
-            if tested.count(kind)
-        ]
-        sentences.append(
-            f"{TITLES[group]}: of {len(own)} claims {', '.join(parts)}, {len(own) - len(tested)} not tested."
-        )
+        elif number:
+            rest = number - found.total()
+            sentences.append(
+                f"{TITLES[group]}: of {number} claims {counted(found)}{f', {rest} not tested' if rest else ''}."
+            )
     return sentences
 
 

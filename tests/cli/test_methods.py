@@ -1,0 +1,66 @@
+"""Every method from the command line: trained, calibrated, evaluated, predicting; what does not apply is refused."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from mambaad import cli
+from mambaad.config import METHODS
+
+OTHERS = [name for name in METHODS if name != "mambaad"]
+
+
+def train(method: str, drawn: Path, out: Path, *options: str) -> int:
+    steps = () if method == "memory_bank" else ("--steps", "2", "--batch-size", "4")
+    common = ["--data", str(drawn), "--categories", "gear", "--side", "64", "--device", "cpu"]
+    encoder = ["--encoder-weights", "embedded"]
+    return cli.main(["train", *common, "--method", method, "--out", str(out), *encoder, *steps, *options])
+
+
+@pytest.mark.parametrize("method", OTHERS)
+def test_a_method_goes_from_training_to_a_verdict(
+    method: str, drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(method, drawn, tmp_path / "out") == 0
+    (checkpoint,) = tmp_path.glob("out/runs/own_*/checkpoint.pth")
+    (record,) = tmp_path.glob("out/runs/own_*.json")
+    recorded = json.loads(record.read_text())
+    assert recorded["config"]["model"]["method"] == method
+    metrics = tmp_path / "metrics.json"
+    options = ["--weights", str(checkpoint), "--side", "64"]
+    data = ["--data", str(drawn), "--categories", "gear"]
+    assert cli.main(["evaluate", *options, *data, "--out", str(metrics), "--device", "cpu"]) == 0
+    assert json.loads(metrics.read_text())["exact"]["mean"] == pytest.approx(recorded["metrics"]["exact"]["mean"])
+    good = drawn / "gear" / "test" / "good"
+    assert cli.main(["calibrate", *options, "--data", str(good), "--fpr", "0.5", "--device", "cpu"]) == 0
+    assert cli.main(["predict", str(good), *options, "--out", str(tmp_path / "p"), "--device", "cpu"]) == 0
+    with (tmp_path / "p" / "scores.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(list(good.glob("*.png")))
+    assert (tmp_path / "p" / "gallery.html").is_file()
+    capsys.readouterr()
+    assert cli.main(["export", *options, "--out", str(tmp_path / "m.onnx")]) == 2
+    assert f"the method {method!r}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("method", "option", "message"),
+    [
+        ("uniad", ["--depths", "2", "2", "2", "2"], "--depths is of MambaAD's decoder, and uniad has none"),
+        ("memory_bank", ["--steps", "5"], "--steps is about training in steps"),
+        ("memory_bank", ["--compile"], "leave out processes and compile"),
+        ("rd4ad", ["--compile"], "compile is for MambaAD only"),
+        (
+            "rd4ad",
+            ["--backbone", "resnet18", "--encoder-weights", "resnet34.bt_in1k"],
+            "not of the backbone 'resnet18'",
+        ),
+    ],
+)
+def test_options_of_another_method_are_refused(
+    method: str, option: list[str], message: str, drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(method, drawn, tmp_path, *option) == 2
+    assert message in capsys.readouterr().err
