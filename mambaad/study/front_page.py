@@ -70,8 +70,9 @@ def _evidence(results: Path) -> list[str]:
         )
     if methods.total():
         found.append(
-            f"**That MambaAD beats another method, with the same encoder and equally short training: "
-            f"{report.counted(methods)}** ({{doc}}`notebooks/table_1_main_results`)."
+            f"**Of {methods.total()} claims that MambaAD beats another method, {report.counted(methods)}**, with the "
+            "same encoder and as many steps for all, which are not equal chances "
+            "({doc}`notebooks/table_1_main_results`)."
         )
     return found
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -24,8 +25,19 @@ CELLS = [
     {"selector": "th.level0.col_heading[colspan]", "props": "text-align: center"},
     {"selector": "tbody tr", "props": "border-top: 1px solid rgba(128, 128, 128, 0.3)"},
 ]
-FORMATS = {"paper": "{:.1f}", "ours": "{:.2f}", "difference": "{:+.2f}"}
 TEXT = {"text-align": "left !important", "white-space": "nowrap"}
+
+
+def signed(value: float, decimals: int = 2) -> str:
+    """A difference with its sign: "+0.40", "−1.20", and "0.00" for what rounds to nothing; "–" for none."""
+    if math.isnan(value):
+        return "–"
+    rounded = round(value, decimals) + 0.0  # never −0.0
+    return f"{rounded:{'+' if rounded else ''}.{decimals}f}".replace("-", "−")
+
+
+Format = str | Callable[[float], str]
+FORMATS: Mapping[str, Format] = {"paper": "{:.1f}", "ours": "{:.2f}", "difference": signed}
 
 
 def with_names(table: Table, frame: pd.DataFrame) -> pd.DataFrame:
@@ -75,7 +87,7 @@ def styled(table: Table, profile: str, frame: pd.DataFrame, metrics: Sequence[st
     return styled_view(wide(table, frame, metrics), title or caption(table, profile))
 
 
-def styled_view(view: pd.DataFrame, title: str, formats: Mapping[str, str] = FORMATS) -> HTML:
+def styled_view(view: pd.DataFrame, title: str, formats: Mapping[str, Format] = FORMATS) -> HTML:
     """A wide table (`wide`) under its title; `formats` by what a column holds."""
     by_column = {column: formats.get(column[1], "{}") for column in view.columns}
     styler = view.style.format(by_column, na_rep="–")

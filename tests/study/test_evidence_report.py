@@ -48,7 +48,8 @@ def test_verdicts_follow_the_records(results):
     assert verdicts["hilbert 8 is better than scan 8"].startswith("no difference seen (smaller than 0.")
     assert verdicts["hilbert 8 is better than hilbert 2"] == "not tested here"
     assert report.findings(results)[0] == (
-        "Table 5: scan orders: of 11 claims 1 is supported, 1 is contradicted, 1 shows no difference, 8 not tested."
+        "Table 5: scan orders: of 11 claims 1 is supported, 1 is contradicted, 1 shows no difference beyond the noise, "
+        "8 not tested."
     )
 
 
@@ -114,6 +115,6 @@ def test_the_front_page_counts_and_cites(tmp_path, results, monkeypatch):
     assert "Of 0 printed" in front_page.findings(tmp_path)[0]
     (ablations,) = front_page._evidence(results)
     assert "of 3 claims tested" in ablations
-    assert "1 is supported, 1 is contradicted, 1 shows no difference" in ablations
+    assert "1 is supported, 1 is contradicted, 1 shows no difference beyond the noise" in ablations
     (waiting,) = front_page._evidence(tmp_path / "nothing")
     assert "0 of 160 are recorded" in waiting

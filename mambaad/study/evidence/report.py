@@ -18,6 +18,7 @@ from mambaad.study.evidence.carry_out import recorded, replicates
 from mambaad.study.evidence.protocol import Claim, Row
 from mambaad.study.evidence.statistics import Estimate, paired_difference, row_mean, smaller_than, verdict
 from mambaad.study.published_numbers import METRIC_NAMES
+from mambaad.study.table_view import signed
 from mambaad.study.tables_spec import TABLE_1, TABLE_2, TABLE_3, TABLE_4, TABLE_5, TABLE_7, TABLES
 
 FEWEST_SEEDS = 3
@@ -67,18 +68,17 @@ def row_means(group: str, results: str | Path) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def interval(estimate: Estimate, signed: bool = False) -> str:
+def interval(estimate: Estimate, difference: bool = False) -> str:
     """ "71.2 to 73.4", or nothing where there is no interval."""
     if math.isnan(estimate.low):
         return ""
-    low, high = (in_points(end, signed) for end in (estimate.low, estimate.high))
+    low, high = (in_points(end) if difference else f"{end:.1f}" for end in (estimate.low, estimate.high))
     return f"{low} to {high}"
 
 
-def in_points(value: float, signed: bool = True) -> str:
-    """One decimal, with a sign for a difference: "+0.4", "−1.2", "0.0"."""
-    rounded = round(value, 1) + 0.0  # never −0.0
-    return f"{rounded:{'+.1f' if signed and rounded else '.1f'}}".replace("-", "−")
+def in_points(value: float) -> str:
+    """A difference to one decimal, see `table_view.signed`."""
+    return signed(value, 1)
 
 
 def compare(claim: Claim, results: str | Path) -> Estimate | None:
@@ -100,7 +100,7 @@ def claims(results: str | Path, group: str | None = None) -> pd.DataFrame:
                     "claim": f"{claim.row} is better than {claim.reference}",
                     "n": found.n if found else 0,
                     "difference": in_points(found.value) if found else "",
-                    "95 % interval": interval(found, signed=True) if found else "",
+                    "95 % interval": interval(found, difference=True) if found else "",
                     "verdict": in_words(found, claim.sign),
                     "detectable": f"{found.detectable:.1f}" if found and found.n > 1 else "",
                 }
@@ -128,11 +128,11 @@ def verdicts(results: str | Path, groups: Iterable[str]) -> Counter[str]:
 
 
 def counted(found: Counter[str]) -> str:
-    """Verdicts in words: "2 are supported, 1 is contradicted, 3 show no difference"."""
+    """Verdicts in words: "2 are supported, 1 is contradicted, 3 show no difference beyond the noise"."""
     words = {
         "supported": ("is supported", "are supported"),
         "contradicted": ("is contradicted", "are contradicted"),
-        "no difference seen": ("shows no difference", "show no difference"),
+        "no difference seen": ("shows no difference beyond the noise", "show no difference beyond the noise"),
     }
     return ", ".join(f"{found[kind]} {words[kind][found[kind] != 1]}" for kind in words if found[kind])
 
