@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_run import MODEL
 
 from mambaad.baselines import CLASSES, build_method, load_method
 from mambaad.baselines.memory_bank import MemoryBank
@@ -17,7 +18,6 @@ from mambaad.config import (
     METHOD_CONFIGS,
     METHODS,
     MemoryBankConfig,
-    ModelConfig,
     RD4ADConfig,
     RunConfig,
     SimpleNetConfig,
@@ -33,9 +33,9 @@ from mambaad.engine.evaluate import evaluate_run
 from mambaad.engine.train import train_run
 from mambaad.model import CheckpointError, load_checkpoint, save_checkpoint
 
-SMALL: dict[str, Any] = {"backbone": "resnet18", "backbone_kwargs": {"channels": (8, 8, 16, 32)}}
+SMALL: dict[str, Any] = {"backbone": MODEL.backbone, "backbone_kwargs": MODEL.backbone_kwargs}
 CONFIGS: dict[str, Any] = {
-    "mambaad": ModelConfig(**SMALL, depths=(1, 1, 1, 1), hss_per_lss=1, directions=2, state_size=4),
+    "mambaad": MODEL,
     "rd4ad": RD4ADConfig(**SMALL, block="basic", embedding_blocks=1, decoder_blocks=(1, 1, 1)),
     "uniad": UniADConfig(**SMALL, side=64, width=32, heads=2, layers=1, feedforward=32),
     "simplenet": SimpleNetConfig(**SMALL, width=48, hidden=32),

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from scipy import ndimage
+from small_run import MODEL
 
 from mambaad.config import ModelConfig
 from mambaad.data import Sample
@@ -23,14 +24,6 @@ from mambaad.model.mambaad import Prediction
 
 SIDE = 32
 CONFIG = ModelConfig()
-MODEL = ModelConfig(
-    backbone="resnet18",
-    backbone_kwargs={"channels": (8, 8, 16, 32)},
-    depths=(1, 1, 1, 1),
-    hss_per_lss=1,
-    directions=2,
-    state_size=4,
-)
 
 
 class Brightness(torch.nn.Module):
