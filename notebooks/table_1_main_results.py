@@ -93,6 +93,9 @@ Markdown(table_view.notes(TABLE_1, means))
 
 # %% [markdown]
 # ## Measured here, on real images
+#
+# SimpleNet did not train here: its loss stays at 1.00, that of a discriminator that tells nothing apart. Its published
+# noise is absolute and seems too weak for this encoder's features.
 
 # %%
 table_page.measured(TABLE_1, results_folder(given.evidence), protocol.METHODS)
@@ -122,8 +125,9 @@ else:
 # %% [markdown]
 # ## Training, in the profile's runs
 #
-# The loss is five times the sum, over three scales, of the mean squared difference between the encoder's features and
-# the decoder's. A low loss is no aim in itself: a decoder that also copies defects has a low loss and finds nothing.
+# MambaAD's loss is five times the sum, over three scales, of the mean squared difference between the encoder's features
+# and the decoder's. A low loss is no aim in itself: a decoder that also copies defects has a low loss and finds
+# nothing. The other methods have losses of their own, which cannot be compared with it.
 
 # %%
 if TRAINED:

@@ -69,8 +69,10 @@ def _evidence(results: Path) -> list[str]:
             f"({{doc}}`notebooks/evidence`; {done} of {planned} runs are recorded)."
         )
     if methods.total():
+        doubtful = [claim.caveat for claim in protocol.CLAIMS if claim.group == protocol.METHODS and claim.caveat]
+        caveat = f" ({len(doubtful)} {doubtful[0]})" if doubtful else ""
         found.append(
-            f"**Of {methods.total()} claims that MambaAD beats another method, {report.counted(methods)}**, with the "
+            f"**Of {methods.total()} claims that MambaAD beats another method, {report.counted(methods)}{caveat}**, with the "
             "same encoder and as many steps for all, which are not equal chances "
             "({doc}`notebooks/table_1_main_results`)."
         )

@@ -97,3 +97,14 @@ def test_local_weights_are_asked_for_and_compared(tmp_path):
     (tmp_path / protocol.RESNET18.partition("@")[0]).write_bytes(b"another file")
     with pytest.raises(EncoderWeightsError, match="the protocol's is"):
         carry_out(run, tmp_path, tmp_path / "results", outputs=tmp_path, weights=tmp_path)
+
+
+def test_what_is_said_of_simplenet_is_what_its_records_show():
+    """The pages say that it did not train; a record that shows otherwise has to change them."""
+    row = next(row for row in protocol.rows(protocol.METHODS) if row.name == "SimpleNet")
+    found = recorded(row, ROOT / "results" / protocol.NAME)
+    assert found
+    for record in found.values():
+        losses = [loss for _, loss in record["train"]["loss"]]
+        assert all(abs(loss - 1) < 0.02 for loss in losses[len(losses) // 4 :])
+    assert [claim.row for claim in protocol.CLAIMS if claim.caveat] == ["MambaAD"]

@@ -101,7 +101,7 @@ def claims(results: str | Path, group: str | None = None) -> pd.DataFrame:
                     "n": found.n if found else 0,
                     "difference": in_points(found.value) if found else "",
                     "95 % interval": interval(found, difference=True) if found else "",
-                    "verdict": in_words(found, claim.sign),
+                    "verdict": ", ".join(filter(None, (in_words(found, claim.sign), claim.caveat))),
                     "detectable": f"{found.detectable:.1f}" if found and found.n > 1 else "",
                 }
             )
