@@ -72,8 +72,8 @@ def _evidence(results: Path) -> list[str]:
         doubtful = [claim.caveat for claim in protocol.CLAIMS if claim.group == protocol.METHODS and claim.caveat]
         caveat = f" ({len(doubtful)} {doubtful[0]})" if doubtful else ""
         found.append(
-            f"**Of {methods.total()} claims that MambaAD beats another method, {report.counted(methods)}{caveat}**, with the "
-            "same encoder and as many steps for all, which are not equal chances "
+            f"**Of {methods.total()} claims that MambaAD beats another method, {report.counted(methods)}{caveat}**, "
+            "with the same encoder and as many steps for all, which are not equal chances "
             "({doc}`notebooks/table_1_main_results`)."
         )
     return found

@@ -106,5 +106,5 @@ def test_what_is_said_of_simplenet_is_what_its_records_show():
     assert found
     for record in found.values():
         losses = [loss for _, loss in record["train"]["loss"]]
-        assert all(abs(loss - 1) < 0.02 for loss in losses[len(losses) // 4 :])
+        assert all(abs(loss - 1) < 0.01 for loss in losses[len(losses) // 2 :])
     assert [claim.row for claim in protocol.CLAIMS if claim.caveat] == ["MambaAD"]
