@@ -25,6 +25,7 @@ from mambaad.config.model import (
     ScanMethod,
     scan_text,
 )
+from mambaad.config.presets import LITE0_ENCODER, PRESETS, Preset, default_preset, preset
 from mambaad.config.run import (
     SIDES,
     SIDES_IN_WORDS,
@@ -43,8 +44,10 @@ from mambaad.config.run import (
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "LITE0_ENCODER",
     "METHODS",
     "METHOD_CONFIGS",
+    "PRESETS",
     "PUBLISHED_WEIGHTS",
     "SCAN_METHODS",
     "SIDES",
@@ -55,6 +58,7 @@ __all__ = [
     "MemoryBankConfig",
     "MethodConfig",
     "ModelConfig",
+    "Preset",
     "Protocol",
     "RD4ADConfig",
     "RunConfig",
@@ -63,9 +67,11 @@ __all__ = [
     "TrainConfig",
     "UniADConfig",
     "config_hash",
+    "default_preset",
     "for_encoder",
     "method_of",
     "model_config",
+    "preset",
     "published_recipe",
     "run_config_from_dict",
     "scan_text",

@@ -20,6 +20,10 @@ Protocol = Literal["exact", "paper"]
 SIDES = range(64, 1024 + 1, 32)
 """Sides of the square network input, in pixels: the encoder and the first decoder stage divide them by 32."""
 
+LATER = {"later": True}
+"""Metadata of a field that came after the first records: left out of a record where it has its default, so that the
+hashes of those runs stay."""
+
 SIDES_IN_WORDS = f"a multiple of {SIDES.step} from {SIDES[0]} to {SIDES[-1]}"
 
 
@@ -81,6 +85,11 @@ class TrainConfig:
     seed: int = 42
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """Lightning Fabric's precision name."""
+    holdout: float = field(default=0.0, metadata=LATER)
+    """Share of each category's good images that is not trained on: a threshold needs images that were not seen."""
+    patience: int | None = field(default=None, metadata=LATER)
+    """Checks of the loss of the images held out, without progress, after which training ends; None: it runs to its
+    last step."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))
@@ -91,6 +100,10 @@ class TrainConfig:
             raise ValueError(f"steps must be at least 1 or None, got {self.steps}")
         if self.lr <= 0 or self.clip_norm <= 0:
             raise ValueError(f"lr and clip_norm must be positive, got {self.lr} and {self.clip_norm}")
+        if not 0 <= self.holdout <= 0.5:
+            raise ValueError(f"holdout must be in [0, 0.5], got {self.holdout}")
+        if self.patience is not None and (self.patience < 1 or not self.holdout):
+            raise ValueError(f"patience must be at least 1 and needs a holdout, got {self.patience} and {self.holdout}")
         if not 0 < self.decay_at <= 1:
             raise ValueError(f"decay_at must be in (0, 1], got {self.decay_at}")
         one_of("precision", self.precision, ("32-true", "bf16-mixed"))
@@ -122,8 +135,17 @@ class RunConfig:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A dataclass as plain JSON values (tuples become lists)."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    """A dataclass as plain JSON values (tuples become lists); fields marked `LATER` are left out at their default."""
+    return json.loads(json.dumps(_plain(config)))
+
+
+def _plain(config: Any) -> Any:
+    if not dataclasses.is_dataclass(config):
+        return config
+    values = {f.name: (f, getattr(config, f.name)) for f in dataclasses.fields(config)}
+    return {
+        name: _plain(value) for name, (f, value) in values.items() if not ("later" in f.metadata and value == f.default)
+    }
 
 
 def config_hash(config: Any) -> str:

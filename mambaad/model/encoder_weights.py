@@ -14,6 +14,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from mambaad.config import LITE0_ENCODER
+
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
 EMBEDDED_WEIGHTS = ASSETS / "embedded_encoder.safetensors"
@@ -44,9 +46,7 @@ def named_encoder(weights: str) -> dict[str, Any] | None:
         description = embedded_encoder()
         return {key: description[key] for key in ("backbone", "backbone_kwargs", "mean", "std")}
     if weights == "imagenet_lite0":
-        # TensorFlow's padding, and pixels in 0..255 shifted by 127 and divided by 128: as the weights were trained
-        half, scale = (127 / 255,) * 3, (128 / 255,) * 3
-        return {"backbone": "efficientnet_lite0", "backbone_kwargs": {"pad_type": "same"}, "mean": half, "std": scale}
+        return dict(LITE0_ENCODER)
     return None
 
 
