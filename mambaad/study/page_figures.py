@@ -1,0 +1,147 @@
+"""Figures in the pages of the book: plots as SVG that follow light and dark, and interactive figures.
+
+Both come as HTML with a caption and a text for those who do not see them, so that a notebook's last expression shows
+them.  The colours are set in `book/_static/book.css`, the interactive figures lie in `book/extra/live`.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import json
+import re
+import zlib
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from IPython.display import HTML
+from matplotlib.figure import Figure
+
+INK, LINE = "#111213", "#d0d1d2"  # stand for the page's own text and line colours
+BLUE, ORANGE, GREEN, PINK, YELLOW, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
+_VARIABLES = {
+    INK: "currentColor",
+    LINE: f"var(--figure-line, {LINE})",
+    BLUE: f"var(--figure-blue, {BLUE})",
+    ORANGE: f"var(--figure-orange, {ORANGE})",
+    GREEN: f"var(--figure-green, {GREEN})",
+}
+WIDTH = 5.2  # inches: with 11 points, text is at least 10 pixels high on a telephone of 390
+STYLE: dict[Any, Any] = {
+    "font.size": 11,
+    "axes.titlesize": 11,
+    "axes.labelsize": 11,
+    "xtick.labelsize": 11,
+    "ytick.labelsize": 11,
+    "legend.fontsize": 11,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.grid": False,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    "figure.constrained_layout.use": True,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "mambaad",
+    "grid.color": LINE,
+    "image.cmap": "cividis",
+    "lines.linewidth": 1.8,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
+}
+
+
+def style() -> AbstractContextManager[None]:
+    """The style of the plots, as a context: `with style(): figure, ax = plt.subplots()`."""
+    return plt.rc_context(STYLE)
+
+
+def plot(figure: Figure, *, alt: str, caption: str) -> HTML:
+    """A plot as SVG in the colours of the page.
+
+    Args:
+        alt: what the plot shows, for those who do not see it.
+        caption: plain text below it; `**bold**` and `*italic*` are understood.
+    """
+    return HTML(f'<figure class="plot">{inline_svg(figure, alt)}{_caption(caption)}</figure>')
+
+
+def inline_svg(figure: Figure, alt: str) -> str:
+    """The SVG element of a plot, with its text as text and its colours as variables; closes the figure."""
+    file = io.StringIO()
+    with style():
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    plt.close(figure)
+    text = file.getvalue()
+    text = text[text.index("<svg") :]
+    for colour, variable in _VARIABLES.items():
+        text = re.sub(re.escape(colour), variable, text, flags=re.IGNORECASE)
+    prefix = f"p{zlib.crc32(text.encode()):08x}-"  # ids must differ between the plots of a page
+    text = re.sub(r'\bid="', f'id="{prefix}', text)
+    text = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{prefix}", text)
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px; font-family: inherit", text)
+    text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", text, count=1)
+    head = f'<svg role="img" aria-label="{html.escape(alt, quote=True)}"'
+    return re.sub(r"\n\s*", " ", text.replace("<svg", head, 1))
+
+
+def live(name: str, *, still: Figure | str, alt: str, caption: str, data: Any = None) -> HTML:
+    """An interactive figure of `book/extra/live`; where scripts do not run, a still picture and the same caption.
+
+    Args:
+        name: of its script.
+        still: the picture, as a plot or as an SVG element.
+        data: what the script reads, as JSON values.
+    """
+    picture = inline_svg(still, alt) if isinstance(still, Figure) else still
+    values = ""
+    if data is not None:
+        text = json.dumps(data, separators=(",", ":")).replace("</", "<\\/")
+        values = f'<script type="application/json">{text}</script>'
+    return HTML(
+        f'<link rel="stylesheet" href="../live/live.css"><figure class="live" data-live="{name}">'
+        f'<div class="live-still">{picture}</div>{values}{_caption(caption)}</figure>'
+        f'<script defer src="../live/live.js"></script><script defer src="../live/{name}.js"></script>'
+    )
+
+
+def table(frame: pd.DataFrame, caption: str, *, decimals: int | Mapping[str, int] = 2) -> HTML:
+    """A small table with a caption, its first column the heads of the rows; numbers right, text left."""
+
+    def cell(column: str, value: Any) -> str:
+        places = decimals if isinstance(decimals, int) else decimals.get(column, 2)
+        text = f"{value:,.{places}f}" if isinstance(value, float) else str(value)
+        return html.escape(text.replace("-", "−") if isinstance(value, float) else text)
+
+    numeric = {c: pd.api.types.is_numeric_dtype(frame[c]) for c in frame}
+    side = {c: "number" if numeric[c] else "text" for c in frame}
+    head = "".join(f'<th scope="col" class="{side[c]}">{html.escape(str(c))}</th>' for c in frame)
+    rows = []
+    for values in frame.to_dict("records"):
+        first, *others = frame.columns
+        cells = "".join(f'<td class="{side[c]}">{cell(c, values[c])}</td>' for c in others)
+        rows.append(f'<tr><th scope="row" class="{side[first]}">{cell(first, values[first])}</th>{cells}</tr>')
+    return HTML(
+        f'<div class="small-table" tabindex="0" role="region" aria-label="{html.escape(_plain(caption), quote=True)}">'
+        f"<table><caption>{_marked(caption)}</caption><thead><tr>{head}</tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _caption(text: str) -> str:
+    return f"<figcaption>{_marked(text)}</figcaption>"
+
+
+def _marked(text: str) -> str:
+    text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", html.escape(text, quote=False))
+    return re.sub(r"\*(.+?)\*", r"<em>\1</em>", text)
+
+
+def _plain(text: str) -> str:
+    return text.replace("*", "")

@@ -1,0 +1,106 @@
+"""The scripts of the interactive figures compute what the library computes."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mambaad.config import SCAN_METHODS
+from mambaad.model.routes import hybrid_routes, method_routes
+from mambaad.model.scan_order import POWER_OF_TWO_ONLY, scan_order
+from mambaad.ops.selective_scan.naive import selective_scan_reference
+
+LIVE = Path(__file__).parents[2] / "book" / "extra" / "live"
+SCRIPTS = sorted(LIVE.glob("*.js"))
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs node, to run the scripts of the book")
+
+
+def in_node(script: str, expression: str) -> Any:
+    """The value of a JavaScript expression over the script's functions, `core`."""
+    code = f"const core = require({json.dumps(str(LIVE / script))}); console.log(JSON.stringify({expression}))"
+    done = subprocess.run(["node", "-e", code], capture_output=True, text=True, check=True, timeout=60)
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_are_small_and_load_nothing(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text.encode()) <= 40_000
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|\bimport\b|fetch\(", text)
+
+
+@needs_node
+def test_orders_are_those_of_the_library():
+    sides = {m: (4, 8, 16, 32) if m in POWER_OF_TWO_ONLY else (4, 6, 8, 12, 16, 24, 32) for m in SCAN_METHODS}
+    asked = [[method, side] for method, several in sides.items() for side in several]
+    found = in_node("scan-paths.js", f"{json.dumps(asked)}.map(([m, s]) => core.ORDERS[m](s))")
+    for (method, side), order in zip(asked, found, strict=True):
+        assert order == scan_order(method, side).tolist(), (method, side)
+
+
+@needs_node
+def test_routes_are_those_of_the_library():
+    asked = [[m, k, 8] for m in SCAN_METHODS for k in (2, 4, 8)]
+    found = in_node("scan-paths.js", f"{json.dumps(asked)}.map((given) => core.routes(...given))")
+    for given, routes in zip(asked, found, strict=True):
+        assert routes == method_routes(*given).tolist(), given
+    mixed = (("sweep", 2), ("scan", 2), ("hilbert", 4))
+    assert in_node("scan-paths.js", f"core.hybrid({json.dumps(mixed)}, 8)") == hybrid_routes(mixed, 8).tolist()
+
+
+@needs_node
+def test_influence_and_gaps_follow_from_the_routes():
+    allSteps = "core.routes('hilbert', 8, 8).map(core.stepsOf)"
+    steps = method_routes("hilbert", 8, 8).argsort(dim=1).double()
+    later = steps - steps[:, 27:28]
+    expected = torch.where(later > 0, torch.exp(-later / 5), torch.zeros(())).sum(0)
+    found = in_node("scan-paths.js", f"core.influence({allSteps}, 27, 5)")
+    assert torch.allclose(torch.tensor(found, dtype=torch.float64), expected)
+    grid = steps.view(8, 8, 8)
+    nearest = [*grid.diff(dim=1).abs().amin(0).flatten().tolist(), *grid.diff(dim=2).abs().amin(0).flatten().tolist()]
+    assert sorted(in_node("scan-paths.js", f"core.gaps({allSteps}, 8)")) == sorted(nearest)
+
+
+@needs_node
+@pytest.mark.parametrize("rule", ["code", "hold"])
+def test_memory_machine_is_the_selective_scan(rule):
+    L, N = 24, 4
+    draws = torch.Generator().manual_seed(1)
+    u = torch.randn(L, generator=draws, dtype=torch.float64)
+    delta = torch.rand(L, generator=draws, dtype=torch.float64) + 0.01
+    given = f"{json.dumps(delta.tolist())}, {N}, '{rule}'"
+    found = in_node("memory-machine.js", f"core.scan({json.dumps(u.tolist())}, {given}).y")
+    matrix = torch.tensor(in_node("memory-machine.js", f"core.matrix({given})"), dtype=torch.float64)
+
+    A = -torch.arange(1, N + 1, dtype=torch.float64)
+    # the library writes δB; the exact rule is the same with B multiplied by (1 - exp(δA)) / (-δA)
+    factor = torch.ones(L, N) if rule == "code" else -torch.expm1(delta[:, None] * A) / (-delta[:, None] * A)
+    zero = torch.zeros(1, 1, dtype=torch.float64)
+    expected = selective_scan_reference(
+        u.view(1, 1, 1, L),
+        torch.log(torch.expm1(delta)).view(1, 1, 1, L),
+        A.view(1, 1, N),
+        factor.T.double()[None, None],
+        torch.full((1, 1, N, L), 1 / N, dtype=torch.float64),
+        zero,
+        zero,
+    ).flatten()
+    assert torch.allclose(torch.tensor(found, dtype=torch.float64), expected, atol=1e-10)
+    assert torch.allclose(matrix @ u, expected, atol=1e-10)
+    assert (matrix.triu(1) == 0).all()
+
+
+@needs_node
+def test_a_constant_step_makes_the_matrix_toeplitz():
+    matrix = torch.tensor(in_node("memory-machine.js", "core.matrix(new Array(24).fill(0.3), 3, 'code')"))
+    assert torch.allclose(matrix[1:, 1:], matrix[:-1, :-1])
+    varied = in_node(
+        "memory-machine.js", "core.matrix([...new Array(12).fill(0.3), 2, ...new Array(11).fill(0.3)], 3, 'code')"
+    )
+    varied = torch.tensor(varied)
+    assert not torch.allclose(varied[1:, 1:], varied[:-1, :-1])
