@@ -44,7 +44,7 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def drawn(tmp_path_factory) -> Path:
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A synthetic category at 64 pixels: 9 training images, 6 of the test; not to be written into."""
     from mambaad.data.synthetic.generate import write_synthetic  # after the import hook
 

@@ -20,7 +20,7 @@ def values(start, names):
     return {"mean": one(), "categories": {name: one() for name in names}}
 
 
-def write_fake(results, profile, run, start=70.0, names=SYNTHETIC):
+def write_fake(results, profile: str, run, start=70.0, names=SYNTHETIC) -> None:
     metrics = {"paper": values(start, names), "exact": values(start + 1, names)}
     record = {name: {} for name in records.REQUIRED} | {
         "schema": records.SCHEMA_VERSION,
@@ -33,7 +33,7 @@ def write_fake(results, profile, run, start=70.0, names=SYNTHETIC):
     records.write_record(records.record_path(results, profile, run.hash), record)
 
 
-def write_all_quick(results):
+def write_all_quick(results) -> None:
     """A record for every run of the quick profile."""
     for number, run in enumerate(plan.runs("quick").values()):
         write_fake(results, "quick", run, start=60 + number / 2)

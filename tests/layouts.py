@@ -5,6 +5,7 @@ Images have 12 x 12 random pixels, the same ones for the same end of a path; mas
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -12,7 +13,7 @@ from PIL import Image
 SIZE = 12
 
 
-def save(path, pixels, **options):
+def save(path: Path, pixels, **options):
     """Write an image or an array of 8-bit values; returns the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(np.asarray(pixels, dtype=np.uint8))
@@ -20,16 +21,16 @@ def save(path, pixels, **options):
     return path
 
 
-def picture(path, size=SIZE):
+def picture(path: Path, size: int = SIZE):
     seed = int.from_bytes(path.as_posix()[-12:].encode(), "little") % 2**32
     return save(path, np.random.default_rng(seed).integers(0, 256, (size, size, 3)))
 
 
-def mask(path, size=SIZE):
+def mask(path: Path, size: int = SIZE):
     return save(path, np.eye(size) * 255)
 
 
-def write_category(folder, *, masks=True, size=SIZE):
+def write_category(folder: Path, *, masks=True, size: int = SIZE):
     """Two training images, one good and two defective test images."""
     for name in ("train/good/000", "train/good/001", "test/good/000", "test/hole/000", "test/hole/001"):
         picture(folder / f"{name}.png", size)
@@ -38,17 +39,17 @@ def write_category(folder, *, masks=True, size=SIZE):
     return folder
 
 
-def write_mvtec_ad(root, categories=("bolt", "nut")):
+def write_mvtec_ad(root: Path, categories=("bolt", "nut")):
     for category in categories:
         write_category(root / category)
     return root
 
 
-def write_medical(root):
+def write_medical(root: Path):
     return write_mvtec_ad(root, ("brain", "liver", "retinal"))
 
 
-def write_visa(root, categories=("candle", "pcb1")):
+def write_visa(root: Path, categories=("candle", "pcb1")):
     rows = []
     for category in categories:
         for k, (split, label) in enumerate(
@@ -64,7 +65,7 @@ def write_visa(root, categories=("candle", "pcb1")):
     return root
 
 
-def write_table(root, rows):
+def write_table(root: Path, rows) -> None:
     path = root / "split_csv/1cls.csv"
     path.parent.mkdir(exist_ok=True)
     with path.open("w", newline="") as file:
@@ -73,7 +74,7 @@ def write_table(root, rows):
         table.writerows(rows)
 
 
-def write_real_iad(root, categories=("mint", "usb"), json_folder="", image_folder=""):
+def write_real_iad(root: Path, categories=("mint", "usb"), json_folder="", image_folder=""):
     """Two training images, then views of a defective part; one view does not show the defect and is OK."""
     (root / json_folder).mkdir(parents=True, exist_ok=True)
     for category in categories:
@@ -94,7 +95,7 @@ def write_real_iad(root, categories=("mint", "usb"), json_folder="", image_folde
     return root
 
 
-def write_mvtec3d(root, categories=("bagel", "foam")):
+def write_mvtec3d(root: Path, categories=("bagel", "foam")):
     for category in categories:
         for name in ("train/good/000", "train/good/001", "validation/good/000", "test/good/000", "test/cut/000"):
             split, kind, stem = name.split("/")
@@ -107,7 +108,7 @@ def write_mvtec3d(root, categories=("bagel", "foam")):
     return root
 
 
-def write_meta_json(root):
+def write_meta_json(root: Path):
     """A tree of its own shape, named by meta.json only; category "coat" has no masks at all."""
     lists = {"train": {}, "test": {}}
     for category in ("coat", "bolt"):
@@ -136,7 +137,7 @@ def coco_annotations(objects, images):
     }
 
 
-def rectangle(x0, y0, x1, y1):
+def rectangle(x0: int, y0: int, x1: int, y1: int):
     return [x0, y0, x1, y0, x1, y1, x0, y1]
 
 
@@ -150,7 +151,7 @@ COCO_VAL = [
 COCO_TRAIN = [(11, 0, [rectangle(0, 0, 3, 3)]), (12, 20, [rectangle(0, 0, 3, 3)]), (13, 79, RUNS), (13, 20, RUNS)]
 
 
-def write_coco(root):
+def write_coco(root: Path):
     """Image 3 of val2017 and 14 of train2017 have no annotations and belong to no split."""
     for part, objects, images in (("val", COCO_VAL, (1, 2, 3)), ("train", COCO_TRAIN, (11, 12, 13, 14))):
         for i in images:

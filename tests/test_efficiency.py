@@ -23,13 +23,13 @@ PRINTED = [  # tables 3 and 4; the last two are printed as 251.0 and 268.0
 
 
 @pytest.mark.parametrize(("changes", "params", "flops"), PRINTED)
-def test_counts_are_the_papers(changes, params, flops):
+def test_counts_are_the_papers(changes, params, flops) -> None:
     counted = count(ModelConfig(**changes))
     assert round(counted.params_m, 1) == params
     assert round(counted.flops_g, 1) == flops
 
 
-def test_the_main_model_to_three_digits():
+def test_the_main_model_to_three_digits() -> None:
     counted = count()
     assert round(counted.params_m, 3) == 25.655
     assert round(counted.flops_g, 3) == 8.300
@@ -39,20 +39,22 @@ def test_the_main_model_to_three_digits():
     assert sum(box["flops_g"] for box in counted.boxes.values()) == pytest.approx(counted.flops_g)
 
 
-def test_the_plain_decoder_of_table_2():
+def test_the_plain_decoder_of_table_2() -> None:
     counted = count(ModelConfig(branches="global", scan="sweep", directions=2))
     assert round(counted.params_m - counted.table_params_m, 2) == 18.65
     assert round(counted.flops_g, 2) == 6.38
 
 
-def test_parameters_are_those_of_the_model_built():
+def test_parameters_are_those_of_the_model_built() -> None:
     config = ModelConfig(backbone="mobilenetv2_050", depths=(2, 2, 2, 2), directions=4, branches="local")
     model = mambaad.MambaAD(config, weights="random")
     assert count(config, 64).params_m * 1e6 == pytest.approx(sum(p.numel() for p in model.parameters()))
 
 
 @pytest.mark.parametrize("changes", [{}, {"branches": "local"}, {"branches": "global", "directions": 2}])
-def test_multiplications_are_those_that_torch_counts_while_the_model_runs(changes, monkeypatch):
+def test_multiplications_are_those_that_torch_counts_while_the_model_runs(
+    changes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = ModelConfig(backbone="resnet18", depths=(2, 2, 2, 2), **changes)
     model = mambaad.MambaAD(config, weights="random").eval()
     model.set_scan_backend("reference")  # its recurrence has no matrix product that torch would count
@@ -63,10 +65,10 @@ def test_multiplications_are_those_that_torch_counts_while_the_model_runs(change
     assert count(config, 64).flops_g * 1e9 == pytest.approx(counter.get_total_flops() / 2, rel=1e-9)
 
 
-def test_flops_grow_linearly_with_the_number_of_pixels():
+def test_flops_grow_linearly_with_the_number_of_pixels() -> None:
     assert count(side=512).flops_g == pytest.approx(4 * count(side=256).flops_g)
 
 
-def test_a_side_that_does_not_fit_is_refused():
+def test_a_side_that_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="must be 64, 128, 256"):
         count(side=192)

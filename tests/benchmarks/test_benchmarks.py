@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,12 +18,12 @@ from mambaad.ops.selective_scan import BACKENDS
 SMALL = ModelConfig(backbone="mobilenetv2_050", depths=(2, 2, 2, 2), directions=2)
 
 
-def table_of(path):
+def table_of(path: Path):
     with path.open() as file:
         return list(csv.DictReader(file))
 
 
-def test_scan_writes_a_table_and_its_environment(tmp_path):
+def test_scan_writes_a_table_and_its_environment(tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     path = run_suite("scan", tmp_path / "new", repeats=3, threads=1, length=64, width=8)
     assert torch.get_num_threads() == threads
@@ -43,7 +44,7 @@ def test_scan_writes_a_table_and_its_environment(tmp_path):
     assert facts["repeats"] == 3
 
 
-def test_the_loop_gets_the_same_scan():
+def test_the_loop_gets_the_same_scan() -> None:
     """The scan of pre-gathered sequences, scattered and summed, is the routed scan."""
     inputs = [v.detach() for v in scan.routed_inputs(2, 64, 8, "cpu")]
     y = BACKENDS["reference"](*(v.detach() for v in scan.loop_inputs(inputs)))
@@ -51,14 +52,14 @@ def test_the_loop_gets_the_same_scan():
     assert torch.allclose(summed, scan.routed_scan(*inputs, backend="reference"), atol=1e-4)
 
 
-def test_a_kernel_that_disagrees_is_not_timed(tmp_path, monkeypatch):
+def test_a_kernel_that_disagrees_is_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BACKENDS, "chunked", lambda u, *rest: 1.01 * BACKENDS["reference"](u, *rest))
     with pytest.raises(ArithmeticError, match=r"chunked is off by 0\.01"):
         run_suite("scan", tmp_path, repeats=1, threads=1, length=16, width=8)
     assert not list(tmp_path.iterdir())
 
 
-def test_stages_state_a_floor(tmp_path, monkeypatch):
+def test_stages_state_a_floor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan, "STAGES", ((16, 32), (64, 8)))
     monkeypatch.setattr(scan, "peak_rates", lambda device: {"multiply_adds_per_s": 1e11, "bytes_per_s": 1e10})
     rows = table_of(run_suite("stages", tmp_path, repeats=1, threads=1))
@@ -68,14 +69,14 @@ def test_stages_state_a_floor(tmp_path, monkeypatch):
         assert float(row["achieved_fraction"]) == pytest.approx(floor / float(row["median_ms"]), rel=1e-3)
 
 
-def test_counted_bytes_are_those_of_the_tensors():
+def test_counted_bytes_are_those_of_the_tensors() -> None:
     inputs = scan.routed_inputs(3, 64, 32, "cpu")
     size = sum(v.numel() * v.element_size() for v in inputs) + inputs[0].numel() * 4
     assert scan.needed(3, 64, 32, 1, "forward")[1] == size
 
 
 @pytest.mark.skipif(unavailable("native") is not None, reason=f"{unavailable('native')}")
-def test_model_rows_compare_the_scans_and_tell_the_share():
+def test_model_rows_compare_the_scans_and_tell_the_share() -> None:
     rows, facts = model.model_benchmark(repeats=1, side=64, config=SMALL)
     assert [(row["pass"], row["scan"]) for row in rows] == [
         (kind, name) for kind in ("forward", "training step") for name in ("reference", "chunked", "native")
@@ -85,7 +86,7 @@ def test_model_rows_compare_the_scans_and_tell_the_share():
     assert facts["encoder"] == "mobilenetv2_050"
 
 
-def test_scaling_moves_one_axis_at_a_time():
+def test_scaling_moves_one_axis_at_a_time() -> None:
     rows, facts = model.scaling_benchmark(repeats=1, sides=(64, 128), config=SMALL)
     axes = [(row["axis"], row["value"]) for row in rows]
     expected = {"side": (64, 128), "batch": (1, 2, 4, 8), "K": (2, 4, 8)}
@@ -94,14 +95,14 @@ def test_scaling_moves_one_axis_at_a_time():
     assert facts["exponents_in_pixels"]["median_ms"] > 0
 
 
-def test_exponent_of_known_growth():
+def test_exponent_of_known_growth() -> None:
     rows = [{"axis": "side", "value": s, "median_ms": 3.0 * s**2, "peak_mb": 0.1 * s**4} for s in (128, 256, 1024)]
     assert model.exponents(rows) == pytest.approx({"median_ms": 1, "peak_mb": 2})
     assert "peak_mb" not in model.exponents([{**row, "peak_mb": ""} for row in rows])
 
 
-def test_peak_memory_sees_what_was_freed_again():
-    def call():
+def test_peak_memory_sees_what_was_freed_again() -> None:
+    def call() -> None:
         held = np.ones(40_000_000)  # 320 MB
         del held
 
@@ -109,14 +110,14 @@ def test_peak_memory_sees_what_was_freed_again():
     assert found == "" or 300 < found < 400
 
 
-def test_calls_alternate_after_one_round_that_does_not_count():
+def test_calls_alternate_after_one_round_that_does_not_count() -> None:
     order = []
     times = timing.interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 3)
     assert order == ["a", "b"] * 4
     assert set(times) == {"a", "b"}
 
 
-def test_wrong_options_are_refused(tmp_path, capsys):
+def test_wrong_options_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert set(OFFERED) == set(SUITES)
     assert cli.main(["benchmark", "speed", "--out", str(tmp_path)]) == 2
     assert cli.main(["benchmark", "metrics", "--repeats", "0", "--out", str(tmp_path)]) == 2

@@ -9,7 +9,7 @@ from mambaad.benchmarks.metrics import aupro_loop, metrics_benchmark, synthetic_
 from mambaad.metrics import aupro
 
 
-def test_rows_and_facts():
+def test_rows_and_facts() -> None:
     rows, facts = metrics_benchmark(images=6, side=32, repeats=2)
     names = ("scikit-learn and loop", "mambaad", "mambaad, streaming")
     assert [(row["scores"], row["implementation"]) for row in rows] == [
@@ -24,7 +24,7 @@ def test_rows_and_facts():
     assert facts["share_tied_distinct"] < 0.01 < facts["share_tied_tied"]
 
 
-def test_the_made_up_category_is_deterministic_and_has_both_classes():
+def test_the_made_up_category_is_deterministic_and_has_both_classes() -> None:
     maps, masks = synthetic_category(6, 32)
     again, _ = synthetic_category(6, 32)
     assert maps.dtype == np.float32
@@ -35,18 +35,18 @@ def test_the_made_up_category_is_deterministic_and_has_both_classes():
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_the_loop_is_the_paper_protocol(tied):
+def test_the_loop_is_the_paper_protocol(tied) -> None:
     maps, masks = synthetic_category(20, 128, tied)  # enough pixels that some lie next to a threshold
     assert aupro(maps, masks, thresholds=100) == pytest.approx(aupro_loop(maps, masks), abs=1e-12)
 
 
 @pytest.mark.parametrize("sizes", [(2, 32, 1), (6, 15, 1), (6, 32, 0)])
-def test_sizes_have_a_floor(sizes):
+def test_sizes_have_a_floor(sizes) -> None:
     with pytest.raises(ValueError, match="expected images >= 3, side >= 16 and repeats >= 1, got"):
         metrics_benchmark(*sizes)
 
 
-def test_without_scikit_learn_the_remedy_is_named(monkeypatch):
+def test_without_scikit_learn_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
     with pytest.raises(RuntimeError, match="needs scikit-learn, which is not installed: pip install scikit-learn"):
         metrics_benchmark(6, 32, 1)

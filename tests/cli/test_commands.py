@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from mambaad.engine import records
 from mambaad.ops.routed_scan import pick_backend
 
 
-def test_command_line_from_training_to_prediction(drawn, tmp_path, capsys):
+def test_command_line_from_training_to_prediction(drawn, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     options = ["--depths", "2", "2", "2", "2", "--directions", "2", "--side", "64", "--batch-size", "4", "--steps", "1"]
     data = ["--data", str(drawn), "--categories", "gear"]
@@ -31,7 +32,7 @@ def test_command_line_from_training_to_prediction(drawn, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_two_processes_share_the_batches_and_write_one_record(drawn, tmp_path):
+def test_two_processes_share_the_batches_and_write_one_record(drawn, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mambaad", "train", "--data", str(drawn), "--out", str(tmp_path), "--side", "64"]
     command += ["--encoder-weights", "embedded", "--depths", "2", "2", "2", "2", "--batch-size", "4", "--steps", "3"]
     command += ["--device", "cpu", "--threads", "1", "--processes"]
@@ -44,7 +45,7 @@ def test_two_processes_share_the_batches_and_write_one_record(drawn, tmp_path):
     assert content["metrics"]["exact"]["mean"]
 
 
-def test_good_images_alone_are_enough_to_train(drawn, tmp_path, capsys):
+def test_good_images_alone_are_enough_to_train(drawn, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parts = tmp_path / "parts" / "train" / "good"
     parts.mkdir(parents=True)
     for image in (drawn / "gear" / "train" / "good").glob("*.png"):
@@ -55,7 +56,7 @@ def test_good_images_alone_are_enough_to_train(drawn, tmp_path, capsys):
     assert "no test images: nothing to measure" in capsys.readouterr().out
 
 
-def test_command_line_errors_are_one_sentence(tmp_path, capsys):
+def test_command_line_errors_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["predict", str(tmp_path), "--weights", "w.pth", "--out", str(tmp_path / "o")]) == 2
     assert "there is no image" in capsys.readouterr().err
     assert cli.main(["evaluate", "--weights", str(tmp_path / "w.pth"), "--data", str(tmp_path)]) == 2
@@ -67,7 +68,7 @@ def test_command_line_errors_are_one_sentence(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "predict", "reproduce", "doctor", "benchmark"])
-def test_help_shows_defaults(command, capsys):
+def test_help_shows_defaults(command, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main([command, "--help"])
     assert caught.value.code == 0
@@ -75,7 +76,7 @@ def test_help_shows_defaults(command, capsys):
     assert "default:" in text or command == "doctor"
 
 
-def test_doctor_names_backends_and_versions(capsys):
+def test_doctor_names_backends_and_versions(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     picked = pick_backend("cpu")

@@ -12,7 +12,7 @@ from mambaad.study.published_numbers import load
 
 
 @pytest.mark.parametrize("spec", DATASETS.values(), ids=lambda spec: spec.name)
-def test_every_entry_has_its_loader_and_adds_up(spec):
+def test_every_entry_has_its_loader_and_adds_up(spec) -> None:
     assert callable(spec.find_loader())
     assert (spec.total is None) == (not spec.categories)
     known = [row for row in spec.categories.values() if row is not None]
@@ -22,7 +22,7 @@ def test_every_entry_has_its_loader_and_adds_up(spec):
     assert spec.licence
 
 
-def test_totals_are_those_the_papers_print():
+def test_totals_are_those_the_papers_print() -> None:
     totals = {name: spec.total for name, spec in DATASETS.items()}
     assert (totals["mvtec_ad"][0], sum(totals["mvtec_ad"][1:])) == (3629, 1725)
     assert (sum(totals["visa"]), totals["visa"][2]) == (10821, 1200)
@@ -31,7 +31,7 @@ def test_totals_are_those_the_papers_print():
     assert len({good + bad for _, good, bad in (spec.total for spec in COCO_AD)}) == 1
 
 
-def test_categories_are_those_of_the_paper_s_tables():
+def test_categories_are_those_of_the_paper_s_tables() -> None:
     printed = load("per_category")
     assert list(PAPER_DATASETS) == list(dict.fromkeys(load("main_results")["dataset"]))
     for name, specs in PAPER_DATASETS.items():
@@ -42,16 +42,16 @@ def test_categories_are_those_of_the_paper_s_tables():
             assert {spec.paper_category for spec in specs} == theirs
 
 
-def test_real_v1_has_the_categories_of_its_loader():
+def test_real_v1_has_the_categories_of_its_loader() -> None:
     assert list(DATASETS["real_v1"].categories) == list(FOLDERS)
 
 
-def test_unknown_names_are_answered_with_the_known_ones():
+def test_unknown_names_are_answered_with_the_known_ones() -> None:
     with pytest.raises(DatasetError, match="no data set 'mvtec'; there are mvtec_ad, visa, realiad"):
         dataset_named("mvtec")
 
 
-def test_the_list_needs_no_arrays():
+def test_the_list_needs_no_arrays() -> None:
     code = (
         "import sys; from mambaad.data.datasets.catalog import DATASETS; DATASETS['visa'].licence;"
         "print(sorted({'torch', 'numpy', 'PIL', 'pandas', 'mambaad.data.datasets.visa'} & set(sys.modules)))"

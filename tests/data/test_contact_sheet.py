@@ -1,5 +1,7 @@
 """The contact sheet of a data set."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from layouts import write_category
@@ -9,7 +11,7 @@ from mambaad.data import DatasetError
 from mambaad.data.contact_sheet import contact_sheet
 
 
-def test_contact_sheet_shows_every_kind_and_outlines_masks(tmp_path):
+def test_contact_sheet_shows_every_kind_and_outlines_masks(tmp_path: Path) -> None:
     for name in ("nut", "bolt"):
         write_category(tmp_path / "data" / name, size=24)
     sheet = contact_sheet(tmp_path / "data", tmp_path / "out" / "sheet.png", good=2, side=48)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from pathlib import Path
 
 import layouts
 import pytest
@@ -16,7 +17,7 @@ def run(*words):
     top = argparse.ArgumentParser()
     commands = top.add_subparsers()
 
-    def command(name, run, text):
+    def command(name: str, run, text: str):
         sub = commands.add_parser(name, description=text)
         sub.set_defaults(run=run)
         return sub
@@ -26,7 +27,7 @@ def run(*words):
     return arguments.run(arguments)
 
 
-def test_check_prints_and_returns_its_verdict(tmp_path, capsys):
+def test_check_prints_and_returns_its_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = layouts.write_mvtec_ad(tmp_path / "data")
     assert run("check", root) == 0
     assert capsys.readouterr().out.splitlines()[-2:] == ["14 files opened and decoded", "OK"]  # 2 x (5 + 2 masks)
@@ -44,7 +45,7 @@ def test_check_prints_and_returns_its_verdict(tmp_path, capsys):
     assert "nut" not in capsys.readouterr().out
 
 
-def test_long_lists_are_cut_in_text_and_whole_in_json(tmp_path, capsys):
+def test_long_lists_are_cut_in_text_and_whole_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = layouts.write_category(tmp_path / "mine")
     for k in range(30):
         (root / f"train/good/broken_{k}.png").write_text("x")
@@ -60,7 +61,7 @@ def test_long_lists_are_cut_in_text_and_whole_in_json(tmp_path, capsys):
     assert report["counts"] == {"mine": {"train": 32, "test_good": 1, "test_defect": 2}}
 
 
-def test_where_knows_every_loader(capsys):
+def test_where_knows_every_loader(capsys: pytest.CaptureFixture[str]) -> None:
     for name in (*DATASETS, "coco"):
         assert "licence" in where(name)
         assert run("where", name) == 0

@@ -1,5 +1,7 @@
 """Which data set a folder holds, or why it holds none."""
 
+from pathlib import Path
+
 import layouts
 import pytest
 from layouts import picture
@@ -9,11 +11,11 @@ from mambaad.data.detect import guess_layout
 from mambaad.data.validate import check_dataset, render
 
 
-def check(root, name=None, **options):
+def check(root: Path, name: str | None = None, **options):
     return check_dataset(name, root, progress=False, **options)
 
 
-def test_a_wrong_folder_is_explained(tmp_path):
+def test_a_wrong_folder_is_explained(tmp_path: Path) -> None:
     root = layouts.write_mvtec_ad(tmp_path / "data")
     (tmp_path / "packed").mkdir()
     (tmp_path / "packed/visa.tar").touch()
@@ -44,7 +46,7 @@ def test_a_wrong_folder_is_explained(tmp_path):
         assert "layout not recognised" in render(report)
 
 
-def test_a_wrong_layout_is_explained(tmp_path):
+def test_a_wrong_layout_is_explained(tmp_path: Path) -> None:
     root = layouts.write_visa(tmp_path / "visa")
     report = check(root, "mvtec_ad")
     assert len(report.problems) == 1

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Never
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def write_mask(path: Path, seed: int) -> Path:
 
 
 @pytest.fixture
-def samples(tmp_path) -> list[Sample]:
+def samples(tmp_path: Path) -> list[Sample]:
     """Four good images and three defective ones, two of them with masks."""
     root = tmp_path / "set"
     good = [Sample(draw(root / "train" / f"{i}.png", i), "nut", "train") for i in range(4)]
@@ -47,13 +48,13 @@ def samples(tmp_path) -> list[Sample]:
 
 
 @pytest.fixture
-def decoded(monkeypatch) -> list[Path]:
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Every file that is decoded from here on."""
     seen: list[Path] = []
     for name in ("read_rgb", "read_mask"):
         original = getattr(image_cache_module, name)
 
-        def spy(path, *rest, original=original):
+        def spy(path: Path, *rest, original=original):
             seen.append(Path(path))
             return original(path, *rest)
 
@@ -70,7 +71,7 @@ def items(samples, cache):
     return [data[i] for i in range(len(data))]
 
 
-def assert_same_as_files(samples, cache):
+def assert_same_as_files(samples, cache) -> None:
     for (image, mask, i), (image_2, mask_2, j) in zip(items(samples, cache), items(samples, False), strict=True):
         assert i == j
         assert torch.equal(image, image_2)
@@ -83,7 +84,7 @@ def files_of(cache_dir: Path, label: str) -> Path:
     return folder
 
 
-def test_cached_tensors_equal_decoded_ones(samples, tmp_path):
+def test_cached_tensors_equal_decoded_ones(samples, tmp_path: Path) -> None:
     assert_same_as_files(samples, tmp_path / "cache")  # built
     assert_same_as_files(samples, tmp_path / "cache")  # read back
     assert any(mask.any() for _, mask, _ in items(samples, tmp_path / "cache"))
@@ -91,14 +92,14 @@ def test_cached_tensors_equal_decoded_ones(samples, tmp_path):
     assert left == {"pixels.npy", "index.json", "lock"}
 
 
-def test_tensors_from_the_cache_can_be_written_into_without_spoiling_it(samples, tmp_path):
+def test_tensors_from_the_cache_can_be_written_into_without_spoiling_it(samples, tmp_path: Path) -> None:
     for image, mask, _ in items(samples, tmp_path / "cache"):
         image.zero_()
         mask.fill_(True)
     assert_same_as_files(samples, tmp_path / "cache")
 
 
-def test_a_second_opening_decodes_nothing(samples, tmp_path, decoded):
+def test_a_second_opening_decodes_nothing(samples, tmp_path: Path, decoded) -> None:
     open_quietly(samples, tmp_path / "cache")
     assert sorted(decoded) == sorted([s.image for s in samples] + [s.mask for s in samples if s.mask])
     decoded.clear()
@@ -107,7 +108,7 @@ def test_a_second_opening_decodes_nothing(samples, tmp_path, decoded):
 
 
 @pytest.mark.parametrize("change", ["size", "time", "mask time"])
-def test_a_changed_file_is_decoded_again_and_no_other(samples, tmp_path, decoded, change):
+def test_a_changed_file_is_decoded_again_and_no_other(samples, tmp_path: Path, decoded, change) -> None:
     open_quietly(samples, tmp_path / "cache")
     decoded.clear()
     changed = samples[4].mask if change == "mask time" else samples[2].image
@@ -121,7 +122,7 @@ def test_a_changed_file_is_decoded_again_and_no_other(samples, tmp_path, decoded
     assert decoded == [changed]
 
 
-def test_other_samples_or_sides_are_another_cache(samples, tmp_path, decoded):
+def test_other_samples_or_sides_are_another_cache(samples, tmp_path: Path, decoded) -> None:
     open_quietly(samples[:3], tmp_path / "cache")
     decoded.clear()
     assert_same_as_files(samples[1:4], tmp_path / "cache")
@@ -130,7 +131,9 @@ def test_other_samples_or_sides_are_another_cache(samples, tmp_path, decoded):
     assert len(decoded) == 6
 
 
-def test_other_pixels_by_a_new_rule_are_another_cache(samples, tmp_path, decoded, monkeypatch):
+def test_other_pixels_by_a_new_rule_are_another_cache(
+    samples, tmp_path: Path, decoded, monkeypatch: pytest.MonkeyPatch
+) -> None:
     open_quietly(samples[:3], tmp_path / "cache")
     monkeypatch.setattr(image_cache_module, "PIXEL_RULE", image_cache_module.PIXEL_RULE + 1)
     decoded.clear()
@@ -139,7 +142,7 @@ def test_other_pixels_by_a_new_rule_are_another_cache(samples, tmp_path, decoded
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "removed", "another array", "index"])
-def test_a_damaged_store_is_refused_and_built_again(samples, tmp_path, decoded, damage):
+def test_a_damaged_store_is_refused_and_built_again(samples, tmp_path: Path, decoded, damage) -> None:
     open_quietly(samples, tmp_path / "cache")
     folder = files_of(tmp_path / "cache", "images")
     array = folder / "pixels.npy"
@@ -160,7 +163,9 @@ def test_a_damaged_store_is_refused_and_built_again(samples, tmp_path, decoded, 
     assert_same_as_files(samples, tmp_path / "cache")
 
 
-def test_a_broken_image_is_named_and_the_rest_is_kept(samples, tmp_path, decoded, monkeypatch):
+def test_a_broken_image_is_named_and_the_rest_is_kept(
+    samples, tmp_path: Path, decoded, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(image_cache_module, "_CHUNK", 2)
     broken = samples[3].image
     content = broken.read_bytes()
@@ -177,7 +182,7 @@ def test_a_broken_image_is_named_and_the_rest_is_kept(samples, tmp_path, decoded
 
 
 @pytest.mark.slow
-def test_a_build_killed_without_warning_goes_on(samples, tmp_path):
+def test_a_build_killed_without_warning_goes_on(samples, tmp_path: Path) -> None:
     """A process that dies at its second chunk leaves no store, and what it had saved is not decoded again."""
     code = f"""
 import os, sys
@@ -205,7 +210,9 @@ open_image_cache(samples, {SIDE}, {str(tmp_path / "cache")!r}, progress=False)
     assert_same_as_files(plain, tmp_path / "cache")
 
 
-def test_a_rebuild_that_dies_never_shows_the_old_stamp_with_new_pixels(samples, tmp_path, monkeypatch):
+def test_a_rebuild_that_dies_never_shows_the_old_stamp_with_new_pixels(
+    samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It dies after writing a row and before noting so; then the source goes back to its old content and time,
     and another one changes, so that the build goes on."""
     open_quietly(samples[:4], tmp_path / "cache")
@@ -214,7 +221,7 @@ def test_a_rebuild_that_dies_never_shows_the_old_stamp_with_new_pixels(samples, 
     draw(path, 99, side=50)
     write_index, notes = row_store._write_index, []
 
-    def dies(folder, stamps):
+    def dies(folder: Path, stamps) -> None:
         notes.append(list(stamps))
         if len(notes) == 3:  # the copied store, the row to be written, the row written
             raise KeyboardInterrupt
@@ -230,7 +237,7 @@ def test_a_rebuild_that_dies_never_shows_the_old_stamp_with_new_pixels(samples, 
     assert_same_as_files(samples[:4], tmp_path / "cache")
 
 
-def test_two_processes_build_one_cache(samples, tmp_path):
+def test_two_processes_build_one_cache(samples, tmp_path: Path) -> None:
     """Both start at once; together they decode every file exactly once, and both read the same pixels."""
     go = tmp_path / "go"
     code = f"""
@@ -262,7 +269,7 @@ print(len(count), int(cache.images.arrays["pixels"].sum(dtype="int64")))
     assert_same_as_files(plain, tmp_path / "cache")
 
 
-def test_workers_map_the_files_instead_of_receiving_the_pixels(samples, tmp_path):
+def test_workers_map_the_files_instead_of_receiving_the_pixels(samples, tmp_path: Path) -> None:
     data = ImageSet(samples, SIDE, *NORM, cache=tmp_path / "cache", progress=False)
     sent = pickle.dumps(data)
     assert len(sent) < SIDE * SIDE * 3
@@ -272,23 +279,27 @@ def test_workers_map_the_files_instead_of_receiving_the_pixels(samples, tmp_path
     assert torch.equal(torch.cat(batches), torch.stack([data[i][0] for i in range(7)]))
 
 
-def test_a_finished_cache_in_a_read_only_folder_is_read(samples, tmp_path, monkeypatch):
+def test_a_finished_cache_in_a_read_only_folder_is_read(
+    samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     open_quietly(samples, tmp_path / "cache")
 
-    def refuse(*_, **__):
+    def refuse(*_, **__) -> Never:
         raise PermissionError("read-only")
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     assert_same_as_files(samples, tmp_path / "cache")
 
 
-def test_a_folder_that_cannot_be_written_is_one_sentence(samples, tmp_path):
+def test_a_folder_that_cannot_be_written_is_one_sentence(samples, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(CacheError, match=r"the cache folder .* cannot be used .*: choose another folder, or"):
         open_quietly(samples, tmp_path / "file")
 
 
-def test_too_little_room_is_told_before_anything_is_decoded(samples, tmp_path, monkeypatch, decoded):
+def test_too_little_room_is_told_before_anything_is_decoded(
+    samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded
+) -> None:
     usage = row_store.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(row_store.shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(CacheError, match=r"needs 0.00 GB, and 0.00 GB are free there: choose another folder"):
@@ -296,13 +307,15 @@ def test_too_little_room_is_told_before_anything_is_decoded(samples, tmp_path, m
     assert decoded == []
 
 
-def test_a_disk_that_fills_up_meanwhile_is_an_error_and_no_crash(samples, tmp_path, monkeypatch):
+def test_a_disk_that_fills_up_meanwhile_is_an_error_and_no_crash(
+    samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """/dev/full refuses every write as a full disk does."""
     if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
     opened = Path.open
 
-    def full(self, mode="r", *rest, **options):
+    def full(self, mode: str = "r", *rest, **options):
         return opened(Path("/dev/full") if mode == "r+b" else self, mode, *rest, **options)
 
     monkeypatch.setattr(Path, "open", full)
@@ -311,7 +324,7 @@ def test_a_disk_that_fills_up_meanwhile_is_an_error_and_no_crash(samples, tmp_pa
         open_quietly(samples, tmp_path / "cache")
 
 
-def test_a_file_that_is_gone_is_named(samples, tmp_path):
+def test_a_file_that_is_gone_is_named(samples, tmp_path: Path) -> None:
     open_quietly(samples, tmp_path / "cache")
     samples[1].image.unlink()
     with pytest.raises(DatasetError, match=r"train/1.png: cannot be read \(No such file"):
@@ -320,7 +333,7 @@ def test_a_file_that_is_gone_is_named(samples, tmp_path):
         open_quietly([], tmp_path / "cache")
 
 
-def test_the_default_folder_is_the_users_unless_named(monkeypatch, tmp_path):
+def test_the_default_folder_is_the_users_unless_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("MAMBAAD_CACHE", raising=False)
     assert default_cache_dir() == tmp_path / ".cache" / "mambaad" / "images"
@@ -328,7 +341,7 @@ def test_the_default_folder_is_the_users_unless_named(monkeypatch, tmp_path):
     assert default_cache_dir() == tmp_path / "elsewhere"
 
 
-def test_reading_the_cache_is_quicker_than_decoding(tmp_path):
+def test_reading_the_cache_is_quicker_than_decoding(tmp_path: Path) -> None:
     """The reason for it all, at a side where the difference is large."""
     samples = [Sample(draw(tmp_path / f"{i}.png", i, side=500), "nut", "train") for i in range(4)]
     cached = ImageSet(samples, SIDE, *NORM, cache=tmp_path / "cache", progress=False)

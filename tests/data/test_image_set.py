@@ -1,5 +1,7 @@
 """Samples as tensors, with and without a cache."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from layouts import write_category
@@ -11,7 +13,7 @@ from mambaad.data.transforms import load_image
 PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
-def test_image_set_gives_image_mask_and_index(tmp_path):
+def test_image_set_gives_image_mask_and_index(tmp_path: Path) -> None:
     samples = load_dataset("mvtec_ad", write_category(tmp_path / "nut").parent)
     data = ImageSet(samples, 8, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
     assert len(data) == 5
@@ -29,7 +31,7 @@ def test_image_set_gives_image_mask_and_index(tmp_path):
 
 
 @pytest.mark.parametrize("cache", [True, False])
-def test_the_cache_reads_each_file_once_and_cannot_be_spoilt(tmp_path, cache):
+def test_the_cache_reads_each_file_once_and_cannot_be_spoilt(tmp_path: Path, cache) -> None:
     samples = load_dataset("mvtec_ad", write_category(tmp_path / "nut").parent)
     data = ImageSet(samples, 8, *PLAIN, cache=cache)
     first = [(image.clone(), mask.clone()) for image, mask, _ in (data[k] for k in range(5))]
@@ -47,6 +49,6 @@ def test_the_cache_reads_each_file_once_and_cannot_be_spoilt(tmp_path, cache):
             data[0]
 
 
-def test_an_empty_image_set_is_refused():
+def test_an_empty_image_set_is_refused() -> None:
     with pytest.raises(DatasetError, match="at least one sample"):
         ImageSet([], 8, *PLAIN)

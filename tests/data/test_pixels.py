@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from mambaad.data.transforms import load_image, load_mask
 PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
-def triangle_resize(pixels, side):
+def triangle_resize(pixels, side: int):
     """The resize rule by hand: each output is a triangle-weighted mean, the triangle as wide as the reduction."""
     n = pixels.shape[0]
     scale = max(n / side, 1)
@@ -29,7 +30,7 @@ def triangle_resize(pixels, side):
 
 
 @pytest.mark.parametrize(("size", "side"), [(40, 16), (16, 40), (32, 32), (37, 20)])
-def test_images_are_resized_by_antialiased_bilinear_weights(tmp_path, size, side):
+def test_images_are_resized_by_antialiased_bilinear_weights(tmp_path: Path, size: int, side: int) -> None:
     pixels = np.random.default_rng(size).integers(0, 256, (size, size, 3))
     image = load_image(save(tmp_path / "a.png", pixels), side, *PLAIN)
     assert image.shape == (3, side, side)
@@ -38,14 +39,14 @@ def test_images_are_resized_by_antialiased_bilinear_weights(tmp_path, size, side
     np.testing.assert_allclose(image.permute(1, 2, 0) * 255, triangle_resize(pixels, side), atol=1.1)
 
 
-def test_images_are_normalised_per_channel(tmp_path):
+def test_images_are_normalised_per_channel(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", np.full((8, 8, 3), (51, 102, 255)))
     image = load_image(path, 4, (0.1, 0.2, 0.3), (0.5, 0.25, 2.0))
     expected = torch.tensor([(0.2 - 0.1) / 0.5, (0.4 - 0.2) / 0.25, (1 - 0.3) / 2])
     torch.testing.assert_close(image, expected.view(3, 1, 1).expand(3, 4, 4))
 
 
-def test_sides_that_differ_are_stretched_to_a_square(tmp_path):
+def test_sides_that_differ_are_stretched_to_a_square(tmp_path: Path) -> None:
     pixels = np.zeros((20, 40, 3))
     pixels[:, 20:] = 255
     image = load_image(save(tmp_path / "a.png", pixels), 8, *PLAIN)
@@ -54,7 +55,7 @@ def test_sides_that_differ_are_stretched_to_a_square(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "CMYK", "1"])
-def test_every_mode_becomes_rgb(tmp_path, mode):
+def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     image = Image.fromarray(np.repeat(np.array([0, 255] * 32, dtype=np.uint8), 64).reshape(64, 64)).convert(mode)
     loaded = load_image(save(tmp_path / ("a.tif" if mode == "CMYK" else "a.png"), image), 64, *PLAIN)
     assert loaded.shape == (3, 64, 64)
@@ -62,25 +63,25 @@ def test_every_mode_becomes_rgb(tmp_path, mode):
     assert loaded[:, 1].min() > 0.99
 
 
-def test_palette_with_transparent_entries(tmp_path):
+def test_palette_with_transparent_entries(tmp_path: Path) -> None:
     image = Image.new("P", (4, 4), 1)
     image.putpalette([0, 0, 0, 255, 0, 0])
     loaded = load_image(save(tmp_path / "a.png", image, transparency=bytes([0, 128])), 4, *PLAIN)
     torch.testing.assert_close(loaded[:, 0, 0], torch.tensor([1.0, 0.0, 0.0]))
 
 
-def test_16_bit_grey_keeps_its_range(tmp_path):
+def test_16_bit_grey_keeps_its_range(tmp_path: Path) -> None:
     values = np.linspace(0, 65535, 256).round().astype(np.uint16).reshape(16, 16)
     loaded = load_image(save(tmp_path / "a.png", Image.fromarray(values)), 16, *PLAIN)
     np.testing.assert_allclose(loaded[0], values / 65535, atol=0.5 / 255 + 1e-6)
 
 
 @pytest.mark.parametrize("colour_type", [2, 6])
-def test_16_bit_colour_keeps_its_range(tmp_path, colour_type):
+def test_16_bit_colour_keeps_its_range(tmp_path: Path, colour_type: int) -> None:
     """RGB and RGBA with 16 bits per channel, which Pillow itself cannot write."""
     values = np.random.default_rng(0).integers(0, 2**16, (8, 8, 3 if colour_type == 2 else 4), dtype=np.uint16)
 
-    def chunk(kind, content):
+    def chunk(kind: str, content):
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
     header = struct.pack(">IIBBBBB", 8, 8, 16, colour_type, 0, 0, 0)
@@ -91,20 +92,20 @@ def test_16_bit_colour_keeps_its_range(tmp_path, colour_type):
     np.testing.assert_allclose(loaded.permute(1, 2, 0), values[..., :3] / 65535, atol=1 / 255)
 
 
-def test_cmyk_jpegs_are_not_inverted(tmp_path):
+def test_cmyk_jpegs_are_not_inverted(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jpg", Image.new("CMYK", (8, 8), (0, 255, 255, 0)), quality=95)
     loaded = load_image(path, 8, *PLAIN)[:, 4, 4]
     assert loaded[0] > 0.9
     assert loaded[1:].max() < 0.1
 
 
-def test_float_images_are_refused_by_name(tmp_path):
+def test_float_images_are_refused_by_name(tmp_path: Path) -> None:
     path = save(tmp_path / "deep.tif", Image.fromarray(np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4)))
     with pytest.raises(DatasetError, match=r"deep\.tif: expected 8-bit or 16-bit values, got mode 'F'"):
         load_image(path, 4, *PLAIN)
 
 
-def test_exif_rotation_is_applied(tmp_path):
+def test_exif_rotation_is_applied(tmp_path: Path) -> None:
     pixels = np.zeros((8, 16, 3))
     pixels[:, 8:] = 255  # right half white; orientation 6 says: turn clockwise, so it goes to the bottom
     exif = Image.Exif()
@@ -116,7 +117,7 @@ def test_exif_rotation_is_applied(tmp_path):
     assert image_size(path) == (8, 16)
 
 
-def test_mask_rule_by_hand(tmp_path):
+def test_mask_rule_by_hand(tmp_path: Path) -> None:
     # 4 -> 2 pixels: weights of the first output are 3, 3, 1 over 7.
     mask = np.zeros((4, 4))
     mask[:2, :2] = 1  # any value above 0 counts in full: (6/7)^2 = 0.73 > 0.5
@@ -127,7 +128,9 @@ def test_mask_rule_by_hand(tmp_path):
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10**6), size=st.integers(6, 40), side=st.integers(4, 40))
-def test_masks_follow_the_resize_rule(tmp_path_factory, seed, size, side):
+def test_masks_follow_the_resize_rule(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, size: int, side: int
+) -> None:
     rng = np.random.default_rng(seed)
     mask = (rng.random((size, size)) < rng.random()) * rng.integers(1, 256)
     loaded = load_mask(save(tmp_path_factory.mktemp("m") / "a.png", mask), side).numpy()
@@ -138,7 +141,7 @@ def test_masks_follow_the_resize_rule(tmp_path_factory, seed, size, side):
 
 
 @pytest.mark.parametrize("mode", ["1", "P", "RGB", "RGBA", "I;16"])
-def test_masks_of_any_mode(tmp_path, mode):
+def test_masks_of_any_mode(tmp_path: Path, mode: str) -> None:
     marked = np.zeros((6, 6), dtype=bool)
     marked[1:3, 2:5] = True
     if mode == "I;16":
@@ -148,7 +151,7 @@ def test_masks_of_any_mode(tmp_path, mode):
     assert np.array_equal(load_mask(save(tmp_path / "m.png", image), 6).numpy(), marked)
 
 
-def test_missing_and_broken_files(tmp_path):
+def test_missing_and_broken_files(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"none\.png: no such file, expected an image"):
         load_image(tmp_path / "none.png", 8, *PLAIN)
     (tmp_path / "text.png").write_text("not an image")

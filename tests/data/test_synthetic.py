@@ -3,6 +3,7 @@
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,11 +16,11 @@ from mambaad.data.synthetic.generate import MANIFEST, SYNTHETIC_CATEGORIES, SYNT
 KINDS = [(category, kind) for category, kinds in SYNTHETIC_DEFECTS.items() for kind in kinds]
 
 
-def files(root):
+def files(root: Path):
     return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
-def test_two_textures_two_objects_and_enough_kinds():
+def test_two_textures_two_objects_and_enough_kinds() -> None:
     assert set(SYNTHETIC_DEFECTS) == set(SYNTHETIC_CATEGORIES) == {"fabric", "perforated", "gear", "resistor"}
     assert len({kind for _, kind in KINDS}) >= 4
     assert all(len(kinds) >= 3 for kinds in SYNTHETIC_DEFECTS.values())
@@ -27,7 +28,7 @@ def test_two_textures_two_objects_and_enough_kinds():
 
 @pytest.mark.parametrize("side", [64, 96])
 @pytest.mark.parametrize(("category", "kind"), KINDS)
-def test_masks_are_exactly_where_the_defect_changed_the_picture(category, kind, side):
+def test_masks_are_exactly_where_the_defect_changed_the_picture(category: str, kind: str, side: int) -> None:
     for index in range(3):
         good, empty = draw(category, side, split="test", index=index)
         image, mask = draw(category, side, split="test", index=index, defect=kind)
@@ -40,7 +41,7 @@ def test_masks_are_exactly_where_the_defect_changed_the_picture(category, kind, 
 
 
 @pytest.mark.parametrize("category", SYNTHETIC_CATEGORIES)
-def test_drawing_depends_on_every_argument_and_on_nothing_else(category):
+def test_drawing_depends_on_every_argument_and_on_nothing_else(category: str) -> None:
     kind = SYNTHETIC_DEFECTS[category][0]
     base = {"seed": 3, "split": "test", "index": 5, "defect": kind}
     image, mask = draw(category, 64, **base)
@@ -53,7 +54,7 @@ def test_drawing_depends_on_every_argument_and_on_nothing_else(category):
 
 
 @pytest.mark.parametrize("category", SYNTHETIC_CATEGORIES)
-def test_another_side_shows_the_same_part(category):
+def test_another_side_shows_the_same_part(category: str) -> None:
     """Averaged down, the large drawing is the small one; sides that do not divide evenly differ a little."""
     kind = SYNTHETIC_DEFECTS[category][0]
     small, small_mask = draw(category, 64, index=1, defect=kind)
@@ -68,7 +69,7 @@ def test_another_side_shows_the_same_part(category):
     assert np.abs(odd - small.astype(float)).mean() < 10
 
 
-def test_known_pixels():
+def test_known_pixels() -> None:
     """Means of fixed drawings, so that a change of the drawing is noticed (then count up synthetic.VERSION)."""
     means = {c: round(float(draw(c, 64, index=0)[0].mean()), 1) for c in SYNTHETIC_CATEGORIES}
     assert means == pytest.approx(KNOWN_MEANS, abs=0.25)
@@ -77,7 +78,7 @@ def test_known_pixels():
 KNOWN_MEANS = {"fabric": 120.0, "perforated": 138.7, "gear": 105.2, "resistor": 141.8}
 
 
-def test_a_mean_image_does_not_solve_it():
+def test_a_mean_image_does_not_solve_it() -> None:
     """Image AU-ROC of the largest difference from the mean training image stays far below 95."""
     from sklearn.metrics import roc_auc_score
 
@@ -91,7 +92,7 @@ def test_a_mean_image_does_not_solve_it():
     assert np.mean(results) < 0.9
 
 
-def test_written_in_mvtec_layout_and_reused(tmp_path):
+def test_written_in_mvtec_layout_and_reused(tmp_path: Path) -> None:
     root = write_synthetic(tmp_path / "set", 32, seed=1, train=2, test=7)
     samples = load_dataset("synthetic", root)
     assert counts(samples) == {c: {"train": 2, "test_good": 2, "test_defect": 5} for c in SYNTHETIC_CATEGORIES}
@@ -109,13 +110,13 @@ def test_written_in_mvtec_layout_and_reused(tmp_path):
     assert files(write_synthetic(tmp_path / "twin", 32, seed=1, train=2, test=7)) == files(root)
 
 
-def test_categories_can_be_chosen(tmp_path):
+def test_categories_can_be_chosen(tmp_path: Path) -> None:
     root = write_synthetic(tmp_path / "set", 32, train=1, test=3, categories=("gear",))
     assert list(counts(load_dataset("synthetic", root))) == ["gear"]
     assert json.loads((root / MANIFEST).read_text())["categories"] == ["gear"]
 
 
-def test_another_set_or_foreign_files_are_not_replaced(tmp_path):
+def test_another_set_or_foreign_files_are_not_replaced(tmp_path: Path) -> None:
     root = write_synthetic(tmp_path / "set", 32, train=1, test=3, categories=("gear",))
     before = files(root)
     with pytest.raises(DatasetError, match=r"set: expected an empty folder or the synthetic set .*'seed': 1"):
@@ -129,7 +130,7 @@ def test_another_set_or_foreign_files_are_not_replaced(tmp_path):
     assert write_synthetic(tmp_path / "empty", 32, train=1, test=0, categories=("gear",)).joinpath(MANIFEST).is_file()
 
 
-def test_several_writers_at_once_agree(tmp_path):
+def test_several_writers_at_once_agree(tmp_path: Path) -> None:
     """All find no set, all draw one; one moves it into place, the others use it and clean up after themselves."""
     barrier = threading.Barrier(3)
 
@@ -144,11 +145,13 @@ def test_several_writers_at_once_agree(tmp_path):
     assert files(tmp_path / "set") == files(alone)
 
 
-def test_a_quicker_writer_wins_and_one_with_another_set_is_an_error(tmp_path, monkeypatch):
+def test_a_quicker_writer_wins_and_one_with_another_set_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     small = {"train": 1, "test": 3, "categories": ("gear",)}
     finished, calls = synthetic._finished, []
 
-    def looked_too_early(root, manifest):
+    def looked_too_early(root: Path, manifest):
         calls.append(root)
         return finished(root, manifest) if len(calls) > 1 else False
 
@@ -164,7 +167,7 @@ def test_a_quicker_writer_wins_and_one_with_another_set_is_an_error(tmp_path, mo
     assert [p.name for p in tmp_path.iterdir()] == ["set"]
 
 
-def test_an_interrupted_writer_leaves_nothing(tmp_path, monkeypatch):
+def test_an_interrupted_writer_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(synthetic, "_write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         write_synthetic(tmp_path / "set", 32, train=2, test=0)
@@ -179,13 +182,13 @@ def test_an_interrupted_writer_leaves_nothing(tmp_path, monkeypatch):
         ({"side": 8}, "side must be at least 16 pixels, got 8"),
     ],
 )
-def test_wrong_arguments(tmp_path, arguments, message):
+def test_wrong_arguments(tmp_path: Path, arguments, message: str) -> None:
     with pytest.raises(DatasetError, match=message):
         write_synthetic(tmp_path / "set", **({"side": 32} | arguments))
     assert not list(tmp_path.iterdir())
 
 
-def test_wrong_defect():
+def test_wrong_defect() -> None:
     with pytest.raises(DatasetError, match="gear has no defect 'bent'; available: scratch, spot, missing, colour"):
         draw("gear", 32, defect="bent")
     with pytest.raises(DatasetError, match="no synthetic category 'screw'"):

@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 from itertools import pairwise
+from pathlib import Path
 
 import layouts
 import numpy as np
@@ -14,7 +15,7 @@ from mambaad.data.datasets import catalog
 from mambaad.data.validate import check_dataset, render
 
 
-def check(root, name=None, **options):
+def check(root: Path, name: str | None = None, **options):
     return check_dataset(name, root, progress=False, **options)
 
 
@@ -27,7 +28,7 @@ def faults(report):
 
 
 @pytest.mark.parametrize("name", layouts.TREES)
-def test_a_whole_tree_has_no_fault_and_its_layout_is_recognised(tmp_path, name):
+def test_a_whole_tree_has_no_fault_and_its_layout_is_recognised(tmp_path: Path, name: str) -> None:
     if name == "coco0":
         pytest.importorskip("pycocotools", reason="needs pycocotools (the extra coco): masks are drawn with it")
     root = layouts.TREES[name](tmp_path / "data")
@@ -42,7 +43,7 @@ def test_a_whole_tree_has_no_fault_and_its_layout_is_recognised(tmp_path, name):
     assert report.ok == (DATASETS[name].total is None or name == "mvtec_ad"), "bolt and nut are not of MVTec AD"
 
 
-def faulty(root):
+def faulty(root: Path):
     """MVTec layout with one fault of each kind, none of which may hide another."""
     layouts.write_mvtec_ad(root, ("bolt", "nut", "pin"))
     (root / "bolt/train/good/000.png").write_text("not an image")
@@ -72,7 +73,7 @@ FOUND = (
 )
 
 
-def test_every_fault_is_found_in_one_pass(tmp_path):
+def test_every_fault_is_found_in_one_pass(tmp_path: Path) -> None:
     root = faulty(tmp_path)
     report = check(root)
     for text in FOUND:
@@ -86,14 +87,14 @@ def test_every_fault_is_found_in_one_pass(tmp_path):
     assert report.counts["nut"] == {"train": 2, "test_good": 1, "test_defect": 2}
 
 
-def test_a_quick_check_misses_only_what_needs_decoding(tmp_path):
+def test_a_quick_check_misses_only_what_needs_decoding(tmp_path: Path) -> None:
     quick, full = check(faulty(tmp_path), quick=True), check(tmp_path)
     assert set(full.problems) - set(quick.problems) == {p for p in full.problems if "bolt/test/good/000.png" in p}
     assert not set(quick.problems) - set(full.problems)
 
 
 @pytest.mark.parametrize("name", ["visa", "realiad", "mvtec3d", "meta_json", "medical"])
-def test_lost_and_broken_files_of_any_layout_are_named(tmp_path, name):
+def test_lost_and_broken_files_of_any_layout_are_named(tmp_path: Path, name: str) -> None:
     root = layouts.TREES[name](tmp_path / "data")
     samples = load_dataset(name, root)
     bad = [s for s in samples if s.mask is not None]
@@ -112,7 +113,7 @@ def test_lost_and_broken_files_of_any_layout_are_named(tmp_path, name):
         assert [p for p in found if str(lost) in p and "lists it" in p]
 
 
-def test_sizes_of_indexed_masks_are_compared(tmp_path):
+def test_sizes_of_indexed_masks_are_compared(tmp_path: Path) -> None:
     root = layouts.write_visa(tmp_path)
     wrong = root / "pcb1/Data/Masks/Anomaly/003.png"
     mask(wrong, size=9)
@@ -120,7 +121,7 @@ def test_sizes_of_indexed_masks_are_compared(tmp_path):
     assert [p for p in check(root).problems if p.startswith(f"{wrong}: expected a mask of its image's size (12, 12)")]
 
 
-def test_counts_are_compared_with_the_published_ones(tmp_path, monkeypatch):
+def test_counts_are_compared_with_the_published_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = layouts.write_visa(tmp_path)
     small = dataclasses.replace(
         catalog.VISA, categories={"candle": (2, 1, 2), "pcb1": None, "fryum": (3, 1, 1)}, total=(7, 3, 6)
@@ -150,14 +151,14 @@ def test_counts_are_compared_with_the_published_ones(tmp_path, monkeypatch):
     assert [p for p in check(root).problems if "not categories of VisA" in p and "mine" in p]
 
 
-def test_own_categories_in_mvtec_layout_are_not_compared(tmp_path):
+def test_own_categories_in_mvtec_layout_are_not_compared(tmp_path: Path) -> None:
     assert check(layouts.write_mvtec_ad(tmp_path / "a", ("screw", "nut"))).ok
     report = check(layouts.write_mvtec_ad(tmp_path / "b", ("screw", "bottle", "nut")))
     assert any("13 of 15 categories are missing" in problem for problem in report.problems)
     assert any("not categories of MVTec AD" in problem for problem in report.problems)
 
 
-def test_defects_without_any_ground_truth_are_a_note(tmp_path):
+def test_defects_without_any_ground_truth_are_a_note(tmp_path: Path) -> None:
     report = check(layouts.write_category(tmp_path / "mine", masks=False))
     assert report.ok
     assert report.notes == ("2 defective images have no ground truth: only the metrics of whole images count them",)
@@ -165,7 +166,7 @@ def test_defects_without_any_ground_truth_are_a_note(tmp_path):
     assert check(tmp_path / "mine").notes == ("there are no test images: a model can be trained, but nothing measured",)
 
 
-def test_a_check_can_be_interrupted(tmp_path, monkeypatch):
+def test_a_check_can_be_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mambaad.data import validate as module
 
     root = layouts.write_mvtec_ad(tmp_path)
@@ -174,7 +175,7 @@ def test_a_check_can_be_interrupted(tmp_path, monkeypatch):
         check(root)
 
 
-def test_the_real_images_are_whole(shared):
+def test_the_real_images_are_whole(shared) -> None:
     report = check(shared / "data" / "mvtec", categories=("bottle", "screw"))
     assert report.ok, report.problems
     assert report.published == report.counts
@@ -187,7 +188,7 @@ def test_the_real_images_are_whole(shared):
     assert five.published == five.counts
 
 
-def test_the_table_is_aligned(tmp_path):
+def test_the_table_is_aligned(tmp_path: Path) -> None:
     lines = render(check(layouts.write_mvtec_ad(tmp_path))).splitlines()
     table = lines[2 : lines.index("", 2)]
     assert all(len(a) == len(b) for a, b in pairwise(table))

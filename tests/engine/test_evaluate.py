@@ -3,6 +3,7 @@
 import json
 import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ class Brightness(torch.nn.Module):
         return Prediction(maps, maps.flatten(1).amax(1))
 
 
-def draw(folder, category, number, seed):
+def draw(folder: Path, category: str, number: int, seed: int):
     """Grey noise, brighter at a square in every second image; one defective image has no mask."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +63,7 @@ def draw(folder, category, number, seed):
 
 
 @pytest.fixture(scope="module")
-def samples(tmp_path_factory):
+def samples(tmp_path_factory: pytest.TempPathFactory):
     """Two categories whose samples alternate, as no loader gives them, of numbers that no batch divides."""
     folder = tmp_path_factory.mktemp("images")
     a, b = draw(folder, "a", 10, 0), draw(folder, "b", 14, 1)
@@ -81,7 +82,7 @@ def exact(samples):
     return evaluate(samples)
 
 
-def test_each_category_has_the_metrics_of_its_maps(samples, exact):
+def test_each_category_has_the_metrics_of_its_maps(samples, exact) -> None:
     for category in ("a", "b"):
         own = [sample for sample in samples if sample.category == category]
         images = ImageSet(own, SIDE, CONFIG.mean, CONFIG.std)
@@ -92,7 +93,7 @@ def test_each_category_has_the_metrics_of_its_maps(samples, exact):
             assert exact[protocol]["categories"][category] == pytest.approx(expected[protocol], abs=1e-6)
 
 
-def test_the_shape_of_the_results(exact):
+def test_the_shape_of_the_results(exact) -> None:
     assert set(exact) == set(PROTOCOLS)
     for report in exact.values():
         assert set(report) == {"mean", "categories", "pixel_metrics", "relabelled"}
@@ -104,7 +105,7 @@ def test_the_shape_of_the_results(exact):
             assert report["mean"][name] == pytest.approx(np.mean(values))
 
 
-def test_a_defect_that_vanishes_at_network_size_is_good_under_paper_only(tmp_path):
+def test_a_defect_that_vanishes_at_network_size_is_good_under_paper_only(tmp_path: Path) -> None:
     """A 3 x 3 defect in 1562 x 960 pixels, at 256: the published code then takes the image for a good one."""
     samples = []
     for index, size in enumerate([0, 3, 300]):
@@ -127,7 +128,7 @@ def test_a_defect_that_vanishes_at_network_size_is_good_under_paper_only(tmp_pat
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
-def test_the_batch_size_does_not_matter(samples, exact, batch_size):
+def test_the_batch_size_does_not_matter(samples, exact, batch_size: int) -> None:
     model = Brightness()
     report = evaluate_samples(model, samples, SIDE, QUIETLY, batch_size=batch_size)
     assert model.batches == [batch_size] * (24 // batch_size) or model.batches == [24]  # across categories
@@ -136,11 +137,11 @@ def test_the_batch_size_does_not_matter(samples, exact, batch_size):
             assert report[protocol]["categories"][category] == pytest.approx(values, abs=1e-6)
 
 
-def test_workers_read_the_same_images(samples, exact):
+def test_workers_read_the_same_images(samples, exact) -> None:
     assert evaluate(samples, replace(QUIETLY, workers=1)) == exact
 
 
-def test_without_a_budget_everything_streams_and_the_exact_values_are_within_the_bounds(samples, exact):
+def test_without_a_budget_everything_streams_and_the_exact_values_are_within_the_bounds(samples, exact) -> None:
     streaming = evaluate(samples, exact_bytes=0, batch_size=4)
     for protocol, report in streaming.items():
         assert set(report) == {"mean", "categories", "pixel_metrics", "relabelled", "bounds"}
@@ -155,7 +156,7 @@ def test_without_a_budget_everything_streams_and_the_exact_values_are_within_the
                 assert low - 1e-6 <= values[name] <= high + 1e-6
 
 
-def test_only_the_category_above_the_budget_streams(samples, exact):
+def test_only_the_category_above_the_budget_streams(samples, exact) -> None:
     budget = 10 * SIDE * SIDE * MAP_BYTES  # all of a, not all of b
     mixed = evaluate(samples, exact_bytes=budget)
     for protocol, report in mixed.items():
@@ -168,7 +169,7 @@ def test_only_the_category_above_the_budget_streams(samples, exact):
     assert evaluate(samples, exact_bytes=budget - 1)["exact"]["pixel_metrics"] == {"a": "streaming", "b": "streaming"}
 
 
-def test_results_can_be_written_as_json(samples, tmp_path):
+def test_results_can_be_written_as_json(samples, tmp_path: Path) -> None:
     written = json.loads(write_json(tmp_path / "m.json", evaluate(samples, exact_bytes=0)).read_text())
     assert written["exact"]["pixel_metrics"] == {"a": "streaming", "b": "streaming"}
     assert len(written["paper"]["bounds"]["mean"]["mad"]) == 2
@@ -182,7 +183,7 @@ def peak(samples, **options):
     return most
 
 
-def test_streaming_memory_does_not_grow_with_the_images(samples):
+def test_streaming_memory_does_not_grow_with_the_images(samples) -> None:
     """The same 24 images again and again; 168 more of them would hold 168 maps if any were kept."""
     few, many = samples, samples * 8
     maps = (len(many) - len(few)) * SIDE * SIDE * MAP_BYTES
@@ -191,14 +192,14 @@ def test_streaming_memory_does_not_grow_with_the_images(samples):
     assert peak(many) - peak(few) > 0.8 * maps * 14 / 24  # the exact mode, by contrast, keeps a category's maps
 
 
-def test_exact_memory_is_less_than_three_times_the_maps(samples):
+def test_exact_memory_is_less_than_three_times_the_maps(samples) -> None:
     many = [sample for sample in samples if sample.category == "b"] * 60
     maps = len(many) * SIDE * SIDE * MAP_BYTES
     base = peak(samples[:2])
     assert peak(many) - base < 3 * maps
 
 
-def test_a_model_can_be_trained_after_it_was_evaluated(samples):
+def test_a_model_can_be_trained_after_it_was_evaluated(samples) -> None:
     """Tensors that the model keeps between calls must not be of inference mode."""
     model = MambaAD(MODEL, weights="random")
     evaluate_samples(model, samples[:4], 64, QUIETLY)
@@ -208,6 +209,6 @@ def test_a_model_can_be_trained_after_it_was_evaluated(samples):
     assert all(parameter.grad is not None for parameter in model.decoder.parameters() if parameter.requires_grad)
 
 
-def test_a_negative_budget_is_refused(samples):
+def test_a_negative_budget_is_refused(samples) -> None:
     with pytest.raises(ValueError, match="exact_bytes must be a number of bytes, 0 or more, got -1"):
         evaluate(samples, exact_bytes=-1)

@@ -32,7 +32,7 @@ BF16 = replace(RUN, train=replace(RUN.train, precision="bf16-mixed"))
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory) -> Path:
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_synthetic(tmp_path_factory.mktemp("set") / "data", side=64, train=9, test=3, categories=("gear",))
 
 
@@ -49,7 +49,7 @@ def images(drawn) -> ImageSet:
 
 
 @pytest.fixture
-def encoded(monkeypatch) -> list[int]:
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Batch sizes of every encoder call from here on."""
     calls: list[int] = []
     original = MambaAD.encode
@@ -80,7 +80,7 @@ def cached(model: MambaAD, images: ImageSet, kept: str = "float32", **options) -
 
 @pytest.mark.parametrize("on_disk", [False, True])
 @pytest.mark.parametrize("kept", ["float32", "float16"])
-def test_cached_features_are_the_encoders(model, images, tmp_path, kept, on_disk):
+def test_cached_features_are_the_encoders(model, images, tmp_path: Path, kept, on_disk) -> None:
     cache = cached(model, images, kept, folder=tmp_path if on_disk else None)
     assert len(cache) == 9
     wanted = model.encode(torch.stack([images[i][0] for i in (7, 2, 2)]))
@@ -96,12 +96,12 @@ def test_cached_features_are_the_encoders(model, images, tmp_path, kept, on_disk
 
 
 @given(st.floats(-65504, 65504, width=32))
-def test_float16_rounds_as_stated(value):
+def test_float16_rounds_as_stated(value) -> None:
     error = abs(float(torch.tensor(value, dtype=torch.float32).half()) - value)
     assert error <= (2**-11 * abs(value) if abs(value) >= 2**-14 else 2**-25)
 
 
-def test_features_that_float16_cannot_hold_are_refused(model, images, monkeypatch):
+def test_features_that_float16_cannot_hold_are_refused(model, images, monkeypatch: pytest.MonkeyPatch) -> None:
     encode = MambaAD.encode
     monkeypatch.setattr(MambaAD, "encode", lambda self, batch: [1e6 * scale for scale in encode(self, batch)])
     with pytest.raises(CacheError, match=r"features reach .*, and float16 ends at 65504: keep float32"):
@@ -109,7 +109,7 @@ def test_features_that_float16_cannot_hold_are_refused(model, images, monkeypatc
     assert len(cached(model, images, "float32")) == 9
 
 
-def test_a_folder_is_reused_by_the_same_encoder_and_images_alone(model, images, tmp_path, encoded):
+def test_a_folder_is_reused_by_the_same_encoder_and_images_alone(model, images, tmp_path: Path, encoded) -> None:
     cached(model, images, folder=tmp_path)
     assert sum(encoded) == 9
     encoded.clear()
@@ -131,7 +131,7 @@ def test_a_folder_is_reused_by_the_same_encoder_and_images_alone(model, images, 
     assert sum(encoded) == 9
 
 
-def test_only_images_that_changed_are_encoded_again(model, drawn, tmp_path, encoded):
+def test_only_images_that_changed_are_encoded_again(model, drawn, tmp_path: Path, encoded) -> None:
     good = [sample for sample in load_dataset("synthetic", drawn) if sample.split == "train"]
     copies = []
     for sample in good:
@@ -149,7 +149,9 @@ def test_only_images_that_changed_are_encoded_again(model, drawn, tmp_path, enco
         torch.testing.assert_close(changed, other, rtol=1e-6, atol=1e-6)
 
 
-def test_too_little_memory_names_the_bytes_and_the_way_out(model, images, monkeypatch, encoded):
+def test_too_little_memory_names_the_bytes_and_the_way_out(
+    model, images, monkeypatch: pytest.MonkeyPatch, encoded
+) -> None:
     c1, c2, c3 = model.encoder.channels
     needed = 9 * 4 * (16 * 16 * c1 + 8 * 8 * c2 + 4 * 4 * c3)
     monkeypatch.setattr(features, "free_memory", lambda device: int(needed / features.MEMORY_SHARE) - 10)
@@ -161,14 +163,14 @@ def test_too_little_memory_names_the_bytes_and_the_way_out(model, images, monkey
         cached(model, images, "float16", sharers=4)
 
 
-def test_free_memory_is_a_number_of_bytes(monkeypatch):
+def test_free_memory_is_a_number_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     free = free_memory(CPU)
     assert 1e7 < free < 1e15
     monkeypatch.setattr(Path, "is_file", lambda self: False)  # a system without /proc
     assert free <= free_memory(CPU) < 1e15
 
 
-def test_unknown_kinds_are_refused(model, images, drawn):
+def test_unknown_kinds_are_refused(model, images, drawn) -> None:
     with pytest.raises(ValueError, match="kept as float32 or float16, got 'int8'"):
         cached(model, images, "int8")
     with pytest.raises(ValueError, match="features must be one of off, float32, float16, got 'yes'"):
@@ -179,7 +181,7 @@ def test_unknown_kinds_are_refused(model, images, drawn):
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
-def test_training_on_float32_features_has_the_same_losses(drawn, tmp_path, encoded, on_disk):
+def test_training_on_float32_features_has_the_same_losses(drawn, tmp_path: Path, encoded, on_disk) -> None:
     plain = run_once(drawn)
     encoded.clear()
     result = run_once(drawn, features="float32", feature_dir=tmp_path if on_disk else None)
@@ -190,7 +192,7 @@ def test_training_on_float32_features_has_the_same_losses(drawn, tmp_path, encod
     assert plain.execution["features"] == "off"
 
 
-def test_training_on_float16_features_converges_alike(drawn):
+def test_training_on_float16_features_converges_alike(drawn) -> None:
     """Only the first losses can be compared one by one: this small network's training amplifies any rounding, even a
     relative change of the features by 1e-6, to several percent of the loss within ten steps."""
     longer = replace(RUN, train=replace(RUN.train, steps=25, lr=3e-3))
@@ -202,7 +204,7 @@ def test_training_on_float16_features_converges_alike(drawn):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_image_cache_and_workers_change_nothing(drawn, tmp_path, workers):
+def test_image_cache_and_workers_change_nothing(drawn, tmp_path: Path, workers: int) -> None:
     plain = run_once(drawn)
     result = run_once(drawn, image_cache=tmp_path, workers=workers)
     assert result.loss == plain.loss
@@ -211,7 +213,9 @@ def test_image_cache_and_workers_change_nothing(drawn, tmp_path, workers):
     assert run_once(drawn, features="float32", feature_dir=tmp_path, workers=workers).execution["workers"] == workers
 
 
-def test_an_interrupted_run_on_features_continues_to_the_same_weights(drawn, tmp_path, monkeypatch):
+def test_an_interrupted_run_on_features_continues_to_the_same_weights(
+    drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = run_once(drawn, features="float32")
     calls = []
 
@@ -230,7 +234,7 @@ def test_an_interrupted_run_on_features_continues_to_the_same_weights(drawn, tmp
     assert all(torch.equal(a, b) for a, b in zip(continued.model.parameters(), whole.model.parameters(), strict=True))
 
 
-def test_bfloat16_training_is_close_and_keeps_the_scan_in_float32(drawn, monkeypatch):
+def test_bfloat16_training_is_close_and_keeps_the_scan_in_float32(drawn, monkeypatch: pytest.MonkeyPatch) -> None:
     from mambaad.model import hss
 
     seen: dict[str, set] = {"scan": set(), "encoder": set()}
@@ -264,7 +268,7 @@ def test_bfloat16_training_is_close_and_keeps_the_scan_in_float32(drawn, monkeyp
 # -- torch.compile ----------------------------------------------------------------------------------------------------
 
 
-def test_without_a_compiler_the_remedy_is_told(monkeypatch, tmp_path, drawn):
+def test_without_a_compiler_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, drawn) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(ValueError, match=r"needs a C\+\+ compiler, and none was found: install g\+\+, or go without"):
@@ -274,7 +278,9 @@ def test_without_a_compiler_the_remedy_is_told(monkeypatch, tmp_path, drawn):
         check_compiler(torch.device("cuda"))
 
 
-def test_compile_wraps_the_reconstruction_and_leaves_the_model_alone(drawn, tmp_path, monkeypatch):
+def test_compile_wraps_the_reconstruction_and_leaves_the_model_alone(
+    drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With torch.compile replaced by a counter: what is compiled, what is saved, what evaluation calls."""
     compiled: list[str] = []
     calls: list[int] = []
@@ -303,7 +309,7 @@ def test_compile_wraps_the_reconstruction_and_leaves_the_model_alone(drawn, tmp_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("branches", ["local", "both"])
-def test_compiled_training_has_the_same_losses(drawn, tmp_path, branches):
+def test_compiled_training_has_the_same_losses(drawn, tmp_path: Path, branches) -> None:
     """In a process of its own: signatures are not checked there, and compilers warn."""
     code = f"""
 import json, sys
@@ -326,7 +332,7 @@ print(json.dumps([losses(plain), losses(compiled), same_keys]))
 
 
 @pytest.mark.slow
-def test_two_processes_train_on_one_folder_of_features(drawn, tmp_path):
+def test_two_processes_train_on_one_folder_of_features(drawn, tmp_path: Path) -> None:
     """Both train on the same shares as without the cache: the losses agree."""
     code = f"""
 import json, sys

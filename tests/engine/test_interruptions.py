@@ -3,12 +3,15 @@
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Never
 
 import pytest
 import torch
 from small_run import QUIETLY, RUN
+from torch import nn
 
 import mambaad
 from mambaad import cli
@@ -19,7 +22,6 @@ from mambaad.engine import run as runner
 from mambaad.engine.interrupt import Terminated
 from mambaad.engine.run import execute
 from mambaad.engine.train import train_run
-from mambaad.model import MambaAD
 from mambaad.model.checkpoint import read_checkpoint, write_checkpoint
 
 
@@ -27,13 +29,13 @@ def run_once(drawn: Path, run: RunConfig = RUN, **options) -> train.TrainResult:
     return train_run(run, load_dataset("synthetic", drawn, ["gear"]), execution=QUIETLY, **options)
 
 
-def same_weights(one: MambaAD, other: MambaAD) -> bool:
+def same_weights(one: nn.Module, other: nn.Module) -> bool:
     """Parameters and buffers, such as BatchNorm's statistics, bit for bit."""
     state = other.state_dict()
     return all(torch.equal(value, state[key]) for key, value in one.state_dict().items())
 
 
-def in_step(number, what, monkeypatch):
+def in_step(number: int, what: Callable[[], object], monkeypatch: pytest.MonkeyPatch):
     """Do something in the middle of a step, after the forward pass."""
     calls = []
 
@@ -49,7 +51,9 @@ def in_step(number, what, monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("step", [1, 4, 6])
-def test_an_interrupted_run_continues_to_the_same_weights(drawn, tmp_path, monkeypatch, number, step):
+def test_an_interrupted_run_continues_to_the_same_weights(
+    drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, step: int
+) -> None:
     whole = run_once(drawn)
     handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     calls = in_step(step, lambda: os.kill(os.getpid(), number), monkeypatch)
@@ -69,11 +73,11 @@ def test_an_interrupted_run_continues_to_the_same_weights(drawn, tmp_path, monke
     assert same_weights(mambaad.load_checkpoint(tmp_path / "checkpoint.pth"), whole.model)
 
 
-def test_an_error_in_a_step_leaves_the_last_saved_state(drawn, tmp_path, monkeypatch):
+def test_an_error_in_a_step_leaves_the_last_saved_state(drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What stands in the middle of a step is not saved: its statistics are of the next one already."""
     whole = run_once(drawn)
 
-    def fail():
+    def fail() -> Never:
         raise KeyboardInterrupt
 
     in_step(4, fail, monkeypatch)
@@ -86,7 +90,7 @@ def test_an_error_in_a_step_leaves_the_last_saved_state(drawn, tmp_path, monkeyp
     assert same_weights(continued.model, whole.model)
 
 
-def test_long_steps_are_saved_by_the_clock(drawn, tmp_path, monkeypatch):
+def test_long_steps_are_saved_by_the_clock(drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved = []
     monkeypatch.setattr(train.TrainingState, "save", lambda state, *_: saved.append(state.step))
     run_once(drawn, out=tmp_path, checkpoint_every=100)
@@ -97,12 +101,14 @@ def test_long_steps_are_saved_by_the_clock(drawn, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("broken", ["evaluate_run", "count", "records.write_record"])
-def test_a_failure_after_the_last_step_does_not_cost_the_training(drawn, tmp_path, monkeypatch, broken):
+def test_a_failure_after_the_last_step_does_not_cost_the_training(
+    drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken
+) -> None:
     wanted = records.read_record(execute(RUN, tmp_path / "whole", profile="quick", data_root=drawn, execution=QUIETLY))
     results, outputs = tmp_path / "results", tmp_path / "outputs"
     options = {"profile": "quick", "data_root": drawn, "outputs": outputs, "execution": QUIETLY}
 
-    def fail(*_, **__):
+    def fail(*_, **__) -> Never:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(f"mambaad.engine.run.{broken}", fail)
@@ -120,13 +126,15 @@ def test_a_failure_after_the_last_step_does_not_cost_the_training(drawn, tmp_pat
     assert len(calls) == 6
 
 
-def test_a_test_image_that_cannot_be_read_is_named_before_training(drawn, tmp_path, monkeypatch):
+def test_a_test_image_that_cannot_be_read_is_named_before_training(
+    drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(drawn, copy)
     broken = sorted((copy / "gear" / "test").rglob("*.png"))[0]
     broken.write_bytes(broken.read_bytes()[:400])
 
-    def train_run(*_, **__):
+    def train_run(*_, **__) -> Never:
         raise AssertionError("trained")
 
     monkeypatch.setattr(runner, "train_run", train_run)
@@ -134,7 +142,9 @@ def test_a_test_image_that_cannot_be_read_is_named_before_training(drawn, tmp_pa
         execute(RUN, tmp_path, profile="quick", data_root=copy, execution=QUIETLY)
 
 
-def test_a_launcher_with_other_processes_is_refused(drawn, tmp_path, monkeypatch, capsys):
+def test_a_launcher_with_other_processes_is_refused(
+    drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     options = ["--depths", "2", "2", "2", "2", "--side", "64", "--batch-size", "4", "--steps", "1", "--device", "cpu"]
     data = ["--data", str(drawn), "--out", str(tmp_path / "out"), "--encoder-weights", "embedded"]
@@ -143,7 +153,9 @@ def test_a_launcher_with_other_processes_is_refused(drawn, tmp_path, monkeypatch
     assert not list((tmp_path / "out").rglob("*.p*t*"))
 
 
-def test_sigterm_ends_the_command_line_with_its_own_exit_code(monkeypatch, capsys):
+def test_sigterm_ends_the_command_line_with_its_own_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr("mambaad.data.detect.where", lambda _: os.kill(os.getpid(), signal.SIGTERM))
     assert cli.main(["data", "where"]) == 143
@@ -151,7 +163,9 @@ def test_sigterm_ends_the_command_line_with_its_own_exit_code(monkeypatch, capsy
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_a_state_of_another_number_of_processes_is_refused(drawn, tmp_path, monkeypatch):
+def test_a_state_of_another_number_of_processes_is_refused(
+    drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     in_step(2, lambda: os.kill(os.getpid(), signal.SIGINT), monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         run_once(drawn, out=tmp_path)
@@ -163,7 +177,7 @@ def test_a_state_of_another_number_of_processes_is_refused(drawn, tmp_path, monk
         run_once(drawn, out=tmp_path)
 
 
-def test_a_record_that_exists_is_said_to(drawn, tmp_path, capsys):
+def test_a_record_that_exists_is_said_to(drawn, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = execute(RUN, tmp_path, profile="quick", data_root=drawn, execution=QUIETLY)
     assert "nothing trained" not in capsys.readouterr().err
     execute(RUN, tmp_path, profile="quick", data_root=drawn, execution=QUIETLY)
@@ -172,7 +186,7 @@ def test_a_record_that_exists_is_said_to(drawn, tmp_path, capsys):
     assert "(made with compiled False, not True: remove it to train again)" in capsys.readouterr().err
 
 
-def test_a_state_of_an_earlier_version_is_refused(drawn, tmp_path, monkeypatch):
+def test_a_state_of_an_earlier_version_is_refused(drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     in_step(2, lambda: os.kill(os.getpid(), signal.SIGINT), monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         run_once(drawn, out=tmp_path)

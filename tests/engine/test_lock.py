@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ HOLD = "import sys\nfrom pathlib import Path\nfrom mambaad.engine.lock import lo
 )
 
 
-def test_a_second_process_is_told_who_holds_the_folder_and_a_killed_one_lets_go(tmp_path):
+def test_a_second_process_is_told_who_holds_the_folder_and_a_killed_one_lets_go(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
@@ -24,7 +25,7 @@ def test_a_second_process_is_told_who_holds_the_folder_and_a_killed_one_lets_go(
         pass
 
 
-def test_temporary_files_of_killed_writers_are_cleared_away(tmp_path):
+def test_temporary_files_of_killed_writers_are_cleared_away(tmp_path: Path) -> None:
     (tmp_path / ".123-abcd.tmp.pt").write_bytes(b"half")
     (tmp_path / "checkpoint.pth").write_bytes(b"whole")
     with locked(tmp_path):

@@ -10,13 +10,13 @@ from mambaad.model import MambaAD
 from mambaad.model.mambaad import parameter_groups
 
 
-def test_schedule_warms_up_and_drops_once():
+def test_schedule_warms_up_and_drops_once() -> None:
     config = TrainConfig(warmup_steps=3, decay_at=0.8, decay=0.1)
     factors = [lr_factor(step, 10, config) for step in range(10)]
     assert factors == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 1, 1, 0.1, 0.1])
 
 
-def test_weight_decay_exempts_what_the_published_optimiser_exempts():
+def test_weight_decay_exempts_what_the_published_optimiser_exempts() -> None:
     model = MambaAD(MODEL, weights="random")
     decayed, exempt = ({id(p) for p in group["params"]} for group in parameter_groups(model, 0.1))
     assert [g["weight_decay"] for g in parameter_groups(model, 0.1)] == [0.1, 0.0]
@@ -29,14 +29,14 @@ def test_weight_decay_exempts_what_the_published_optimiser_exempts():
             assert id(parameter) in exempt, name
 
 
-def test_steps_follow_from_epochs_with_incomplete_batches_dropped():
+def test_steps_follow_from_epochs_with_incomplete_batches_dropped() -> None:
     assert total_steps(TrainConfig(epochs=3, batch_size=4), 11) == 6
     assert total_steps(TrainConfig(epochs=3, batch_size=4, steps=7), 11) == 7
     with pytest.raises(DatasetError, match="fewer than one batch of 16"):
         total_steps(TrainConfig(), 15)
 
 
-def test_every_epoch_sees_every_image_at_most_once():
+def test_every_epoch_sees_every_image_at_most_once() -> None:
     seen = list(batches(11, TrainConfig(batch_size=4), 5))
     assert [len(batch) for batch in seen] == [4] * 5
     assert len({*seen[0], *seen[1]}) == 8

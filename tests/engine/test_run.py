@@ -24,12 +24,12 @@ from mambaad.model import MambaAD
 
 
 @pytest.fixture(scope="module")
-def record(drawn, tmp_path_factory) -> Path:
+def record(drawn, tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = tmp_path_factory.mktemp("results")
     return execute(RUN, results, profile="quick", data_root=drawn, execution=QUIETLY)
 
 
-def test_the_record_says_what_is_needed_to_repeat_the_run(record):
+def test_the_record_says_what_is_needed_to_repeat_the_run(record) -> None:
     content = records.read_record(record)
     assert record.name == f"quick_{RUN.hash}.json"
     assert run_config_from_dict(content["config"]) == RUN
@@ -53,7 +53,7 @@ def test_the_record_says_what_is_needed_to_repeat_the_run(record):
     assert str(Path.home()) not in record.read_text()
 
 
-def test_the_record_says_how_the_run_was_carried_out(drawn, tmp_path):
+def test_the_record_says_how_the_run_was_carried_out(drawn, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     execution = replace(QUIETLY, workers=1, image_cache=cache, features="float16", feature_dir=cache)
     path = execute(RUN, tmp_path, profile="quick", data_root=drawn, execution=execution)
@@ -64,7 +64,7 @@ def test_the_record_says_how_the_run_was_carried_out(drawn, tmp_path):
     assert str(tmp_path) not in path.read_text()
 
 
-def test_threads_are_pinned_whatever_torch_has(record, drawn, tmp_path, monkeypatch):
+def test_threads_are_pinned_whatever_torch_has(record, drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A notebook run by itself takes as many threads as `make reproduce`, or the last digits would differ."""
     before = torch.get_num_threads()
     torch.set_num_threads(3)
@@ -95,7 +95,7 @@ def test_threads_are_pinned_whatever_torch_has(record, drawn, tmp_path, monkeypa
     assert found[0]["metrics"] == wanted["metrics"]
 
 
-def test_the_data_set_is_read_once(drawn, tmp_path, monkeypatch):
+def test_the_data_set_is_read_once(drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
     def load(*arguments):
@@ -121,18 +121,18 @@ def test_the_data_set_is_read_once(drawn, tmp_path, monkeypatch):
         ({"workers": -1}, "workers must be at least 0, got -1"),
     ],
 )
-def test_execution_refuses_what_cannot_be(values, message):
+def test_execution_refuses_what_cannot_be(values, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Execution(**values)
 
 
-def test_a_finished_run_is_not_repeated(record, drawn, monkeypatch):
+def test_a_finished_run_is_not_repeated(record, drawn, monkeypatch: pytest.MonkeyPatch) -> None:
     before = record.stat().st_mtime_ns
     execute(RUN, record.parents[1], profile="quick", data_root=drawn, execution=QUIETLY)
     assert record.stat().st_mtime_ns == before
 
 
-def test_metrics_of_a_run_equal_those_of_its_maps(drawn):
+def test_metrics_of_a_run_equal_those_of_its_maps(drawn) -> None:
     model = MambaAD(MODEL, weights="random").eval()
     samples = load_dataset("synthetic", drawn)
     got = evaluate_run(model, RUN, samples, QUIETLY, batch_size=4)
@@ -147,14 +147,14 @@ def test_metrics_of_a_run_equal_those_of_its_maps(drawn):
     assert got["exact"]["mean"] == pytest.approx(wanted, abs=1e-3)
 
 
-def test_evaluation_without_test_images_is_refused(tmp_path, drawn):
+def test_evaluation_without_test_images_is_refused(tmp_path: Path, drawn) -> None:
     model = MambaAD(MODEL, weights="random")
     only_good = [s for s in load_dataset("synthetic", drawn) if s.split == "train"]
     with pytest.raises(DatasetError, match="no test images"):
         mambaad.engine.evaluate.evaluate_samples(model, only_good, 64, QUIETLY)
 
 
-def test_records_refuse_what_is_none(tmp_path, record):
+def test_records_refuse_what_is_none(tmp_path: Path, record) -> None:
     content = json.loads(record.read_text())
     with pytest.raises(records.RecordError, match="cannot be read"):
         records.read_record(tmp_path / "none.json")
@@ -169,7 +169,7 @@ def test_records_refuse_what_is_none(tmp_path, record):
         write_json(tmp_path / "x.json", {"a": math.inf})
 
 
-def test_undefined_metrics_survive_the_record(tmp_path, record):
+def test_undefined_metrics_survive_the_record(tmp_path: Path, record) -> None:
     content = records.read_record(record)
     content["metrics"]["exact"]["mean"]["pixel_aupro"] = math.nan
     path = records.write_record(tmp_path / "runs" / "quick_abc.json", content)

@@ -20,7 +20,7 @@ def run_once(drawn: Path, run: RunConfig = RUN, **options) -> train.TrainResult:
     return train_run(run, load_dataset("synthetic", drawn, ["gear"]), execution=QUIETLY, **options)
 
 
-def test_same_seed_same_model_other_seed_other_model(drawn):
+def test_same_seed_same_model_other_seed_other_model(drawn) -> None:
     first, second = run_once(drawn), run_once(drawn)
     assert first.loss == second.loss
     assert all(torch.equal(a, b) for a, b in zip(first.model.parameters(), second.model.parameters(), strict=True))
@@ -28,7 +28,7 @@ def test_same_seed_same_model_other_seed_other_model(drawn):
     assert other.loss != first.loss
 
 
-def test_training_lowers_the_loss_and_leaves_the_encoder_alone(drawn):
+def test_training_lowers_the_loss_and_leaves_the_encoder_alone(drawn) -> None:
     longer = replace(RUN, train=replace(RUN.train, steps=25, lr=3e-3))
     result = run_once(drawn, longer)
     assert result.loss[-1][1] < 0.5 * result.loss[0][1]
@@ -39,13 +39,13 @@ def test_training_lowers_the_loss_and_leaves_the_encoder_alone(drawn):
         assert torch.equal(value, trained[key]) == key.startswith("encoder.") or "num_batches" in key, key
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(drawn, monkeypatch):
+def test_a_loss_that_is_not_finite_stops_the_run(drawn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mambaad.model.mambaad.reconstruction_loss", lambda e, d: d[0].sum() * math.nan)
     with pytest.raises(FloatingPointError, match="loss is nan at step 1: lower the learning rate"):
         run_once(drawn)
 
 
-def test_a_gradient_that_is_not_finite_stops_the_run(drawn, monkeypatch):
+def test_a_gradient_that_is_not_finite_stops_the_run(drawn, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its loss is finite; the step would have written NaN into the weights."""
 
     def loss(encoder, decoder):
@@ -57,7 +57,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run(drawn, monkeypatch):
         run_once(drawn)
 
 
-def test_loss_curve_is_thinned_to_means():
+def test_loss_curve_is_thinned_to_means() -> None:
     assert thin([]) == []
     assert thin([3.0, 1.0], points=2) == [(1, 3.0), (2, 1.0)]
     assert thin([4.0, 2.0, 1.0], points=2) == [(2, 3.0), (3, 1.0)]

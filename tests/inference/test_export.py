@@ -4,6 +4,7 @@ import copy
 import functools
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -55,11 +56,11 @@ def program(model, images):
 
 
 @pytest.fixture
-def traced_before(program, monkeypatch):
+def traced_before(program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export_module, "traced", lambda model, images, features: program(features))
 
 
-def arguments(length, dtype=torch.float64, batch=2, k=3, d=4, n=3, rate=1.0):
+def arguments(length: int, dtype=torch.float64, batch=2, k=3, d=4, n: int = 3, rate: float = 1.0):
     def random(*shape):
         return torch.randn(*shape, dtype=dtype)
 
@@ -76,14 +77,14 @@ def arguments(length, dtype=torch.float64, batch=2, k=3, d=4, n=3, rate=1.0):
 
 # -- the scan
 @given(length=st.integers(1, 70))
-def test_the_exportable_scan_is_the_definition(length):
+def test_the_exportable_scan_is_the_definition(length: int) -> None:
     given_ = arguments(length)
     wanted = selective_scan_reference(*given_)
     torch.testing.assert_close(selective_scan_exportable(*given_), wanted, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("length", [1, 64, 100, 1024])
-def test_the_exportable_scan_in_float32(length):
+def test_the_exportable_scan_in_float32(length: int) -> None:
     given_ = arguments(length, torch.float32)
     wanted = selective_scan_reference(*given_)
     assert (selective_scan_exportable(*given_) - wanted).abs().max() <= 5e-6 * wanted.abs().max()
@@ -92,7 +93,7 @@ def test_the_exportable_scan_in_float32(length):
 
 
 @pytest.mark.parametrize("rate", [1e-6, 1e4])
-def test_slow_and_fast_decays_neither_overflow_nor_vanish(rate):
+def test_slow_and_fast_decays_neither_overflow_nor_vanish(rate: float) -> None:
     given_ = arguments(256, torch.float32, rate=rate)
     wanted = selective_scan_reference(*given_)
     got = selective_scan_exportable(*given_)
@@ -100,7 +101,7 @@ def test_slow_and_fast_decays_neither_overflow_nor_vanish(rate):
     assert (got - wanted).abs().max() <= 5e-6 * wanted.abs().max()
 
 
-def test_gradients_are_those_of_the_definition():
+def test_gradients_are_those_of_the_definition() -> None:
     given_ = [x.requires_grad_() for x in arguments(20)]
     weight = torch.randn(2, 3, 4, 20, dtype=torch.float64)
     wanted = torch.autograd.grad((selective_scan_reference(*given_) * weight).sum(), given_)
@@ -109,12 +110,12 @@ def test_gradients_are_those_of_the_definition():
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
 
-def test_steps_in_sequence_grow_as_the_square_root():
+def test_steps_in_sequence_grow_as_the_square_root() -> None:
     assert [chunk_steps(n) for n in (1, 2, 4, 5, 64, 4096)] == [1, 2, 2, 3, 8, 64]
 
 
 # -- whole graphs
-def test_torch_export_is_written_reloaded_and_equal_for_any_batch(model, images, traced_before, tmp_path):
+def test_torch_export_is_written_reloaded_and_equal_for_any_batch(model, images, traced_before, tmp_path: Path) -> None:
     before = {k: v.clone() for k, v in model.state_dict().items()}
     record = export(model, tmp_path / "m.pt2", images, format="torch", facts={"threshold": 0.5}, repeats=1)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.pt2", "m.pt2.json"]
@@ -137,7 +138,7 @@ def test_torch_export_is_written_reloaded_and_equal_for_any_batch(model, images,
     assert {m.backend for m in model.modules() if isinstance(m, mambaad.model.SS2D)} == {"auto"}
 
 
-def test_onnx_is_equal_to_pytorch_under_onnxruntime(model, images, traced_before, tmp_path):
+def test_onnx_is_equal_to_pytorch_under_onnxruntime(model, images, traced_before, tmp_path: Path) -> None:
     onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     record = export(model, tmp_path / "m.onnx", images, facts={"threshold": 0.5}, repeats=1)
@@ -165,14 +166,14 @@ def test_onnx_is_equal_to_pytorch_under_onnxruntime(model, images, traced_before
 
 @pytest.mark.parametrize("format", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_a_graph_that_computes_something_else_is_not_written(
-    model, images, traced_before, tmp_path, monkeypatch, format
-):
+    model, images, traced_before, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format
+) -> None:
     """Without its skip path, in every block; and a D that is off in one block, which hardly shows in the maps."""
 
     if format == "onnx":
         pytest.importorskip("onnxruntime")
 
-    def wrong(u, delta, A, B, C, D, delta_bias):
+    def wrong(u, delta, A, B, C, D: int, delta_bias):
         return selective_scan_exportable(u, delta, A, B, C, 0 * D, delta_bias)
 
     other = copy.deepcopy(model)
@@ -188,7 +189,9 @@ def test_a_graph_that_computes_something_else_is_not_written(
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
 
 
-def test_wrong_arguments_and_missing_packages_are_refused(model, images, tmp_path, monkeypatch):
+def test_wrong_arguments_and_missing_packages_are_refused(
+    model, images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ValueError, match="format must be one of onnx, torch"):
         export(model, tmp_path / "m", images, format="tflite")
     for wrong in (images[:1], images[:, :1], images[0], (images * 255).byte()):
@@ -202,7 +205,7 @@ def test_wrong_arguments_and_missing_packages_are_refused(model, images, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-def test_export_command(model, traced_before, tmp_path, capsys):
+def test_export_command(model, traced_before, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from PIL import Image
 
     Image.new("RGB", (70, 50), "red").save(tmp_path / "red.png")

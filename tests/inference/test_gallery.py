@@ -4,13 +4,14 @@ import base64
 import io
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from mambaad.inference.gallery import Gallery, colour_scale, overlay
-from mambaad.inference.threshold import calibrate
+from mambaad.inference.threshold import Threshold, calibrate
 
 GREY = Image.new("RGB", (300, 200), (120, 120, 120))
 
@@ -24,17 +25,17 @@ class Page(HTMLParser):
         self.text = ""
         self.feed(text)
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag, attrs) -> None:
         self.elements.append((tag, dict(attrs)))
 
-    def handle_data(self, data):
+    def handle_data(self, data) -> None:
         self.text += data
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-def write(path, names, threshold=None, room=100, failed=None, link=True):
+def write(path: Path, names, threshold: Threshold | None = None, room=100, failed=None, link=True):
     scores = [0.5 - 0.01 * k for k in range(len(names))]
     page = Gallery(path, scores, threshold, room)
     for name, score in zip(names, scores, strict=True):
@@ -45,7 +46,7 @@ def write(path, names, threshold=None, room=100, failed=None, link=True):
     return Page(path.read_text(encoding="utf-8"))
 
 
-def test_the_page_needs_no_other_host_and_no_other_file(tmp_path):
+def test_the_page_needs_no_other_host_and_no_other_file(tmp_path: Path) -> None:
     page = write(tmp_path / "g.html", ["a.png", "b.png"])
     assert not page.all("link")
     assert not any("src" in script for script in page.all("script"))
@@ -65,7 +66,7 @@ def test_the_page_needs_no_other_host_and_no_other_file(tmp_path):
 @pytest.mark.parametrize(
     "name", ['"><script>alert(1)</script>.png', "' onerror='x' .png", "a&b<i>.png", "ä ö#?%.png", "</ul></main>.png"]
 )
-def test_file_names_stay_text(tmp_path, name):
+def test_file_names_stay_text(tmp_path: Path, name: str) -> None:
     page = write(tmp_path / "g.html", [name], failed={name: f"{name}: cannot be read"})
     plain = write(tmp_path / "p.html", ["a.png"], failed={"a.png": "a"})
     assert [tag for tag, _ in page.elements] == [tag for tag, _ in plain.elements]
@@ -77,7 +78,7 @@ def test_file_names_stay_text(tmp_path, name):
     assert not set('<>"# ?') & set(link["href"] or "")
 
 
-def test_the_threshold_is_shown_and_splits_the_cards(tmp_path):
+def test_the_threshold_is_shown_and_splits_the_cards(tmp_path: Path) -> None:
     threshold = calibrate([0.1, 0.2, 0.495], 0.25, side=64)
     page = write(tmp_path / "g.html", ["a", "b", "c"], threshold)
     assert [a["data-anomalous"] for a in page.all("li")] == ["yes", "no", "no"]
@@ -89,20 +90,20 @@ def test_the_threshold_is_shown_and_splits_the_cards(tmp_path):
     assert any("hidden" in label for label in without.all("label"))
 
 
-def test_a_full_page_says_what_it_leaves_out(tmp_path):
+def test_a_full_page_says_what_it_leaves_out(tmp_path: Path) -> None:
     page = write(tmp_path / "g.html", list("abcde"), room=2)
     assert "the 2 most anomalous of 5 images" in page.text
     assert len([a for a in page.all("li") if "data-name" in a]) == 2
 
 
-def test_an_unfinished_page_leaves_nothing(tmp_path):
+def test_an_unfinished_page_leaves_nothing(tmp_path: Path) -> None:
     page = Gallery(tmp_path / "g.html", [0.1], None, 1)
     page.discard()
     page.discard()
     assert not list(tmp_path.iterdir())
 
 
-def test_overlays_are_bare_below_the_scale_and_full_above_it():
+def test_overlays_are_bare_below_the_scale_and_full_above_it() -> None:
     ramp = np.linspace(0, 1, 64, dtype=np.float32)[None].repeat(64, 0)
     mixed = np.asarray(overlay(GREY, ramp, 0.4, 0.6)).astype(int)
     assert mixed.shape == (200, 300, 3)
@@ -114,7 +115,7 @@ def test_overlays_are_bare_below_the_scale_and_full_above_it():
     assert blue < 90
 
 
-def test_the_scale_is_common_and_follows_the_threshold():
+def test_the_scale_is_common_and_follows_the_threshold() -> None:
     assert colour_scale([0.1, 9.0], 0.2) == pytest.approx((0.1, 0.3))
     low, high = colour_scale([0.1, 0.2, 0.3])
     assert low == pytest.approx(0.1)

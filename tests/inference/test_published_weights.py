@@ -2,7 +2,9 @@
 
 import json
 import zipfile
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Never
 
 import huggingface_hub
 import numpy as np
@@ -42,7 +44,7 @@ def model() -> mambaad.MambaAD:
 class Hub:
     """What the library asks of huggingface_hub, answered from a folder."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: Path):
         self.folder = folder
         self.commit = COMMIT
         self.calls: list[tuple[str, ...]] = []
@@ -71,7 +73,7 @@ class Hub:
 
 
 @pytest.fixture
-def hub(tmp_path, monkeypatch):
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     hub = Hub(tmp_path / "hub")
     monkeypatch.setenv("MAMBAAD_PINS", str(tmp_path / "pins" / "published.json"))
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda: hub)
@@ -81,19 +83,19 @@ def hub(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def offline(tmp_path, monkeypatch):
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The real client on a machine without a network: an empty cache and a port where nobody answers."""
     monkeypatch.setenv("MAMBAAD_PINS", str(tmp_path / "pins.json"))
 
     class NoApi:
-        def repo_info(self, *_, **__):
+        def repo_info(self, *_, **__) -> Never:
             raise ConnectionError("name or service not known\nsecond line")
 
     monkeypatch.setattr(huggingface_hub, "HfApi", NoApi)
     return tmp_path
 
 
-def test_the_first_use_pins_commit_and_hash_and_the_next_asks_for_them(hub):
+def test_the_first_use_pins_commit_and_hash_and_the_next_asks_for_them(hub) -> None:
     path = fetch("mvtec")
     pin = read_pins()["mvtec_ad"]
     assert (pin.revision, pin.file, pin.repository) == (COMMIT, "mvtec/mambaad_mvtec.pth", "Lewandofski/MambaAD")
@@ -106,7 +108,7 @@ def test_the_first_use_pins_commit_and_hash_and_the_next_asks_for_them(hub):
     assert read_pins() == {"mvtec_ad": pin}
 
 
-def test_pins_of_the_earlier_name_still_count(hub):
+def test_pins_of_the_earlier_name_still_count(hub) -> None:
     path = fetch("mvtec")
     pins_file().write_text(pins_file().read_text().replace('"mvtec_ad"', '"mvtec"'))
     assert list(read_pins()) == ["mvtec_ad"]
@@ -115,7 +117,7 @@ def test_pins_of_the_earlier_name_still_count(hub):
         fetch("mvtec_ad")
 
 
-def test_another_file_under_the_same_name_is_refused_and_both_hashes_are_named(hub):
+def test_another_file_under_the_same_name_is_refused_and_both_hashes_are_named(hub) -> None:
     path = fetch("mvtec")
     pin = read_pins()["mvtec_ad"]
     path.write_bytes(b"something else")
@@ -128,13 +130,13 @@ def test_another_file_under_the_same_name_is_refused_and_both_hashes_are_named(h
     assert read_pins()["mvtec_ad"] == pin
 
 
-def test_a_revision_can_be_named(hub):
+def test_a_revision_can_be_named(hub) -> None:
     fetch("mvtec", "c" * 40)
     assert read_pins()["mvtec_ad"].revision == "c" * 40
     assert ("repo_info", "c" * 40) in hub.calls
 
 
-def test_a_file_that_is_not_where_it_was_is_the_only_one_in_its_folder(hub):
+def test_a_file_that_is_not_where_it_was_is_the_only_one_in_its_folder(hub) -> None:
     assert fetch("realiad").name == "some_name.pth"
     assert read_pins()["realiad"].file == "realiad/some_name.pth"
     hub.calls.clear()
@@ -152,7 +154,9 @@ def test_a_file_that_is_not_where_it_was_is_the_only_one_in_its_folder(hub):
     assert fetch("coco1").name == "any.pth"
 
 
-def test_offline_one_line_says_what_could_not_be_reached_and_what_would_do(offline, capsys):
+def test_offline_one_line_says_what_could_not_be_reached_and_what_would_do(
+    offline, capsys: pytest.CaptureFixture[str]
+) -> None:
     for command in (["weights", "fetch", "mvtec"], ["evaluate", "--weights", "visa", "--data", str(offline)]):
         assert cli.main(command) == 2
         error = capsys.readouterr().err
@@ -165,7 +169,7 @@ def test_offline_one_line_says_what_could_not_be_reached_and_what_would_do(offli
     assert capsys.readouterr().out.count("not fetched yet") == len(PUBLISHED)
 
 
-def test_the_real_client_offline_ends_in_the_same_sentence(tmp_path, monkeypatch):
+def test_the_real_client_offline_ends_in_the_same_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAMBAAD_PINS", str(tmp_path / "pins.json"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(WeightsError, match=r"could not be fetched \(\w+\): download it from"):
@@ -173,7 +177,7 @@ def test_the_real_client_offline_ends_in_the_same_sentence(tmp_path, monkeypatch
     assert not pins_file().exists()
 
 
-def test_unknown_names_and_damaged_pins_are_refused(hub, tmp_path):
+def test_unknown_names_and_damaged_pins_are_refused(hub, tmp_path: Path) -> None:
     for call in (fetch, cached):
         with pytest.raises(WeightsError, match="known are mvtec_ad, visa"):
             call("mvtecc")
@@ -186,7 +190,7 @@ def test_unknown_names_and_damaged_pins_are_refused(hub, tmp_path):
             fetch("mvtec")
 
 
-def test_a_file_of_the_same_name_goes_before_the_hub(hub, tmp_path, monkeypatch):
+def test_a_file_of_the_same_name_goes_before_the_hub(hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mvtec").write_bytes(b"mine")
     assert resolve("mvtec").read_bytes() == b"mine"
@@ -196,7 +200,7 @@ def test_a_file_of_the_same_name_goes_before_the_hub(hub, tmp_path, monkeypatch)
 
 
 # -- what is in the files
-def test_verify_tells_dialect_nesting_and_architecture(hub, tmp_path, capsys):
+def test_verify_tells_dialect_nesting_and_architecture(hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = mambaad.ModelConfig(backbone="resnet18", depths=(2, 2, 2, 2), scan="zigzag", directions=2)
     large = mambaad.MambaAD(config, weights="random")
     path = tmp_path / "file.pth"
@@ -221,14 +225,14 @@ def test_verify_tells_dialect_nesting_and_architecture(hub, tmp_path, capsys):
     assert "needs a name" in capsys.readouterr().err
 
 
-def test_the_dialect_is_told_by_the_7x7_branch(model):
+def test_the_dialect_is_told_by_the_7x7_branch(model) -> None:
     assert published_dialect(publish(model, 1)) == 1
     assert published_dialect({f"module.{k}": v for k, v in publish(model, 2).items()}) == 2
     assert published_dialect(model.state_dict()) is None
 
 
 @pytest.mark.parametrize("module", ["numpy._core.multiarray", "numpy.core.multiarray"])
-def test_numpy_numbers_beside_the_tensors_are_data(model, tmp_path, module):
+def test_numpy_numbers_beside_the_tensors_are_data(model, tmp_path: Path, module) -> None:
     """Training states hold metrics as numpy numbers, pickled under numpy's old or new module name."""
     numbers = {"auroc": [np.float64(0.5)], "f": np.float32(1), "i": np.int64(2), "b": np.bool_(True)}
     torch.save({"net": publish(model, 1), "metric_recorder": numbers}, tmp_path / "new.pth")
@@ -243,14 +247,16 @@ def test_numpy_numbers_beside_the_tensors_are_data(model, tmp_path, module):
     assert mambaad.load_checkpoint(tmp_path / "c.pth", config=SMALL).config == SMALL
 
 
-def test_numpy_arrays_of_objects_are_still_refused(tmp_path):
+def test_numpy_arrays_of_objects_are_still_refused(tmp_path: Path) -> None:
     torch.save({"net": {}, "a": np.array([print], dtype=object)}, tmp_path / "c.pth")
     with pytest.raises(CheckpointError, match="was not loaded"):
         read_checkpoint(tmp_path / "c.pth")
 
 
 # -- evaluation
-def test_evaluate_by_name_takes_the_data_set_and_prints_the_paper_beside(hub, tmp_path, capsys, monkeypatch):
+def test_evaluate_by_name_takes_the_data_set_and_prints_the_paper_beside(
+    hub, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = write_synthetic(tmp_path / "data", side=64, seed=0, train=1, test=6, categories=("gear",))
     (data / "gear").rename(data / "bottle")
     config = mambaad.ModelConfig(backbone="resnet18", depths=(2, 2, 2, 2), scan="sweep", directions=2)
@@ -278,7 +284,7 @@ def test_evaluate_by_name_takes_the_data_set_and_prints_the_paper_beside(hub, tm
     assert "the paper's values are not shown: none" in capsys.readouterr().err
 
 
-def test_evaluate_published_takes_names_too(hub, tmp_path):
+def test_evaluate_published_takes_names_too(hub, tmp_path: Path) -> None:
     hub.download("Lewandofski/MambaAD", "mvtec/mambaad_mvtec.pth")
     with pytest.raises(CheckpointError, match="was not loaded"):  # fetched, but no checkpoint
         evaluate_published("mvtec", "mvtec_ad", tmp_path)
@@ -286,7 +292,7 @@ def test_evaluate_published_takes_names_too(hub, tmp_path):
         evaluate_published("nothing.pth", "mvtec_ad", tmp_path)
 
 
-def test_every_name_has_published_values():
+def test_every_name_has_published_values() -> None:
     for name in weights_hub.PUBLISHED:
         values = {"mean": dict.fromkeys(("mad", *mambaad.metrics.METRICS), 50.0), "categories": {}}
         frame = beside_paper(name, {"paper": values, "exact": values})

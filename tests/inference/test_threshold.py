@@ -2,6 +2,7 @@
 
 import math
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def model() -> mambaad.MambaAD:
 
 
 @given(n=st.integers(1, 60), rate=st.sampled_from([0.01, 0.05, 0.1, 1 / 3, 0.5]))
-def test_of_exchangeable_images_at_most_the_rate_lies_above(n, rate):
+def test_of_exchangeable_images_at_most_the_rate_lies_above(n: int, rate: float) -> None:
     """Every one of n + 1 equally likely ranks of the new image, counted: no simulation."""
     ranks = np.arange(1, n + 2)
     above = 0
@@ -55,7 +56,7 @@ def test_of_exchangeable_images_at_most_the_rate_lies_above(n, rate):
 
 
 @given(scores=st.lists(st.floats(0, 1), min_size=1, max_size=50), rate=st.floats(0.001, 0.999))
-def test_the_threshold_is_one_of_the_scores_and_the_order_does_not_matter(scores, rate):
+def test_the_threshold_is_one_of_the_scores_and_the_order_does_not_matter(scores, rate: float) -> None:
     threshold = calibrate(scores, rate, side=64)
     assert threshold.value in scores
     assert calibrate(scores[::-1], rate, side=64) == threshold
@@ -63,7 +64,7 @@ def test_the_threshold_is_one_of_the_scores_and_the_order_does_not_matter(scores
     assert threshold.median == pytest.approx(np.median(scores))
 
 
-def test_a_hundredth_needs_ninety_nine_images():
+def test_a_hundredth_needs_ninety_nine_images() -> None:
     assert calibrate(range(99), 0.01, side=64).note.endswith("at most 0.01 of good images are expected above it")
     few = calibrate(range(20), 0.01, side=64)
     assert few.value == 19
@@ -73,12 +74,12 @@ def test_a_hundredth_needs_ninety_nine_images():
 
 
 @pytest.mark.parametrize("rate", [0, 1, -0.1, 1.5, math.nan])
-def test_wrong_rates_are_refused(rate):
+def test_wrong_rates_are_refused(rate: float) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         calibrate([1.0], rate, side=64)
 
 
-def test_scores_that_give_no_threshold_are_refused():
+def test_scores_that_give_no_threshold_are_refused() -> None:
     with pytest.raises(ValueError, match="got none"):
         calibrate([], side=64)
     with pytest.raises(ValueError, match="the checkpoint is damaged"):
@@ -88,7 +89,7 @@ def test_scores_that_give_no_threshold_are_refused():
     assert "not calibrated" in Threshold.given(0.5, 64).note
 
 
-def test_a_checkpoint_keeps_its_threshold_and_everything_else(model, tmp_path):
+def test_a_checkpoint_keeps_its_threshold_and_everything_else(model, tmp_path: Path) -> None:
     path = tmp_path / "c.pth"
     mambaad.save_checkpoint(path, model, {"run": {"data": {"side": 96}}})
     assert stored_threshold(read_checkpoint(path)) is None
@@ -107,7 +108,7 @@ def test_a_checkpoint_keeps_its_threshold_and_everything_else(model, tmp_path):
         stored_threshold({"threshold": {"valu": 1}})
 
 
-def test_a_published_file_is_left_as_it_is(model, tmp_path):
+def test_a_published_file_is_left_as_it_is(model, tmp_path: Path) -> None:
     path = tmp_path / "published.pth"
     torch.save(model.state_dict(), path)  # no "format": not written by this project
     before = path.read_bytes()
@@ -127,7 +128,7 @@ def test_a_published_file_is_left_as_it_is(model, tmp_path):
         ("parts", "holds the folders test, train"),
     ],
 )
-def test_images_that_are_not_good_and_unseen_are_refused(folder, message, tmp_path):
+def test_images_that_are_not_good_and_unseen_are_refused(folder: Path, message: str, tmp_path: Path) -> None:
     images = [tmp_path / "parts" / name / "0.png" for name in ("test/good", "test/scratch", "train/good")]
     images.append(tmp_path / "parts" / "ground_truth" / "scratch" / "0.png")
     for image in images:
@@ -140,7 +141,7 @@ def test_images_that_are_not_good_and_unseen_are_refused(folder, message, tmp_pa
     check_good_alone(tmp_path / "parts" / "test" / "good", images[:1])
 
 
-def test_calibrate_command(model, tmp_path, capsys):
+def test_calibrate_command(model, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from PIL import Image
 
     good = tmp_path / "parts" / "test" / "good"

@@ -55,7 +55,7 @@ ORACLES = {
 @pytest.mark.parametrize("metric", METRICS)
 @quick
 @given(pairs=tied)
-def test_equals_its_oracle_under_ties(metric, pairs):
+def test_equals_its_oracle_under_ties(metric: str, pairs) -> None:
     labels, scores = both_classes(pairs)
     assume(np.ptp(scores) > 0)
     assert metric(labels, scores) == pytest.approx(ORACLES[metric](labels, scores), abs=EXACT)
@@ -64,7 +64,7 @@ def test_equals_its_oracle_under_ties(metric, pairs):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.98])
 @pytest.mark.parametrize("metric", METRICS)
-def test_equals_its_oracle_on_many_scores(metric, share, dtype):
+def test_equals_its_oracle_on_many_scores(metric: str, share: float, dtype) -> None:
     rng = np.random.default_rng(0)
     labels = rng.random((4, 64, 64)) < share
     scores = (rng.standard_normal(labels.shape) + labels).astype(dtype)  # float16 has many ties
@@ -72,7 +72,7 @@ def test_equals_its_oracle_on_many_scores(metric, share, dtype):
     assert metric(labels, scores) == pytest.approx(expected, abs=EXACT)
 
 
-def test_hand_worked_values():
+def test_hand_worked_values() -> None:
     """Scores from high to low: 4 defect, 3 normal, 2 defect and normal tied, 1 normal; so P = 2, N = 3.
 
     Pairs: the defect at 4 beats 3 normals, the one at 2 beats 1 and ties with 1: (3 + 1 + 1/2) / 6.
@@ -89,7 +89,7 @@ def test_hand_worked_values():
 @pytest.mark.parametrize("transform", [np.exp, lambda s: s**3 - 7.5, lambda s: 1e-30 * s, np.arctan])
 @quick
 @given(pairs=tied)
-def test_depends_only_on_the_ranking(metric, transform, pairs):
+def test_depends_only_on_the_ranking(metric: str, transform, pairs) -> None:
     labels, scores = both_classes(pairs)
     assert metric(labels, transform(scores.astype(np.float64))) == metric(labels, scores)
 
@@ -97,7 +97,7 @@ def test_depends_only_on_the_ranking(metric, transform, pairs):
 @pytest.mark.parametrize("metric", RANKING)
 @quick
 @given(pairs=tied, seed=st.integers(0, 99))
-def test_does_not_depend_on_the_order_of_the_samples(metric, pairs, seed):
+def test_does_not_depend_on_the_order_of_the_samples(metric: str, pairs, seed: int) -> None:
     labels, scores = both_classes(pairs)
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     assert metric(labels[shuffled], scores[shuffled]) == metric(labels, scores)
@@ -105,20 +105,20 @@ def test_does_not_depend_on_the_order_of_the_samples(metric, pairs, seed):
 
 @quick
 @given(pairs=tied)
-def test_auroc_of_negated_scores_is_the_complement(pairs):
+def test_auroc_of_negated_scores_is_the_complement(pairs) -> None:
     labels, scores = both_classes(pairs)
     assert auroc(labels, -scores) == pytest.approx(1 - auroc(labels, scores), abs=EXACT)
 
 
 @quick
 @given(pairs=tied)
-def test_the_grid_never_beats_every_distinct_score(pairs):
+def test_the_grid_never_beats_every_distinct_score(pairs) -> None:
     labels, scores = both_classes(pairs)
     assume(np.ptp(scores) > 0)
     assert f1_max_grid(labels, scores) <= f1_max(labels, scores)
 
 
-def test_one_outlier_moves_the_grid_but_not_the_exact_f1():
+def test_one_outlier_moves_the_grid_but_not_the_exact_f1() -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(1000) < 100
     scores = rng.standard_normal(1000) + 3 * labels
@@ -127,13 +127,13 @@ def test_one_outlier_moves_the_grid_but_not_the_exact_f1():
     assert f1_max_grid(labels, scores) - f1_max_grid(labels, with_outlier) > 0.3
 
 
-def test_a_score_on_the_grid_counts_only_above_its_threshold():
+def test_a_score_on_the_grid_counts_only_above_its_threshold() -> None:
     """Stated in the docstring: t = 0 predicts all but the minimum, so one of the two defects is never found."""
     assert f1_max_grid([1, 1], [0.0, 1.0]) == pytest.approx(2 / 3, abs=1e-7)  # '>=' would give 1
     assert f1_max_grid([0, 0, 1], [0.0, 1.0, 0.5]) == pytest.approx(2 / 3, abs=1e-7)
 
 
-def test_more_thresholds_bring_the_grid_to_the_exact_value():
+def test_more_thresholds_bring_the_grid_to_the_exact_value() -> None:
     rng = np.random.default_rng(0)
     labels = rng.random(500) < 0.2
     scores = rng.integers(0, 100, 500) + 30 * labels
@@ -141,13 +141,13 @@ def test_more_thresholds_bring_the_grid_to_the_exact_value():
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_a_perfect_ranking_is_one_and_the_reverse_is_not(metric):
+def test_a_perfect_ranking_is_one_and_the_reverse_is_not(metric: str) -> None:
     labels, scores = np.arange(20) >= 15, np.arange(20)
     assert metric(labels, scores) == pytest.approx(1, abs=1e-7)  # the grid's eps costs some 1e-8
     assert metric(labels, -scores) < 0.5
 
 
-def test_constant_scores():
+def test_constant_scores() -> None:
     labels, scores = [1, 0, 0, 0], [2.0, 2.0, 2.0, 2.0]
     assert auroc(labels, scores) == 0.5
     assert average_precision(labels, scores) == 0.25
@@ -156,12 +156,12 @@ def test_constant_scores():
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_without_a_positive_there_is_no_value(metric):
+def test_without_a_positive_there_is_no_value(metric: str) -> None:
     assert math.isnan(metric([0, 0, 0], [1.0, 2.0, 3.0]))
     assert math.isnan(metric([], []))
 
 
-def test_without_a_negative_only_auroc_has_no_value():
+def test_without_a_negative_only_auroc_has_no_value() -> None:
     labels, scores = [1, 1, 1], [1.0, 2.0, 3.0]
     assert math.isnan(auroc(labels, scores))
     assert average_precision(labels, scores) == 1
@@ -170,7 +170,7 @@ def test_without_a_negative_only_auroc_has_no_value():
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.int64])
-def test_torch_and_numpy_agree(metric, dtype):
+def test_torch_and_numpy_agree(metric: str, dtype) -> None:
     scores = (10 * torch.randn(40, 5)).to(dtype).T  # not contiguous
     labels = torch.rand(40, 5).T < 0.3
     expected = metric(labels.numpy(), scores.double().numpy())
@@ -179,7 +179,7 @@ def test_torch_and_numpy_agree(metric, dtype):
     assert metric(labels.tolist(), scores.tolist()) == expected
 
 
-def test_scores_with_a_gradient_are_taken_as_values():
+def test_scores_with_a_gradient_are_taken_as_values() -> None:
     scores = torch.tensor([0.0, 1.0, 2.0], requires_grad=True)
     assert auroc([0, 0, 1], scores) == 1
 
@@ -197,19 +197,19 @@ def test_scores_with_a_gradient_are_taken_as_values():
         ([0, 1], [1j, 2.0], r"scores must hold real numbers, got complex128"),
     ],
 )
-def test_errors_say_what_arrived(metric, labels, scores, message):
+def test_errors_say_what_arrived(metric: str, labels, scores, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         metric(labels, scores)
 
 
 @pytest.mark.parametrize("thresholds", [1, 0, -3, 2.0, True, None])
-def test_a_grid_needs_two_thresholds(thresholds):
+def test_a_grid_needs_two_thresholds(thresholds) -> None:
     with pytest.raises(ValueError, match="thresholds must be an integer of at least 2"):
         f1_max_grid([0, 1], [0.0, 1.0], thresholds=thresholds)
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3, None])
-def test_sorting_in_two_threads_is_sorting(levels, monkeypatch):
+def test_sorting_in_two_threads_is_sorting(levels, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where one of the halves is empty: with one level nothing is below the median."""
     monkeypatch.setattr(ranking, "MANY", 5000)
     rng = np.random.default_rng(0)

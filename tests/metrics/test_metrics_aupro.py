@@ -33,7 +33,7 @@ def pro_and_fpr(predicted, masks):
     return np.mean(overlaps), predicted[~masks].mean()
 
 
-def aupro_exact_loop(maps, masks, limit):
+def aupro_exact_loop(maps, masks, limit: float):
     """Every distinct score as threshold; each piece of the curve is cut at the limit and integrated by itself."""
     if not masks.any() or masks.all():
         return math.nan
@@ -48,7 +48,7 @@ def aupro_exact_loop(maps, masks, limit):
     return area / limit
 
 
-def aupro_paper_loop(maps, masks, limit, count):
+def aupro_paper_loop(maps, masks, limit: float, count: int):
     """The paper protocol, one threshold after the other."""
     if not masks.any() or masks.all() or np.ptp(maps) == 0:
         return math.nan
@@ -63,7 +63,7 @@ def aupro_paper_loop(maps, masks, limit, count):
     return float(np.sum(np.diff(fpr) * (pro[1:] + pro[:-1]) / 2))
 
 
-def category(seed=0, images=10, side=48, dtype=np.float32):
+def category(seed: int = 0, images=10, side: int = 48, dtype=np.float32):
     """Smooth noise, raised over rectangles that sometimes touch or overlap; the first three images are good."""
     rng = np.random.default_rng(seed)
     masks = np.zeros((images, side, side), dtype=bool)
@@ -77,26 +77,26 @@ def category(seed=0, images=10, side=48, dtype=np.float32):
 
 @quick
 @given(maps=small_maps, masks=small_masks, limit=st.sampled_from([0.05, 0.3, 0.5, 1.0]))
-def test_exact_equals_the_loop_over_all_thresholds(maps, masks, limit):
+def test_exact_equals_the_loop_over_all_thresholds(maps, masks, limit: float) -> None:
     expected = aupro_exact_loop(maps, masks, limit)
     assert aupro(maps, masks, limit) == pytest.approx(expected, abs=EXACT, nan_ok=True)
 
 
 @quick
 @given(maps=small_maps, masks=small_masks, limit=st.sampled_from([0.3, 0.5, 1.0]), count=st.sampled_from([2, 7, 100]))
-def test_grid_equals_the_loop_over_its_thresholds(maps, masks, limit, count):
+def test_grid_equals_the_loop_over_its_thresholds(maps, masks, limit: float, count: int) -> None:
     expected = aupro_paper_loop(maps, masks, limit, count)
     assert aupro(maps, masks, limit, count) == pytest.approx(expected, abs=EXACT, nan_ok=True)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_both_equal_their_loops_on_smooth_maps(dtype):
+def test_both_equal_their_loops_on_smooth_maps(dtype) -> None:
     maps, masks = category(images=5, side=24, dtype=dtype)
     assert aupro(maps, masks) == pytest.approx(aupro_exact_loop(maps, masks, 0.3), abs=EXACT)
     assert aupro(maps, masks, thresholds=100) == pytest.approx(aupro_paper_loop(maps, masks, 0.3, 100), abs=EXACT)
 
 
-def test_exact_equals_a_weighted_roc_curve_of_scikit_learn():
+def test_exact_equals_a_weighted_roc_curve_of_scikit_learn() -> None:
     maps, masks = category(images=16, side=96)
     weights = np.ones(masks.shape)
     weights[masks] = region_weights(masks)
@@ -107,7 +107,7 @@ def test_exact_equals_a_weighted_roc_curve_of_scikit_learn():
     assert aupro(maps, masks) == pytest.approx(expected, abs=EXACT)
 
 
-def test_hand_worked_case():
+def test_hand_worked_case() -> None:
     """Region A has the scores 9 and 5, region B (one pixel) 7; ten normal pixels 8, 6, 5 and seven times 0.
 
         t    9     8     7     6     5     0
@@ -128,7 +128,7 @@ def test_hand_worked_case():
     assert aupro(maps, masks, thresholds=100) == pytest.approx(0.5, abs=EXACT)
 
 
-def test_exact_and_grid_differ_and_one_outlier_pixel_widens_the_gap():
+def test_exact_and_grid_differ_and_one_outlier_pixel_widens_the_gap() -> None:
     """The choice of the protocol is not cosmetic: a single normal pixel moves the grid's value by many points."""
     maps, masks = category(images=12, side=64)
     with_outlier = maps.copy()
@@ -140,25 +140,25 @@ def test_exact_and_grid_differ_and_one_outlier_pixel_widens_the_gap():
     assert abs(exact_outlier - paper_outlier) > 0.05
 
 
-def test_exact_depends_only_on_the_ranking():
+def test_exact_depends_only_on_the_ranking() -> None:
     maps, masks = category(dtype=np.float64)
     assert aupro(np.exp(maps), masks) == pytest.approx(aupro(maps, masks), abs=EXACT)
     assert abs(aupro(np.exp(maps), masks, thresholds=100) - aupro(maps, masks, thresholds=100)) > 1e-3
 
 
-def test_the_grid_does_not_depend_on_scale_and_offset():
+def test_the_grid_does_not_depend_on_scale_and_offset() -> None:
     maps, masks = category(dtype=np.float64)
     assert aupro(4 * maps + 8, masks, thresholds=100) == pytest.approx(aupro(maps, masks, thresholds=100), abs=1e-3)
 
 
-def test_with_equal_regions_and_no_limit_it_is_auroc():
+def test_with_equal_regions_and_no_limit_it_is_auroc() -> None:
     maps, _ = category()
     masks = np.zeros(maps.shape, dtype=bool)
     masks[::2, 5:10, 5:10] = masks[:, 30:35, 20:25] = True
     assert aupro(maps, masks, limit=1.0) == pytest.approx(auroc(masks, maps), abs=EXACT)
 
 
-def test_every_region_weighs_the_same():
+def test_every_region_weighs_the_same() -> None:
     """Missing the large region costs as much as missing the small one."""
     masks = np.zeros((1, 20, 20), dtype=bool)
     masks[0, 2:12, 2:12] = masks[0, 15, 15] = True
@@ -171,7 +171,7 @@ def test_every_region_weighs_the_same():
 
 @settings(max_examples=100, deadline=None)
 @given(masks=hnp.arrays(np.bool_, (3, 6, 6)))
-def test_regions_are_those_of_skimage_by_default(masks):
+def test_regions_are_those_of_skimage_by_default(masks) -> None:
     labelled = [measure.label(mask) for mask in masks]
     total = sum(regions.max() for regions in labelled)
     areas = [np.bincount(regions.ravel())[regions[regions > 0]] for regions in labelled]
@@ -180,7 +180,7 @@ def test_regions_are_those_of_skimage_by_default(masks):
     assert not total or weights.sum() == pytest.approx(1, abs=EXACT)
 
 
-def test_regions_touch_at_corners_but_not_across_images():
+def test_regions_touch_at_corners_but_not_across_images() -> None:
     diagonal = np.eye(3, dtype=bool)[None]
     assert region_weights(diagonal) == pytest.approx([1 / 3] * 3)
     corner_of_two = np.zeros((2, 2, 2), dtype=bool)
@@ -189,7 +189,7 @@ def test_regions_touch_at_corners_but_not_across_images():
     assert region_weights(corner_of_two) == pytest.approx([1 / 2, 1 / 4, 1 / 4])
 
 
-def test_a_perfect_map_is_one():
+def test_a_perfect_map_is_one() -> None:
     maps, masks = category()
     perfect = maps - maps.min() + 100 * masks
     assert aupro(perfect, masks) == pytest.approx(1, abs=EXACT)
@@ -197,12 +197,12 @@ def test_a_perfect_map_is_one():
     assert aupro(graded, masks, thresholds=100) == pytest.approx(1, abs=EXACT)
 
 
-def test_normal_pixels_on_top_leave_nothing():
+def test_normal_pixels_on_top_leave_nothing() -> None:
     maps, masks = category()
     assert aupro(np.where(masks, maps.min() - 1, maps), masks) == 0
 
 
-def test_a_constant_map_is_the_diagonal_and_has_no_grid():
+def test_a_constant_map_is_the_diagonal_and_has_no_grid() -> None:
     _, masks = category()
     constant = np.full(masks.shape, 0.7)
     assert aupro(constant, masks) == pytest.approx(0.15, abs=EXACT)  # PRO = FPR: (0.3² / 2) / 0.3
@@ -211,12 +211,12 @@ def test_a_constant_map_is_the_diagonal_and_has_no_grid():
 
 @pytest.mark.parametrize("thresholds", [None, 100])
 @pytest.mark.parametrize("defect", [False, True])
-def test_with_one_class_only_there_is_no_value(defect, thresholds):
+def test_with_one_class_only_there_is_no_value(defect, thresholds) -> None:
     maps, _ = category()
     assert math.isnan(aupro(maps, np.full(maps.shape, defect), thresholds=thresholds))
 
 
-def test_the_grid_has_no_value_when_fewer_than_two_rates_are_left():
+def test_the_grid_has_no_value_when_fewer_than_two_rates_are_left() -> None:
     _, masks = category()
     # The mask itself as map: every threshold finds all defects at FPR 0, a single point after rescaling.
     assert aupro(masks.astype(float), masks) == pytest.approx(1, abs=EXACT)
@@ -226,7 +226,7 @@ def test_the_grid_has_no_value_when_fewer_than_two_rates_are_left():
 
 
 @pytest.mark.parametrize("thresholds", [None, 100])
-def test_torch_and_numpy_agree(thresholds):
+def test_torch_and_numpy_agree(thresholds) -> None:
     maps, masks = category()
     expected = aupro(maps, masks, thresholds=thresholds)
     assert aupro(torch.from_numpy(maps), torch.from_numpy(masks), thresholds=thresholds) == expected
@@ -234,18 +234,18 @@ def test_torch_and_numpy_agree(thresholds):
 
 
 @pytest.mark.parametrize("limit", [0, -0.1, 1.01, math.nan])
-def test_the_limit_is_a_rate(limit):
+def test_the_limit_is_a_rate(limit: float) -> None:
     with pytest.raises(ValueError, match="limit must be a false positive rate"):
         aupro(np.zeros((1, 2, 2)), np.zeros((1, 2, 2)), limit=limit)
 
 
 @pytest.mark.parametrize("thresholds", [1, 0, 100.0, True])
-def test_a_grid_needs_two_thresholds(thresholds):
+def test_a_grid_needs_two_thresholds(thresholds) -> None:
     with pytest.raises(ValueError, match="thresholds must be None"):
         aupro(np.zeros((1, 2, 2)), np.zeros((1, 2, 2)), thresholds=thresholds)
 
 
-def test_the_grid_is_that_of_arange_with_its_rounding():
+def test_the_grid_is_that_of_arange_with_its_rounding() -> None:
     """Some ranges give 101 thresholds, the last of them next to the highest score."""
     pairs = np.random.default_rng(0).random((2000, 2)).cumsum(axis=1)
     sizes = {threshold_grid(low, high, 100).size for low, high in pairs}

@@ -24,7 +24,7 @@ from mambaad.metrics import report as report_module
 SHARED = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap")
 
 
-def category(seed=0, images=9, side=16):
+def category(seed: int = 0, images=9, side: int = 16):
     """Noise, raised in all images but the first third over a square, the last time over a lone pixel too."""
     rng = np.random.default_rng(seed)
     masks = np.zeros((images, side, side), dtype=bool)
@@ -34,7 +34,7 @@ def category(seed=0, images=9, side=16):
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_each_name_is_its_metric_in_percent(protocol):
+def test_each_name_is_its_metric_in_percent(protocol: str) -> None:
     maps, masks = category()
     labels, scores = masks.any(axis=(1, 2)), maps.max(axis=(1, 2))
     pixel_f1, thresholds = (f1_max, None) if protocol == "exact" else (f1_max_grid, 100)
@@ -55,7 +55,7 @@ def test_each_name_is_its_metric_in_percent(protocol):
     assert all(type(value) is float for value in report.values())
 
 
-def test_the_protocols_share_five_values_and_differ_in_two():
+def test_the_protocols_share_five_values_and_differ_in_two() -> None:
     maps, masks = category()
     maps[0, 0, 0] = 80  # an outlier pixel in a good image
     exact, paper = evaluate(maps, masks), evaluate(maps, masks, protocol="paper")
@@ -65,18 +65,18 @@ def test_the_protocols_share_five_values_and_differ_in_two():
 
 
 @pytest.mark.parametrize("labelled", [False, True])
-def test_both_protocols_at_once_are_each_by_itself(labelled):
+def test_both_protocols_at_once_are_each_by_itself(labelled) -> None:
     maps, masks = category()
     labels = np.arange(len(masks)) > 1 if labelled else None  # image 2 is defective without a mask
     assert evaluate_protocols(maps, masks, labels) == {p: evaluate(maps, masks, labels, p) for p in PROTOCOLS}
 
 
-def test_both_protocols_share_one_sort_and_one_labelling(monkeypatch):
+def test_both_protocols_share_one_sort_and_one_labelling(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = {"rank": 0, "region_weights": 0}
     for name in counted:
         original = getattr(report_module, name)
 
-        def counting(*arguments, name=name, original=original):
+        def counting(*arguments, name: str = name, original=original):
             counted[name] += 1
             return original(*arguments)
 
@@ -85,7 +85,7 @@ def test_both_protocols_share_one_sort_and_one_labelling(monkeypatch):
     assert counted == {"rank": 2, "region_weights": 1}  # images and pixels
 
 
-def test_the_exact_protocol_is_that_of_scikit_learn():
+def test_the_exact_protocol_is_that_of_scikit_learn() -> None:
     maps, masks = category()
     found = evaluate_protocols(maps, masks)["exact"]
     for level, truth, scores in (
@@ -99,20 +99,20 @@ def test_the_exact_protocol_is_that_of_scikit_learn():
         assert found[f"{level}_f1max"] == pytest.approx(100 * best, abs=1e-9)
 
 
-def test_exact_is_the_default():
+def test_exact_is_the_default() -> None:
     maps, masks = category()
     assert evaluate(maps, masks) == evaluate(maps, masks, protocol="exact") != evaluate(maps, masks, protocol="paper")
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_perfect_detector_has_100_everywhere(protocol):
+def test_a_perfect_detector_has_100_everywhere(protocol: str) -> None:
     maps, masks = category()
     maps = np.where(masks, 1, np.linspace(0, 0.9, maps.size).reshape(maps.shape))
     assert evaluate(maps, masks, protocol=protocol) == pytest.approx(dict.fromkeys((*METRICS, "mad"), 100), abs=1e-5)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_torch_and_numpy_agree(protocol):
+def test_torch_and_numpy_agree(protocol: str) -> None:
     maps, masks = category()
     expected = evaluate(maps, masks, masks.any(axis=(1, 2)), protocol)
     maps_t, masks_t = torch.from_numpy(maps).requires_grad_(), torch.from_numpy(masks)
@@ -121,7 +121,7 @@ def test_torch_and_numpy_agree(protocol):
     assert evaluate(maps_t, masks_t.float(), masks_t.flatten(1).any(1).tolist(), protocol) == expected
 
 
-def test_the_inputs_are_left_as_they_were():
+def test_the_inputs_are_left_as_they_were() -> None:
     maps, masks = category()
     before = maps.copy(), masks.copy()
     evaluate(maps, masks, protocol="paper")
@@ -129,7 +129,7 @@ def test_the_inputs_are_left_as_they_were():
     assert np.array_equal(masks, before[1])
 
 
-def test_a_defect_without_a_mask_counts_for_the_image_only():
+def test_a_defect_without_a_mask_counts_for_the_image_only() -> None:
     maps, masks = category()
     labels = masks.any(axis=(1, 2))
     assert not labels[2]
@@ -140,20 +140,20 @@ def test_a_defect_without_a_mask_counts_for_the_image_only():
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_only_good_images_have_no_value(protocol):
+def test_only_good_images_have_no_value(protocol: str) -> None:
     maps, masks = category()
     report = evaluate(maps, np.zeros_like(masks), protocol=protocol)
     assert all(math.isnan(value) for value in report.values())
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_only_defective_images_still_have_pixel_values(protocol):
+def test_only_defective_images_still_have_pixel_values(protocol: str) -> None:
     maps, masks = category()
     report = evaluate(maps[3:], masks[3:], protocol=protocol)
     assert {name for name, value in report.items() if math.isnan(value)} == {"image_auroc", "mad"}
 
 
-def test_constant_maps():
+def test_constant_maps() -> None:
     _, masks = category()
     constant = np.full(masks.shape, 0.5)
     exact, paper = evaluate(constant, masks), evaluate(constant, masks, protocol="paper")
@@ -189,12 +189,12 @@ MAPS, MASKS = category()
         ((MAPS, MASKS, np.zeros(9)), r"labels contradict masks: 6 of 9 images.*first ones \[3, 4, 5, 6, 7, 8\]"),
     ],
 )
-def test_errors_say_what_arrived(arguments, message):
+def test_errors_say_what_arrived(arguments, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         evaluate(*arguments)
 
 
-def test_the_mean_over_categories_is_plain():
+def test_the_mean_over_categories_is_plain() -> None:
     reports = {name: evaluate(*category(seed, images)) for seed, (name, images) in enumerate([("a", 6), ("b", 12)])}
     mean = mean_over_categories(reports)
     assert tuple(mean) == (*METRICS, "mad")
@@ -203,18 +203,18 @@ def test_the_mean_over_categories_is_plain():
     assert mean["mad"] == pytest.approx(sum(mean[name] for name in METRICS) / 7)
 
 
-def test_the_mean_ignores_what_is_no_metric():
+def test_the_mean_ignores_what_is_no_metric() -> None:
     report = evaluate(*category())
     assert mean_over_categories({"a": report | {"images": 9.0, "mad": -1.0}}) == pytest.approx(report)
 
 
-def test_a_category_without_a_value_leaves_the_mean_without_one():
+def test_a_category_without_a_value_leaves_the_mean_without_one() -> None:
     good = evaluate(*category())
     mean = mean_over_categories({"a": good, "b": good | {"pixel_aupro": math.nan}})
     assert {name for name, value in mean.items() if math.isnan(value)} == {"pixel_aupro", "mad"}
 
 
-def test_the_mean_needs_complete_categories():
+def test_the_mean_needs_complete_categories() -> None:
     with pytest.raises(ValueError, match="at least one category"):
         mean_over_categories({})
     report = evaluate(*category())

@@ -31,7 +31,7 @@ maps_of = st.one_of(few, near, positive, single, double, close)
 bits_of = st.sampled_from([10, 12, 16])
 
 
-def streamed(maps, masks, bits=22, batch=None):
+def streamed(maps, masks, bits: int = 22, batch=None):
     streaming = StreamingMetrics(bits)
     for start in range(0, len(maps), batch or len(maps)):
         end = start + (batch or len(maps))
@@ -39,7 +39,7 @@ def streamed(maps, masks, bits=22, batch=None):
     return streaming.result()
 
 
-def category(seed=0, images=12, side=64):
+def category(seed: int = 0, images=12, side: int = 64):
     """Smooth positive maps as of a trained model, higher at some of the defects."""
     rng = np.random.default_rng(seed)
     masks = np.zeros((images, side, side), dtype=bool)
@@ -59,7 +59,7 @@ def category(seed=0, images=12, side=64):
     masks=np.eye(4, 5, dtype=bool)[None] > [[[0]]] * 3,
     bits=10,
 )
-def test_the_exact_value_is_between_the_bounds(maps, masks, bits):
+def test_the_exact_value_is_between_the_bounds(maps, masks, bits: int) -> None:
     expected, result = evaluate_protocols(as_float32(maps), masks), streamed(maps, masks, bits, batch=2)
     for protocol in PROTOCOLS:
         for name in (*METRICS, "mad"):
@@ -76,7 +76,7 @@ def test_the_exact_value_is_between_the_bounds(maps, masks, bits):
 
 @pytest.mark.parametrize("bits", [10, 11, 12, 14])
 @pytest.mark.parametrize("seed", range(8))
-def test_the_exact_value_is_between_the_bounds_on_smooth_maps(seed, bits):
+def test_the_exact_value_is_between_the_bounds_on_smooth_maps(seed: int, bits: int) -> None:
     """Many thresholds of the grid in one bin, and the limit of the false positive rate inside another."""
     maps, masks = category(seed, images=6, side=32)
     expected, result = evaluate_protocols(maps, masks), streamed(maps, masks, bits)
@@ -88,7 +88,7 @@ def test_the_exact_value_is_between_the_bounds_on_smooth_maps(seed, bits):
 
 @settings(max_examples=150)
 @given(maps=few, masks=masks_of)
-def test_scores_alone_in_their_bin_are_measured_exactly(maps, masks):
+def test_scores_alone_in_their_bin_are_measured_exactly(maps, masks) -> None:
     """Seven numbers from -3 to 6 keep apart at 12 bits, so the bins know all there is to know."""
     expected, result = evaluate_protocols(maps, masks), streamed(maps, masks, bits=12)
     for protocol in PROTOCOLS:
@@ -97,7 +97,7 @@ def test_scores_alone_in_their_bin_are_measured_exactly(maps, masks):
             assert low == pytest.approx(high, abs=ROUNDING, nan_ok=True)
 
 
-def in_bins(first, tied=False, seed=0):
+def in_bins(first, tied=False, seed: int = 0):
     """Scores whose bin (of 12 bits: an eighth of an octave) is random, positives or negatives first inside each bin."""
     rng = np.random.default_rng(seed)
     masks = rng.random((4, 12, 12)) < 0.3
@@ -109,7 +109,7 @@ def in_bins(first, tied=False, seed=0):
     return (bins * (1 + within)).astype(np.float32), masks
 
 
-def test_the_upper_bounds_are_met_when_positives_come_first():
+def test_the_upper_bounds_are_met_when_positives_come_first() -> None:
     maps, masks = in_bins("positives", tied=True)
     expected, result = evaluate_protocols(maps, masks)["exact"], streamed(maps, masks, bits=12)
     for name in PIXEL:
@@ -118,7 +118,7 @@ def test_the_upper_bounds_are_met_when_positives_come_first():
         assert high - low > 1
 
 
-def test_the_lower_bounds_are_met_when_negatives_come_first():
+def test_the_lower_bounds_are_met_when_negatives_come_first() -> None:
     maps, masks = in_bins("negatives")
     expected, result = evaluate_protocols(maps, masks)["exact"], streamed(maps, masks, bits=12)
     for name in ("pixel_auroc", "pixel_aupro"):
@@ -129,7 +129,7 @@ def test_the_lower_bounds_are_met_when_negatives_come_first():
     assert low <= expected["pixel_ap"] < low + 0.01 * (high - low)
 
 
-def test_the_lower_bound_of_f1_is_met_when_scores_are_almost_equal():
+def test_the_lower_bound_of_f1_is_met_when_scores_are_almost_equal() -> None:
     maps, masks = in_bins("negatives")
     negative_lowest = np.where(masks, maps, maps * 0.9999)  # the last of a bin is one of its negatives
     alike = np.where(masks, 2.0 ** np.floor(np.log2(maps)) * 1.05, 2.0 ** np.floor(np.log2(maps)) * 1.05).astype(
@@ -140,7 +140,7 @@ def test_the_lower_bound_of_f1_is_met_when_scores_are_almost_equal():
     )
 
 
-def test_bounds_close_in_as_bins_grow():
+def test_bounds_close_in_as_bins_grow() -> None:
     maps, masks = category()
     results = [streamed(maps, masks, bits) for bits in (10, 14, 18, 22)]
     for protocol in PROTOCOLS:
@@ -156,14 +156,14 @@ def test_bounds_close_in_as_bins_grow():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_values_are_close_on_smooth_maps(seed):
+def test_values_are_close_on_smooth_maps(seed: int) -> None:
     maps, masks = category(seed)
     expected, result = evaluate_protocols(maps, masks), streamed(maps, masks)
     for protocol in PROTOCOLS:
         assert result.values[protocol] == pytest.approx(expected[protocol], abs=0.02)  # percent
 
 
-def test_half_precision_maps_are_measured_exactly():
+def test_half_precision_maps_are_measured_exactly() -> None:
     maps, masks = category()
     half = torch.from_numpy(maps).bfloat16()
     expected, result = evaluate_protocols(half, masks), streamed(half, masks)
@@ -171,7 +171,7 @@ def test_half_precision_maps_are_measured_exactly():
     assert result.bounds["exact"]["pixel_auroc"] == pytest.approx((expected["exact"]["pixel_auroc"],) * 2, abs=ROUNDING)
 
 
-def test_the_division_into_batches_does_not_matter():
+def test_the_division_into_batches_does_not_matter() -> None:
     maps, masks = category()
     whole = streamed(maps, masks, 14)
     for batch in (1, 5):
@@ -182,7 +182,7 @@ def test_the_division_into_batches_does_not_matter():
                 assert parts.bounds[protocol][name] == pytest.approx(bounds, abs=ROUNDING)
 
 
-def test_image_metrics_are_exact_and_labels_count_for_them_only():
+def test_image_metrics_are_exact_and_labels_count_for_them_only() -> None:
     maps, masks = category()
     labels = masks.any(axis=(1, 2))
     labels[0] = True  # defective without a mask
@@ -201,7 +201,7 @@ def test_image_metrics_are_exact_and_labels_count_for_them_only():
 
 
 @pytest.mark.parametrize("kind", ["good only", "defect only", "constant"])
-def test_undefined_values_are_nan_as_in_the_exact_mode(kind):
+def test_undefined_values_are_nan_as_in_the_exact_mode(kind: str) -> None:
     maps, masks = category()
     if kind == "constant":
         maps = np.full_like(maps, 0.5)
@@ -214,7 +214,7 @@ def test_undefined_values_are_nan_as_in_the_exact_mode(kind):
             assert {math.isnan(bound) for bound in bounds} == {math.isnan(expected[protocol][name])}
 
 
-def test_more_may_be_added_after_a_result():
+def test_more_may_be_added_after_a_result() -> None:
     maps, masks = category()
     streaming = StreamingMetrics(14)
     streaming.update(maps[:6], masks[:6])
@@ -223,7 +223,7 @@ def test_more_may_be_added_after_a_result():
     assert streaming.result().values["exact"] == pytest.approx(streamed(maps, masks, 14).values["exact"], abs=ROUNDING)
 
 
-def test_memory_does_not_grow_with_the_images():
+def test_memory_does_not_grow_with_the_images() -> None:
     maps, masks = category(images=6, side=128)
 
     def peak(rounds):
@@ -241,28 +241,28 @@ def test_memory_does_not_grow_with_the_images():
 
 
 @given(values=hnp.arrays(np.float32, 20, elements=st.floats(-LARGEST, LARGEST, width=32)))
-def test_ordered_bits_order_as_the_scores_do_and_come_back(values):
+def test_ordered_bits_order_as_the_scores_do_and_come_back(values) -> None:
     ordered = ordered_bits(values)
     assert np.array_equal(from_ordered_bits(ordered), values)
     assert np.array_equal(values[:, None] < values, ordered[:, None] < ordered)
 
 
-def test_wider_scores_are_rounded_to_float32():
+def test_wider_scores_are_rounded_to_float32() -> None:
     assert as_float32(np.array([1.0, 1 + 1e-12, 1e300, -1e300])).tolist() == [1, 1, LARGEST, -LARGEST]
 
 
 @pytest.mark.parametrize("bits", [9, 25, 16.0, True, None])
-def test_bits_have_a_range(bits):
+def test_bits_have_a_range(bits: int) -> None:
     with pytest.raises(ValueError, match="bits must be an integer from 10 to 24, got"):
         StreamingMetrics(bits)
 
 
-def test_a_result_needs_images():
+def test_a_result_needs_images() -> None:
     with pytest.raises(ValueError, match="no images yet: call update before result"):
         StreamingMetrics(10).result()
 
 
-def test_a_refused_batch_leaves_nothing_behind():
+def test_a_refused_batch_leaves_nothing_behind() -> None:
     maps, masks = category()
     streaming = StreamingMetrics(14)
     streaming.update(maps, masks)

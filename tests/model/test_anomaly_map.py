@@ -10,13 +10,13 @@ from mambaad.model.anomaly_map import anomaly_map, gaussian_filter
 
 
 @pytest.mark.parametrize("side", [8, 40, 64])
-def test_gaussian_filter_is_scipys(side):
+def test_gaussian_filter_is_scipys(side: int) -> None:
     maps = torch.rand(3, side, side)
     wanted = np.stack([scipy.ndimage.gaussian_filter(m, sigma=4) for m in maps.numpy()])
     assert np.abs(gaussian_filter(maps).numpy() - wanted).max() < 1e-6
 
 
-def test_anomaly_map_is_zero_for_perfect_reconstruction_and_marks_the_wrong_place():
+def test_anomaly_map_is_zero_for_perfect_reconstruction_and_marks_the_wrong_place() -> None:
     features = [torch.rand(1, c, s, s) + 0.1 for c, s in ((8, 16), (16, 8), (32, 4))]
     assert anomaly_map(features, features, 64).abs().max() < 1e-6
     wrong = [f.clone() for f in features]
@@ -26,7 +26,7 @@ def test_anomaly_map_is_zero_for_perfect_reconstruction_and_marks_the_wrong_plac
     assert abs(hit % 64 - 12 * 63 / 15) <= 2
 
 
-def test_loss_is_five_times_the_sum_of_mean_squared_errors():
+def test_loss_is_five_times_the_sum_of_mean_squared_errors() -> None:
     a = [torch.randn(2, 3, 4, 4) for _ in range(3)]
     b = [torch.randn(2, 3, 4, 4) for _ in range(3)]
     wanted = 5 * sum(((x - y) ** 2).mean() for x, y in zip(a, b, strict=True))

@@ -12,7 +12,7 @@ from mambaad.model.half_fpn import Bottleneck, HalfFPN
 from mambaad.model.lss import local_branch
 
 
-def test_initial_values_are_the_published_ones():
+def test_initial_values_are_the_published_ones() -> None:
     block = HSSBlock(32, (("hilbert", 8),))
     ss2d = block.ss2d
     assert torch.allclose(ss2d.A_log, torch.arange(1.0, 17).log().expand(8, 64, 16))
@@ -31,7 +31,7 @@ def test_initial_values_are_the_published_ones():
     assert fusion.std().item() == pytest.approx(math.sqrt(2 / (9 * fusion.shape[0])), rel=0.15)
 
 
-def test_drop_path_rates_fall_and_are_shared_within_a_module():
+def test_drop_path_rates_fall_and_are_shared_within_a_module() -> None:
     model = small(depths=(3, 4, 6, 3))
     rates = [[[b.drop_path.drop_prob for b in lss.hss] for lss in stage] for stage in model.decoder.stages]
     every = [0.2 * (1 - i / 15) for i in range(16)]
@@ -41,7 +41,7 @@ def test_drop_path_rates_fall_and_are_shared_within_a_module():
             assert module == pytest.approx([every[first + i]] * len(module))
 
 
-def test_lss_module_is_the_published_sum():
+def test_lss_module_is_the_published_sum() -> None:
     module = LSSModule(8, 2, (("scan", 2),), local_kernels=(5, 7)).eval()
     x = torch.randn(2, 4, 4, 8)
     image = x.permute(0, 3, 1, 2)
@@ -53,7 +53,7 @@ def test_lss_module_is_the_published_sum():
     assert module.local[0][1][0].kernel_size == (5, 5)
 
 
-def test_local_branch_kinds():
+def test_local_branch_kinds() -> None:
     full, alone = local_branch(4, 5, "dwconv_1x1"), local_branch(4, 5, "dwconv")
     assert [layer[0].kernel_size for layer in full] == [(1, 1), (5, 5), (1, 1)]
     assert [layer[0].kernel_size for layer in alone] == [(5, 5)]
@@ -61,7 +61,7 @@ def test_local_branch_kinds():
     assert full[0][0].bias is not None
 
 
-def test_local_branch_equals_torchs_own_layers_and_stays_channels_last():
+def test_local_branch_equals_torchs_own_layers_and_stays_channels_last() -> None:
     branch = local_branch(6, 5, "dwconv_1x1").double()
     x = (torch.randn(2, 8, 8, 6, dtype=torch.double) + 3).permute(0, 3, 1, 2).requires_grad_()
     expected = x
@@ -79,7 +79,7 @@ def test_local_branch_equals_torchs_own_layers_and_stays_channels_last():
         torch.testing.assert_close(got, wanted)
 
 
-def test_fusion_halves_the_side_and_doubles_the_width():
+def test_fusion_halves_the_side_and_doubles_the_width() -> None:
     fusion = HalfFPN((4, 8, 16)).eval()
     features = [torch.randn(1, c, s, s) for c, s in ((4, 16), (8, 8), (16, 4))]
     assert fusion(features).shape == (1, 32, 2, 2)

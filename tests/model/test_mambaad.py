@@ -23,7 +23,7 @@ from mambaad.ops.routed_scan import routed_scan
         {"backbone": "mobilenetv2_050", "backbone_kwargs": {"pad_type": "same"}},
     ],
 )
-def test_features_match_the_encoder_at_every_scale_and_all_parameters_learn(changes):
+def test_features_match_the_encoder_at_every_scale_and_all_parameters_learn(changes) -> None:
     model = small(**changes)
     encoder, decoder = model(torch.randn(2, 3, 64, 64))
     assert [f.shape for f in encoder] == [f.shape for f in decoder]
@@ -38,7 +38,7 @@ def test_features_match_the_encoder_at_every_scale_and_all_parameters_learn(chan
 
 
 @pytest.mark.parametrize("side", [64, 96, 160])
-def test_sides_in_steps_of_32_work_with_orders_that_fill_any_square(side):
+def test_sides_in_steps_of_32_work_with_orders_that_fill_any_square(side: int) -> None:
     prediction = small(scan="sweep", directions=4).predict(torch.randn(1, 3, side, side))
     assert prediction.anomaly_map.shape == (1, side, side)
     assert torch.equal(prediction.score, prediction.anomaly_map.flatten(1).amax(1))
@@ -54,12 +54,12 @@ def test_sides_in_steps_of_32_work_with_orders_that_fill_any_square(side):
         ({"scan": "sweep"}, (1056, 1056), "multiple of 32"),
     ],
 )
-def test_sides_that_do_not_fit_are_refused(changes, shape, message):
+def test_sides_that_do_not_fit_are_refused(changes, shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         small(**changes)(torch.randn(1, 3, *shape))
 
 
-def test_encoder_stays_frozen_and_in_eval_mode():
+def test_encoder_stays_frozen_and_in_eval_mode() -> None:
     model = small().train()
     assert not any(module.training for module in model.encoder.modules())
     assert model.decoder.training
@@ -69,7 +69,7 @@ def test_encoder_stays_frozen_and_in_eval_mode():
     assert not any(parameter.requires_grad for parameter in model.encoder.parameters())
 
 
-def test_predict_keeps_the_mode_and_is_the_same_in_both():
+def test_predict_keeps_the_mode_and_is_the_same_in_both() -> None:
     model, image = small(), torch.randn(1, 3, 64, 64)
     model.train()
     first = model.predict(image)
@@ -78,14 +78,14 @@ def test_predict_keeps_the_mode_and_is_the_same_in_both():
     assert torch.equal(first.anomaly_map, model.predict(image).anomaly_map)
 
 
-def test_normalize_uses_the_encoders_mean_and_std():
+def test_normalize_uses_the_encoders_mean_and_std() -> None:
     model = small(mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 2.0))
     image = torch.rand(1, 3, 64, 64)
     wanted = torch.stack([(image[0, c] - m) / s for c, (m, s) in enumerate([(0.1, 0.5), (0.2, 0.25), (0.3, 2.0)])])
     assert torch.allclose(model.normalize(image)[0], wanted)
 
 
-def test_scan_backends_give_the_same_network():
+def test_scan_backends_give_the_same_network() -> None:
     model, image = small().eval(), torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         _, chunked = model(image)
@@ -95,7 +95,7 @@ def test_scan_backends_give_the_same_network():
         assert torch.allclose(a, b, atol=1e-4, rtol=1e-4)
 
 
-def test_a_scan_backend_is_set_for_every_block_or_refused():
+def test_a_scan_backend_is_set_for_every_block_or_refused() -> None:
     model, seen = small().eval(), []
 
     def watched(x, *rest):

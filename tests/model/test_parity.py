@@ -41,7 +41,7 @@ class Case:
         return input_image(self.facts["image_seed"])
 
 
-def test_every_case_is_here():
+def test_every_case_is_here() -> None:
     assert tuple(cases()) == NAMES
 
 
@@ -75,7 +75,7 @@ def norms(case) -> dict[str, float]:
     return json.loads((REFERENCE / f"{case.name}.grads.json").read_text())["grad_norm"]
 
 
-def test_config_is_inferred_from_the_tensors(case):
+def test_config_is_inferred_from_the_tensors(case) -> None:
     facts = case.facts
     assert case.model.config == mambaad.ModelConfig(
         backbone=facts["backbone"], depths=facts["depths"], scan=facts["scan"], directions=facts["directions"]
@@ -83,7 +83,7 @@ def test_config_is_inferred_from_the_tensors(case):
     assert sum(p.numel() for p in case.model.parameters()) == facts["parameters"]
 
 
-def test_every_array_equals_the_reference(case):
+def test_every_array_equals_the_reference(case) -> None:
     with torch.no_grad():
         encoder, decoder = case.model(case.image)
     prediction = case.model.predict(case.image)
@@ -98,19 +98,19 @@ def test_every_array_equals_the_reference(case):
         assert prediction.score.item() == pytest.approx(float(np.ravel(reference["score"])[0]), rel=TOLERANCE)
 
 
-def test_the_loss_equals_the_reference(case, loss):
+def test_the_loss_equals_the_reference(case, loss) -> None:
     with np.load(REFERENCE / f"{case.name}.grads.npz") as reference:
         assert loss.item() == pytest.approx(float(reference["loss"]), rel=1e-6)
 
 
-def test_gradient_norms_equal_the_reference(gradients, norms):
+def test_gradient_norms_equal_the_reference(gradients, norms) -> None:
     assert set(gradients) == set(norms)
     largest = max(norms.values())
     for key, gradient in gradients.items():
         assert abs(gradient.double().norm().item() - norms[key]) < NORM_TOLERANCE * largest, key
 
 
-def test_gradients_equal_the_reference_value_by_value(case, gradients, norms):
+def test_gradients_equal_the_reference_value_by_value(case, gradients, norms) -> None:
     sampled = {key: g[:: math.ceil(g.numel() / SAMPLES)].numpy() for key, g in gradients.items()}
     with np.load(REFERENCE / f"{case.name}.grads.npz") as reference:
         values = reference["values"]

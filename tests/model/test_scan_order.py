@@ -29,18 +29,18 @@ SCANS = [
 
 
 @pytest.mark.parametrize("method", SCAN_METHODS)
-def test_order_of_sixteen_tokens(method):
+def test_order_of_sixteen_tokens(method: str) -> None:
     assert scan_order(method, 4).tolist() == AT_4[method]
 
 
 @pytest.mark.parametrize("method", SCAN_METHODS)
 @pytest.mark.parametrize("side", [1, 2, 4, 8, 16, 32, 64])
-def test_order_visits_every_token_once(method, side):
+def test_order_visits_every_token_once(method: str, side: int) -> None:
     assert scan_order(method, side).sort().values.tolist() == list(range(side * side))
 
 
 @pytest.mark.parametrize("side", [2, 4, 8, 16, 32, 64])
-def test_curves_are_those_of_the_libraries(side):
+def test_curves_are_those_of_the_libraries(side: int) -> None:
     steps = range(side * side)
     points = decode(list(steps), 2, side.bit_length() - 1)
     assert scan_order("hilbert", side).tolist() == [int(x) + int(y) * side for x, y in points]
@@ -49,13 +49,13 @@ def test_curves_are_those_of_the_libraries(side):
 
 
 @pytest.mark.parametrize("method", ["scan", "hilbert"])
-def test_neighbours_on_the_path_are_neighbours_in_the_image(method):
+def test_neighbours_on_the_path_are_neighbours_in_the_image(method: str) -> None:
     order = scan_order(method, 16)
     row, column = order // 16, order % 16
     assert ((row.diff().abs() + column.diff().abs()) == 1).all()
 
 
-def test_zigzag_runs_along_antidiagonals():
+def test_zigzag_runs_along_antidiagonals() -> None:
     order = scan_order("zigzag", 9)
     diagonal = order // 9 + order % 9
     assert (diagonal.diff() >= 0).all()
@@ -64,13 +64,13 @@ def test_zigzag_runs_along_antidiagonals():
 
 @pytest.mark.parametrize("method", SCAN_METHODS)
 @pytest.mark.parametrize("number", [2, 4, 8])
-def test_second_half_of_the_routes_is_the_first_reversed(method, number):
+def test_second_half_of_the_routes_is_the_first_reversed(method: str, number: int) -> None:
     routes = method_routes(method, number, 8)
     assert routes.shape == (number, 64)
     assert torch.equal(routes[number // 2 :], routes[: number // 2].flip(1))
 
 
-def test_routes_read_the_image_plain_transposed_rotated_and_rotated_transposed():
+def test_routes_read_the_image_plain_transposed_rotated_and_rotated_transposed() -> None:
     image = torch.randn(8, 8)
     rotated = torch.rot90(image, 1, (0, 1))
     wanted = [view.reshape(-1) for view in (image, image.T, rotated, rotated.T)]
@@ -78,12 +78,12 @@ def test_routes_read_the_image_plain_transposed_rotated_and_rotated_transposed()
         assert torch.equal(image.reshape(-1)[route], wanted[k])
 
 
-def test_hybrid_routes_are_the_first_routes_of_each_method():
+def test_hybrid_routes_are_the_first_routes_of_each_method() -> None:
     routes = hybrid_routes((("sweep", 4), ("hilbert", 4)), 8)
     assert torch.equal(routes, torch.cat([method_routes("sweep", 4, 8), method_routes("hilbert", 4, 8)]))
 
 
-def routes_and_inverse(scan, side):
+def routes_and_inverse(scan, side: int):
     routes = cached_routes(scan, side, torch.device("cpu"))
     assert torch.equal(inverse_of(routes), routes.argsort(dim=1))
     return routes, inverse_of(routes)
@@ -91,7 +91,7 @@ def routes_and_inverse(scan, side):
 
 @pytest.mark.parametrize("scan", SCANS)
 @pytest.mark.parametrize("side", [2, 8])
-def test_decode_inverts_encode(scan, side):
+def test_decode_inverts_encode(scan, side: int) -> None:
     x = torch.randn(3, side * side, 5)
     both = routes_and_inverse(scan, side)
     k = both[0].shape[0]
@@ -99,7 +99,7 @@ def test_decode_inverts_encode(scan, side):
 
 
 @given(st.integers(1, 3), st.sampled_from(SCANS))
-def test_encode_and_decode_are_adjoint(batch, scan):
+def test_encode_and_decode_are_adjoint(batch, scan) -> None:
     both = routes_and_inverse(scan, 4)
     x = torch.randn(batch, 16, 3, dtype=torch.float64, requires_grad=True)
     y = torch.randn(batch, both[0].shape[0], 16, 3, dtype=torch.float64, requires_grad=True)
@@ -109,7 +109,7 @@ def test_encode_and_decode_are_adjoint(batch, scan):
         assert torch.allclose(a, b)
 
 
-def test_gradients_of_encode_and_decode():
+def test_gradients_of_encode_and_decode() -> None:
     both = routes_and_inverse((("hilbert", 8),), 2)
     x = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
     y = torch.randn(2, 8, 4, 3, dtype=torch.float64, requires_grad=True)
@@ -118,12 +118,12 @@ def test_gradients_of_encode_and_decode():
 
 
 @pytest.mark.parametrize("method", POWER_OF_TWO_ONLY)
-def test_a_side_the_curve_does_not_fill_is_refused(method):
+def test_a_side_the_curve_does_not_fill_is_refused(method: str) -> None:
     with pytest.raises(ValueError, match=f"{method} curve needs a side that is a power of two"):
         scan_order(method, 6)
 
 
-def test_unknown_method_and_number_of_routes_are_refused():
+def test_unknown_method_and_number_of_routes_are_refused() -> None:
     with pytest.raises(ValueError, match="scan method must be one of sweep"):
         scan_order("peano", 4)
     with pytest.raises(ValueError, match="at least 1 token"):

@@ -37,7 +37,7 @@ def selective_scan_fn(u, delta, A, B, C, D=None, z=None, delta_bias=None, delta_
 
 
 @pytest.fixture
-def stand_in(monkeypatch):
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("mamba_ssm", "mamba_ssm.ops", "mamba_ssm.ops.selective_scan_interface")
     for name in names:
         module = ModuleType(name)
@@ -46,7 +46,7 @@ def stand_in(monkeypatch):
     sys.modules[names[-1]].selective_scan_fn = selective_scan_fn
 
 
-def make_inputs(batch=2, routes=3, width=2, length=5, size=4) -> dict[str, Tensor]:
+def make_inputs(batch=2, routes=3, width: int = 2, length: int = 5, size: int = 4) -> dict[str, Tensor]:
     shape, group = (batch, routes, width, length), (batch, routes, size, length)
     A = -torch.exp(torch.randn(routes, width, size))
     normal = torch.randn
@@ -64,7 +64,7 @@ def outputs_and_gradients(function, inputs: dict[str, Tensor]) -> list[Tensor]:
 @pytest.mark.usefixtures("stand_in")
 @pytest.mark.parametrize("routes", [1, 3])
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_backend_is_the_definition(channels_last, routes):
+def test_backend_is_the_definition(channels_last, routes) -> None:
     inputs = make_inputs(routes=routes)
     if channels_last:  # as the model passes them
         inputs = {n: x.mT.contiguous().mT if x.dim() == 4 else x for n, x in inputs.items()}
@@ -75,7 +75,7 @@ def test_backend_is_the_definition(channels_last, routes):
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_half_precision_is_computed_in_float32():
+def test_half_precision_is_computed_in_float32() -> None:
     inputs = {n: x.bfloat16() for n, x in make_inputs().items()}
     y = selective_scan_mamba(**inputs)
     assert y.dtype == torch.bfloat16
@@ -84,19 +84,19 @@ def test_half_precision_is_computed_in_float32():
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_float64_is_refused():
+def test_float64_is_refused() -> None:
     with pytest.raises(ValueError, match="float32, got u in float64"):
         selective_scan_mamba(**{n: x.double() for n, x in make_inputs().items()})
 
 
-def test_missing_package_is_named_with_a_remedy(monkeypatch):
+def test_missing_package_is_named_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert "pip install mamba-ssm" in unavailable()
 
 
 @pytest.mark.usefixtures("stand_in")
 @pytest.mark.parametrize(("cuda", "reason"), [(False, "needs a CUDA device"), (True, None)])
-def test_device_is_asked_for(monkeypatch, cuda, reason):
+def test_device_is_asked_for(monkeypatch: pytest.MonkeyPatch, cuda, reason: str) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     found = unavailable()
     assert found is None if reason is None else reason in found

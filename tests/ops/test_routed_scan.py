@@ -23,7 +23,7 @@ TOLERANCE = 5e-6  # of the largest value of each array: float32 against the defi
 needs_library = pytest.mark.skipif(native.unavailable() is not None, reason=f"{native.unavailable()}")
 
 
-def make_inputs(routes: Tensor, batch=1, width=20, size=16, rank=4, seed=0) -> list[Tensor]:
+def make_inputs(routes: Tensor, batch=1, width: int = 20, size: int = 16, rank: int = 4, seed: int = 0) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     K, length = routes.shape
 
@@ -70,7 +70,7 @@ def assert_agree(found: dict[str, Tensor], expected: dict[str, Tensor], toleranc
 # -- the definition
 
 
-def test_definition_is_the_recurrence_written_out():
+def test_definition_is_the_recurrence_written_out() -> None:
     """Token by token and number by number, for two routes."""
     routes = torch.tensor([[2, 0, 1, 3], [1, 3, 2, 0]])
     x, projected, _, W, bias, A, D = (
@@ -93,7 +93,7 @@ def test_definition_is_the_recurrence_written_out():
 
 
 @pytest.mark.parametrize("backend", ["chunked", "exportable"])
-def test_sequence_backends_agree_with_the_definition(backend):
+def test_sequence_backends_agree_with_the_definition(backend: str) -> None:
     inputs = make_inputs(hybrid_routes((("hilbert", 4), ("sweep", 4)), 8), batch=2)
     assert_agree(outputs_and_gradients(inputs, backend=backend), defined(inputs))
 
@@ -105,7 +105,7 @@ def test_sequence_backends_agree_with_the_definition(backend):
 @pytest.mark.parametrize("number", [2, 4, 8])
 @pytest.mark.parametrize("method", SCAN_METHODS)
 @pytest.mark.parametrize("instruction_set", native.instruction_sets())
-def test_native_agrees_on_every_order(method, number, instruction_set):
+def test_native_agrees_on_every_order(method: str, number: int, instruction_set: str) -> None:
     inputs = make_inputs(hybrid_routes(((method, number),), 8))
     found = outputs_and_gradients(inputs, function=native.routed_scan_native, instruction_set=instruction_set)
     assert_agree(found, defined(inputs))
@@ -114,7 +114,7 @@ def test_native_agrees_on_every_order(method, number, instruction_set):
 @needs_library
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("scan", [(("hilbert", 4), ("zigzag", 4)), (("sweep", 2), ("scan", 2), ("zorder", 4))])
-def test_native_agrees_on_hybrids(scan, batch):
+def test_native_agrees_on_hybrids(scan, batch) -> None:
     inputs = make_inputs(hybrid_routes(scan, 8), batch=batch)
     assert_agree(outputs_and_gradients(inputs, backend="native"), defined(inputs))
 
@@ -122,7 +122,7 @@ def test_native_agrees_on_hybrids(scan, batch):
 @needs_library
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("length", [4, 31, 32, 33, 256, 1024, 4096])
-def test_native_agrees_on_lengths(length, batch):
+def test_native_agrees_on_lengths(length: int, batch) -> None:
     inputs = make_inputs(random_routes(2, length), batch=batch, width=17 if length < 1024 else 4)
     assert_agree(outputs_and_gradients(inputs, backend="native"), defined(inputs))
 
@@ -140,7 +140,9 @@ def test_native_agrees_on_lengths(length, batch):
     instruction_set=st.sampled_from(native.instruction_sets() or ["none"]),
     seed=st.integers(0, 2**31),
 )
-def test_native_agrees_on_any_size(batch, routes, length, width, size, rank, threads, instruction_set, seed):
+def test_native_agrees_on_any_size(
+    batch, routes, length: int, width: int, size: int, rank: int, threads, instruction_set: str, seed: int
+) -> None:
     inputs = make_inputs(random_routes(routes, length, seed), batch, width, size, rank, seed)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -154,7 +156,7 @@ def test_native_agrees_on_any_size(batch, routes, length, width, size, rank, thr
 @needs_library
 @pytest.mark.parametrize("instruction_set", native.instruction_sets())
 @pytest.mark.parametrize("bias", [-15.0, 0.0, 30.0])
-def test_native_holds_for_tiny_and_huge_steps(bias, instruction_set):
+def test_native_holds_for_tiny_and_huge_steps(bias, instruction_set: str) -> None:
     """Steps from 3e-7, whose decays are next to 1, to 30, whose decays underflow."""
     inputs = make_inputs(random_routes(2, 100))
     inputs[4] = torch.full_like(inputs[4], bias)
@@ -165,7 +167,7 @@ def test_native_holds_for_tiny_and_huge_steps(bias, instruction_set):
 @needs_library
 @pytest.mark.parametrize("instruction_set", native.instruction_sets())
 @pytest.mark.parametrize("rate", [1e-3, 1e-2, 0.1])
-def test_slow_decays_do_not_drift(instruction_set, rate):
+def test_slow_decays_do_not_drift(instruction_set: str, rate: float) -> None:
     """4096 equal decays near 1, each rounded to float32: the exponential may add little to those rounding errors."""
     inputs = make_inputs(random_routes(1, 4096), width=16, size=1, rank=1)
     inputs[1][..., 0], inputs[1][..., 1:] = 0, 1
@@ -177,7 +179,7 @@ def test_slow_decays_do_not_drift(instruction_set, rate):
 
 
 @needs_library
-def test_same_input_same_bits_whatever_was_in_memory():
+def test_same_input_same_bits_whatever_was_in_memory() -> None:
     inputs = make_inputs(random_routes(4, 50), batch=2, width=40, size=5, rank=3)
     first = outputs_and_gradients(inputs, backend="native")
     trash = [torch.full((200_000,), math.nan) for _ in range(20)]
@@ -187,7 +189,7 @@ def test_same_input_same_bits_whatever_was_in_memory():
 
 
 @needs_library
-def test_native_without_torchs_openmp_uses_its_own_threads(monkeypatch):
+def test_native_without_torchs_openmp_uses_its_own_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = make_inputs(random_routes(4, 50), batch=3)
     expected = outputs_and_gradients(inputs, backend="native")
     monkeypatch.setattr(native, "_parallel", lambda: None)
@@ -201,7 +203,7 @@ def test_native_without_torchs_openmp_uses_its_own_threads(monkeypatch):
 
 
 @needs_library
-def test_nan_in_a_token_reaches_the_output():
+def test_nan_in_a_token_reaches_the_output() -> None:
     inputs = make_inputs(random_routes(2, 40))
     inputs[0][0, 7, 3] = math.nan
     y = routed_scan(*inputs, backend="native")
@@ -210,7 +212,7 @@ def test_nan_in_a_token_reaches_the_output():
 
 
 @needs_library
-def test_half_precision_comes_back_in_its_own_type():
+def test_half_precision_comes_back_in_its_own_type() -> None:
     inputs = make_inputs(random_routes(2, 30))
     inputs[0], inputs[1] = inputs[0].bfloat16(), inputs[1].bfloat16()
     y = routed_scan(*inputs, backend="native")
@@ -220,7 +222,7 @@ def test_half_precision_comes_back_in_its_own_type():
 
 
 @needs_library
-def test_states_are_kept_only_where_a_backward_may_follow(monkeypatch):
+def test_states_are_kept_only_where_a_backward_may_follow(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = []
     forward = native._forward
     monkeypatch.setattr(native, "_forward", lambda *a: kept.append(forward(*a)) or kept[-1])
@@ -236,14 +238,14 @@ def test_states_are_kept_only_where_a_backward_may_follow(monkeypatch):
 
 @needs_library
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # inside opcheck
-def test_operator_is_registered_as_torch_expects():
+def test_operator_is_registered_as_torch_expects() -> None:
     """Schema, shapes without data, autograd: what torch.compile and torch.export rely on."""
     inputs = [v.requires_grad_() if v.is_floating_point() else v for v in make_inputs(random_routes(2, 20))]
     torch.library.opcheck(native._forward, (*inputs, 0, True))
 
 
 @needs_library
-def test_native_refuses_what_it_cannot_do():
+def test_native_refuses_what_it_cannot_do() -> None:
     inputs = make_inputs(random_routes(2, 10))
     with pytest.raises(ValueError, match="float32, got x in float64; convert it or take another backend"):
         routed_scan(*(v.double() if v.is_floating_point() else v for v in inputs), backend="native")
@@ -256,7 +258,7 @@ def test_native_refuses_what_it_cannot_do():
 # -- which backend
 
 
-def test_auto_takes_the_fused_form_and_float64_the_exact_one():
+def test_auto_takes_the_fused_form_and_float64_the_exact_one() -> None:
     inputs = make_inputs(random_routes(2, 40))
     picked = pick_backend("cpu")
     assert picked == ("chunked" if native.unavailable() else "native")
@@ -268,7 +270,7 @@ def test_auto_takes_the_fused_form_and_float64_the_exact_one():
     assert describe(picked).startswith(picked)
 
 
-def test_a_named_backend_never_falls_back(monkeypatch):
+def test_a_named_backend_never_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = make_inputs(random_routes(2, 10))
     monkeypatch.setattr(native, "_library", lambda: "the native backend was not built; install a compiler")
     assert pick_backend("cpu") == "chunked"
@@ -282,7 +284,7 @@ def test_a_named_backend_never_falls_back(monkeypatch):
         routed_scan(*inputs, backend="fused")
 
 
-def test_missing_library_says_what_to_do(monkeypatch):
+def test_missing_library_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     native._library.cache_clear()
     monkeypatch.setattr(native.importlib.util, "find_spec", lambda name: None)
     try:
@@ -309,26 +311,26 @@ def test_missing_library_says_what_to_do(monkeypatch):
         (4, torch.zeros(2, 20, device="meta"), "dt_bias is on meta, but x is on cpu"),
     ],
 )
-def test_wrong_arguments_are_named(position, value, message):
+def test_wrong_arguments_are_named(position, value, message: str) -> None:
     inputs = make_inputs(random_routes(2, 10))
     inputs[position] = value
     with pytest.raises(ValueError, match=message):
         package._check(*inputs)
 
 
-def test_axis_names_are_checked_under_test():
+def test_axis_names_are_checked_under_test() -> None:
     inputs = make_inputs(random_routes(2, 10))
     with pytest.raises(jaxtyping.TypeCheckError):
         routed_scan(*inputs[:6], torch.zeros(3, 20))
 
 
-def test_backends_are_named_once():
+def test_backends_are_named_once() -> None:
     assert len(backends()) == len(set(backends()))
     assert {"reference", "chunked", "native", "triton", "mamba_ssm"} <= set(backends())
 
 
 @needs_library
-def test_compiled_function_keeps_the_fused_scan():
+def test_compiled_function_keeps_the_fused_scan() -> None:
     """torch.compile takes the operator as a whole, gradients included: no break in the graph."""
     code = """
 import json, torch

@@ -44,7 +44,7 @@ needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, re
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device (sm_80 or newer)")
 
 
-def make_inputs(B, K, L, D, N, R, *, dtype=torch.float32, bias=-2.0, device="cpu") -> dict[str, Tensor]:
+def make_inputs(B, K, L, D: int, N, R, *, dtype=torch.float32, bias=-2.0, device: str = "cpu") -> dict[str, Tensor]:
     """Arguments in the range of a trained model; each route visits the tokens in a random order of its own."""
     generator = torch.Generator().manual_seed(B + K + L + D + N + R)
 
@@ -63,7 +63,7 @@ def make_inputs(B, K, L, D, N, R, *, dtype=torch.float32, bias=-2.0, device="cpu
     return {name: value.to(device) for name, value in values.items()}
 
 
-def definition(x, projected, routes, dt_proj, dt_bias, A, D, backend="reference") -> Tensor:
+def definition(x, projected, routes, dt_proj, dt_bias, A, D: int, backend: str = "reference") -> Tensor:
     """Gather into route order, scan, scatter back, add up."""
     from mambaad.ops.selective_scan import selective_scan
 
@@ -169,7 +169,7 @@ def interpreted() -> dict[str, dict]:
 
 @needs_triton
 @pytest.mark.parametrize("name", CASES)
-def test_interpreted_kernels_are_the_definition(interpreted, name):
+def test_interpreted_kernels_are_the_definition(interpreted, name: str) -> None:
     assert set(interpreted["cases"][name]) == {"y", *NAMES} - {"routes"}
     for array, error in interpreted["cases"][name].items():
         assert error <= TOLERANCE, f"{array}: off by {error:.3g}"
@@ -179,7 +179,7 @@ def test_interpreted_kernels_are_the_definition(interpreted, name):
 @pytest.mark.parametrize(
     "fact", ["available", "same bits twice", "same bits without gradient", "second derivative is refused"]
 )
-def test_interpreted_kernels(interpreted, fact):
+def test_interpreted_kernels(interpreted, fact) -> None:
     assert interpreted["facts"][fact]
 
 
@@ -195,7 +195,7 @@ def test_interpreted_kernels(interpreted, fact):
         ("adjoint_kernel", {"GRADIENTS": False}),
     ],
 )
-def test_kernels_compile_for_a_gpu(kernel, flags, tmp_path, monkeypatch):
+def test_kernels_compile_for_a_gpu(kernel, flags, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To sm_80 machine code, which needs no GPU; the interpreter accepts more than the compiler.
 
     Time stays within threads: no shuffle but in sums over channels, no layout conversion in what has none.
@@ -224,7 +224,7 @@ def test_kernels_compile_for_a_gpu(kernel, flags, tmp_path, monkeypatch):
 
 
 @given(st.integers(1, 64), st.sampled_from([2, 4, 8]), st.integers(1, 65536), st.integers(1, 2048))
-def test_plan_covers_everything(batch, routes, length, width):
+def test_plan_covers_everything(batch, routes, length: int, width: int) -> None:
     from mambaad.ops.routed_scan import triton as module
 
     plan = module.make_plan(batch, routes, length, width)
@@ -239,7 +239,7 @@ def test_plan_covers_everything(batch, routes, length, width):
     assert plan.stretches_per_segment == 1 or without * plan.segments * 2 > module.PROGRAMS  # rounding halves at most
 
 
-def test_wrong_dtype_and_device_are_refused(monkeypatch):
+def test_wrong_dtype_and_device_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from mambaad.ops.routed_scan.triton import routed_scan_triton
 
     inputs = make_inputs(1, 2, 4, 3, 1, 1)
@@ -261,7 +261,7 @@ def test_wrong_dtype_and_device_are_refused(monkeypatch):
         (True, True, (10, 0), None),
     ],
 )
-def test_unavailable_says_why(monkeypatch, installed, cuda, capability, reason):
+def test_unavailable_says_why(monkeypatch: pytest.MonkeyPatch, installed, cuda, capability, reason: str) -> None:
     from mambaad.ops.routed_scan.triton import unavailable
 
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
@@ -278,7 +278,7 @@ def test_unavailable_says_why(monkeypatch, installed, cuda, capability, reason):
     "sizes",
     [(2, 8, 4096, 128, 16, 4), (1, 8, 1024, 256, 16, 8), (2, 8, 64, 1024, 16, 32), (3, 2, 100, 50, 3, 5)],
 )
-def test_gpu_is_the_definition(sizes, dtype):
+def test_gpu_is_the_definition(sizes, dtype) -> None:
     from mambaad.ops.routed_scan.triton import routed_scan_triton
 
     inputs = make_inputs(*sizes, dtype=dtype, device="cuda")

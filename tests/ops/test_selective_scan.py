@@ -23,7 +23,9 @@ NAMES = ("u", "delta", "A", "B", "C", "D", "delta_bias")
 TOLERANCE = {torch.float32: 5e-6, torch.float64: 1e-13}
 
 
-def make_inputs(batch=1, routes=1, width=4, length=10, size=4, dtype=torch.float64, seed=0) -> dict[str, Tensor]:
+def make_inputs(
+    batch=1, routes=1, width: int = 4, length: int = 10, size: int = 4, dtype=torch.float64, seed: int = 0
+) -> dict[str, Tensor]:
     """Arguments in the range of a trained model: A near -1 to -N, step sizes near 0.05 to 0.5."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -68,14 +70,14 @@ def short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("length", [1, 2, 63, 64, 65, 100, 257])
 @pytest.mark.parametrize(("batch", "routes"), [(1, 1), (1, 8), (3, 2)])
 @pytest.mark.usefixtures("short_chunks")
-def test_chunked_is_the_reference(batch, routes, length, dtype):
+def test_chunked_is_the_reference(batch, routes, length: int, dtype) -> None:
     inputs = make_inputs(batch, routes, 3, length, 4, dtype)
     expected = outputs_and_gradients("reference", inputs)
     assert_agree(outputs_and_gradients("chunked", inputs), expected, TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("elements", [1, 100, 1000, 1 << 19])
-def test_result_does_not_depend_on_the_chunks(elements, monkeypatch):
+def test_result_does_not_depend_on_the_chunks(elements, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = make_inputs(3, 2, 5, 50, 4)
     expected = outputs_and_gradients("reference", inputs)
     monkeypatch.setattr(chunked, "CHUNK_ELEMENTS", elements)
@@ -83,7 +85,7 @@ def test_result_does_not_depend_on_the_chunks(elements, monkeypatch):
 
 
 @given(st.integers(1, 5000), st.integers(1, 64), st.integers(1, 1 << 20))
-def test_chunks_and_blocks_cover_everything_evenly(length, batch, state):
+def test_chunks_and_blocks_cover_everything_evenly(length: int, batch, state) -> None:
     T = chunked.chunk_length(length, state)
     chunks = torch.empty(length).split(T)
     assert min(length, chunked.MIN_CHUNK) // 2 < T <= length  # never many tiny chunks
@@ -94,13 +96,13 @@ def test_chunks_and_blocks_cover_everything_evenly(length, batch, state):
 
 
 @pytest.mark.usefixtures("short_chunks")
-def test_gradients_are_those_of_finite_differences():
+def test_gradients_are_those_of_finite_differences() -> None:
     inputs = tuple(x.requires_grad_() for x in make_inputs(1, 2, 2, 17, 2).values())
     assert torch.autograd.gradcheck(lambda *x: selective_scan(*x, backend="chunked"), inputs)
 
 
 @pytest.mark.usefixtures("short_chunks")
-def test_memory_layout_does_not_matter():
+def test_memory_layout_does_not_matter() -> None:
     inputs = make_inputs(2, 2, 3, 20, 4)
     channels_last = {n: x.mT.contiguous().mT if x.dim() == 4 else x for n, x in inputs.items()}
     strided = {n: torch.stack((x, x), dim=-1)[..., 0] for n, x in inputs.items()}
@@ -112,7 +114,7 @@ def test_memory_layout_does_not_matter():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_gradient_of_one_argument_alone(name):
+def test_gradient_of_one_argument_alone(name: str) -> None:
     inputs = make_inputs(2, 2, 3, 20, 4)
     expected = outputs_and_gradients("chunked", inputs)[name]
     inputs[name].requires_grad_()
@@ -123,7 +125,7 @@ def test_gradient_of_one_argument_alone(name):
     assert all(x.grad is None for n, x in inputs.items() if n != name)
 
 
-def test_every_output_is_initialised():
+def test_every_output_is_initialised() -> None:
     """torch fills fresh memory with NaN in this mode."""
     inputs = make_inputs(3, 2, 5, 50, 4)
     expected = outputs_and_gradients("reference", inputs)
@@ -138,7 +140,7 @@ def test_every_output_is_initialised():
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_constant_parameters_make_a_convolution(backend):
+def test_constant_parameters_make_a_convolution(backend: str) -> None:
     """y = (C exp(δA)^k δB) * u + D u, with the kernel and the convolution written in numpy."""
     length = 40
     inputs = make_inputs(1, 2, 3, length, 4)
@@ -156,7 +158,7 @@ def test_constant_parameters_make_a_convolution(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_one_step_by_hand(backend):
+def test_one_step_by_hand(backend: str) -> None:
     """δ = softplus(0) = ln 2, A = -1: the state halves at each step."""
     u = torch.tensor([1.0, 0.0, 2.0], dtype=torch.float64).view(1, 1, 1, 3)
     one = torch.ones_like(u)
@@ -169,7 +171,7 @@ def test_one_step_by_hand(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 @settings(deadline=None, max_examples=20)
 @given(a=st.floats(-3, 3), b=st.floats(-3, 3), seed=st.integers(0, 99))
-def test_linear_in_u(backend, a, b, seed):
+def test_linear_in_u(backend: str, a, b, seed: int) -> None:
     inputs = make_inputs(2, 2, 3, 20, 4, seed=seed)
     other = torch.randn_like(inputs["u"])
     mixed = selective_scan(**{**inputs, "u": a * inputs["u"] + b * other}, backend=backend)
@@ -182,7 +184,7 @@ def test_linear_in_u(backend, a, b, seed):
 @pytest.mark.parametrize("backend", BACKENDS)
 @settings(deadline=None, max_examples=20)
 @given(data=st.data(), length=st.integers(2, 40))
-def test_causal(backend, data, length):
+def test_causal(backend: str, data, length: int) -> None:
     """What comes at step t changes nothing before t, and does change step t."""
     t = data.draw(st.integers(0, length - 1))
     inputs = make_inputs(2, 2, 3, length, 4)
@@ -193,13 +195,13 @@ def test_causal(backend, data, length):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_nothing_in_nothing_out(backend):
+def test_nothing_in_nothing_out(backend: str) -> None:
     inputs = make_inputs(2, 2, 3, 20, 4)
     assert not selective_scan(**{**inputs, "u": 0 * inputs["u"]}, backend=backend).any()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_extreme_decay_stays_finite(backend):
+def test_extreme_decay_stays_finite(backend: str) -> None:
     """exp(δA) underflows to 0 for large steps and is 1 for tiny ones; neither may become inf or NaN anywhere."""
     inputs = make_inputs(1, 2, 3, 60, 4, torch.float32)
     inputs["delta"] = inputs["delta"] * 100
@@ -208,7 +210,7 @@ def test_extreme_decay_stays_finite(backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_computed_in_float32(backend, dtype):
+def test_half_precision_is_computed_in_float32(backend: str, dtype) -> None:
     inputs = {n: x.to(dtype) for n, x in make_inputs(2, 2, 3, 100, 4).items()}
     expected = outputs_and_gradients(backend, {n: x.float() for n, x in inputs.items()})
     found = outputs_and_gradients(backend, inputs)
@@ -225,7 +227,7 @@ def saved_elements(length: int) -> tuple[int, int]:
 
 
 @pytest.mark.usefixtures("short_chunks")
-def test_memory_for_the_backward():
+def test_memory_for_the_backward() -> None:
     """No array of L states is kept: at most their eighth, and (B, K, D, L) or (B, K, N, L) arrays."""
     inner, states = 2 * 8, 2 * 8 * 16
     for length in (64, 256):
@@ -236,7 +238,7 @@ def test_memory_for_the_backward():
     assert growth[0] == growth[1]  # linear in L
 
 
-def test_second_derivative_is_refused():
+def test_second_derivative_is_refused() -> None:
     """A gradient of a gradient would come out wrong, without a word, if autograd saw through the backward."""
     inputs = make_inputs(length=5)
     inputs["u"].requires_grad_()
@@ -268,7 +270,7 @@ def no_type_checks():
     ],
 )
 @pytest.mark.usefixtures("no_type_checks")
-def test_wrong_shape_names_the_argument(name, shape, message):
+def test_wrong_shape_names_the_argument(name: str, shape: tuple[int, ...], message: str) -> None:
     inputs = {**make_inputs(2, 2, 3, 10, 4), name: torch.zeros(shape, dtype=torch.float64)}
     with pytest.raises(ValueError, match=message):
         selective_scan(**inputs)
@@ -276,7 +278,7 @@ def test_wrong_shape_names_the_argument(name, shape, message):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.usefixtures("no_type_checks")
-def test_integers_and_other_devices_are_refused(name):
+def test_integers_and_other_devices_are_refused(name: str) -> None:
     inputs = make_inputs()
     with pytest.raises(ValueError, match=rf"{name} must be a floating point tensor, got torch.int64"):
         selective_scan(**{**inputs, name: inputs[name].long()})
@@ -285,24 +287,24 @@ def test_integers_and_other_devices_are_refused(name):
             selective_scan(**{**inputs, name: inputs[name].to("meta")})
 
 
-def test_unknown_backend_lists_the_known_ones():
+def test_unknown_backend_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"one of \['chunked', .*'reference'\] or 'auto', got 'fused'"):
         selective_scan(**make_inputs(), backend="fused")
 
 
-def test_auto_is_the_picked_backend():
+def test_auto_is_the_picked_backend() -> None:
     inputs = make_inputs(2, 2, 3, 10, 4)
     picked = pick_backend("cpu")
     assert picked in BACKENDS
     assert torch.equal(selective_scan(**inputs), selective_scan(**inputs, backend=picked))
 
 
-def test_axis_names_are_checked_under_test():
+def test_axis_names_are_checked_under_test() -> None:
     with pytest.raises(jaxtyping.TypeCheckError):
         selective_scan(**{**make_inputs(), "u": torch.zeros(1, 1, 4, 9)})
 
 
-def test_import_neither_warns_nor_compiles():
+def test_import_neither_warns_nor_compiles() -> None:
     """The folder by itself, without the package around it (which needs timm, and timm much of torch)."""
     code = """
 import sys, types

@@ -2,6 +2,7 @@
 
 import itertools
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,14 +23,14 @@ def f1max(labels, scores):
 
 
 @pytest.mark.parametrize("f1", [0.05, 0.3, 0.762, 1.0])
-def test_ap_limit_is_the_area_below_the_largest_precision(f1):
+def test_ap_limit_is_the_area_below_the_largest_precision(f1) -> None:
     area = quad(lambda r: min(1.0, f1 * r / (2 * r - f1)) if r > f1 / 2 else 1.0, 0, 1, points=[f1 / (2 - f1)])[0]
     assert checks.ap_limit(f1) == pytest.approx(area, abs=1e-6)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.booleans(), min_size=2, max_size=40).filter(lambda x: any(x)), st.integers(0, 1000))
-def test_no_ranking_breaks_the_bounds(labels, seed):
+def test_no_ranking_breaks_the_bounds(labels, seed: int) -> None:
     scores = np.random.default_rng(seed).permutation(len(labels))
     best = f1max(labels, scores)
     assert average_precision_score(labels, scores) <= checks.ap_limit(best) + 1e-9
@@ -38,7 +39,7 @@ def test_no_ranking_breaks_the_bounds(labels, seed):
 
 @pytest.mark.parametrize(("anomalous", "normal"), [(3, 2), (4, 3), (2, 4)])
 @pytest.mark.parametrize("auroc", [1.0, 0.9, 0.75, 0.5])
-def test_lowest_ap_and_f1max_against_every_ranking(anomalous, normal, auroc):
+def test_lowest_ap_and_f1max_against_every_ranking(anomalous, normal, auroc) -> None:
     total = anomalous + normal
     scores = np.arange(total, 0, -1)
     found = []
@@ -51,12 +52,12 @@ def test_lowest_ap_and_f1max_against_every_ranking(anomalous, normal, auroc):
 
 
 @pytest.mark.parametrize("f1", [0.0, -1.0, 97.8])
-def test_ap_limit_wants_a_share(f1):
+def test_ap_limit_wants_a_share(f1) -> None:
     with pytest.raises(ValueError, match="share in"):
         checks.ap_limit(f1)
 
 
-def test_means_that_differ_from_their_rows():
+def test_means_that_differ_from_their_rows() -> None:
     large = checks.mean_differences(checks.per_category("images"), more_than=0.1)
     listed = {
         ("mvtec", "UniAD", "pixel_auroc"): (96.8, 92.43),
@@ -82,7 +83,7 @@ def test_means_that_differ_from_their_rows():
     assert left[["dataset", "method", "metric"]].to_numpy().tolist() == [["medical", "DiAD", "pixel_aupro"]]
 
 
-def test_the_neurips_printing_changes_exactly_the_listed_cells():
+def test_the_neurips_printing_changes_exactly_the_listed_cells() -> None:
     images, neurips = checks.per_category("images"), checks.per_category("neurips")
     changed = images["value"] != neurips["value"]
     changes = published_numbers.load("per_category_changes")
@@ -93,13 +94,13 @@ def test_the_neurips_printing_changes_exactly_the_listed_cells():
         checks.per_category("poster")
 
 
-def test_every_listed_contradiction_is_found():
+def test_every_listed_contradiction_is_found() -> None:
     findings = claims.findings()
     assert findings["item"].tolist() == list(range(1, 19))
     assert (findings["found"] == "found").all()
 
 
-def test_single_items():
+def test_single_items() -> None:
     swapped = checks.mad_of_table_6().set_index("method")
     assert swapped.index[swapped["tables_differ"]].tolist() == ["DeSTSeg", "SimpleNet"]
     assert swapped.loc["DeSTSeg", "mean_of_seven"] == pytest.approx(77.06, abs=0.005)
@@ -121,14 +122,14 @@ def test_single_items():
     }  # fmt: skip
 
 
-def change(folder, name, old, new):
+def change(folder: Path, name: str, old, new) -> None:
     path = folder / f"{name}.csv"
     text = path.read_text()
     assert text.count(old) == 1
     path.write_text(text.replace(old, new))
 
 
-def test_numbers_that_agree_are_not_reported(tmp_path):
+def test_numbers_that_agree_are_not_reported(tmp_path: Path) -> None:
     for path in ROOT.glob("*.csv"):
         shutil.copy(path, tmp_path)
     change(tmp_path, "efficiency", "DeSTSeg,mad,81.2", "DeSTSeg,mad,77.1")
@@ -139,13 +140,13 @@ def test_numbers_that_agree_are_not_reported(tmp_path):
     assert set(findings[findings == "not found"].index) == {1, 2, 9}
 
 
-def test_published_files_are_refused_by_name(tmp_path):
+def test_published_files_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no published table 'table_9'; there are main_results"):
         published_numbers.load("table_9")
     with pytest.raises(FileNotFoundError, match="pass the folder that holds the published numbers"):
         published_numbers.load("efficiency", tmp_path)
 
 
-def test_published_copies_equal_their_source(shared):
+def test_published_copies_equal_their_source(shared) -> None:
     for path in (shared / "paper").glob("*.csv"):
         assert (ROOT / path.name).read_bytes() == path.read_bytes()

@@ -18,7 +18,7 @@ from mambaad.study.profiles import quick_base
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_runs_are_those_that_were_fixed():
+def test_the_runs_are_those_that_were_fixed() -> None:
     """A changed setting would silently be another protocol: records of this one would no longer be found."""
     runs = list(protocol.queue())
     assert len(runs) == len({run.hash for _, _, run in runs}) == 160
@@ -30,7 +30,7 @@ def test_the_runs_are_those_that_were_fixed():
     assert f"`{protocol.base().hash}`" in text
 
 
-def test_rows_differ_from_the_main_model_in_what_their_table_varies_only():
+def test_rows_differ_from_the_main_model_in_what_their_table_varies_only() -> None:
     main = dataclasses.asdict(protocol.base().model)
     for group in ("table_5_scan_methods", "table_2_incremental", "table_3_lss_branches", "table_7_lss_designs"):
         for row in protocol.rows(group):
@@ -39,7 +39,7 @@ def test_rows_differ_from_the_main_model_in_what_their_table_varies_only():
             assert row.base.train == protocol.TRAIN
 
 
-def test_methods_share_encoder_images_steps_and_seeds():
+def test_methods_share_encoder_images_steps_and_seeds() -> None:
     text = (ROOT / "results" / "protocols" / "real_v1_methods.md").read_text(encoding="utf-8")
     assert f"`{protocol.TRAIN.steps}` steps" in text
     main = protocol.base()
@@ -53,7 +53,7 @@ def test_methods_share_encoder_images_steps_and_seeds():
     assert {(train.steps, train.batch_size) for train in trained} == {(protocol.TRAIN.steps, protocol.TRAIN.batch_size)}
 
 
-def test_every_claim_is_about_rows_there_are():
+def test_every_claim_is_about_rows_there_are() -> None:
     names = {(group, row.name) for group in protocol.GROUPS for row in protocol.rows(group)}
     for claim in protocol.CLAIMS:
         assert (claim.group, claim.row) in names
@@ -62,7 +62,9 @@ def test_every_claim_is_about_rows_there_are():
         protocol.rows("table_9")
 
 
-def test_a_run_is_recorded_with_its_replicates_and_not_made_twice(tmp_path, monkeypatch):
+def test_a_run_is_recorded_with_its_replicates_and_not_made_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_synthetic(tmp_path / "data", side=64, train=4, test=6)
     quick = quick_base()
     run = RunConfig(
@@ -90,7 +92,7 @@ def test_a_run_is_recorded_with_its_replicates_and_not_made_twice(tmp_path, monk
     assert replicates(row, tmp_path / "results") == {0: values["mad"]}
 
 
-def test_local_weights_are_asked_for_and_compared(tmp_path):
+def test_local_weights_are_asked_for_and_compared(tmp_path: Path) -> None:
     run = protocol.base("resnet18")
     with pytest.raises(EncoderWeightsError, match="--weights-dir"):
         carry_out(run, tmp_path, tmp_path / "results", outputs=tmp_path)
@@ -99,7 +101,7 @@ def test_local_weights_are_asked_for_and_compared(tmp_path):
         carry_out(run, tmp_path, tmp_path / "results", outputs=tmp_path, weights=tmp_path)
 
 
-def test_what_is_said_of_simplenet_is_what_its_records_show():
+def test_what_is_said_of_simplenet_is_what_its_records_show() -> None:
     """The pages say that it did not train; a record that shows otherwise has to change them."""
     row = next(row for row in protocol.rows(protocol.METHODS) if row.name == "SimpleNet")
     found = recorded(row, ROOT / "results" / protocol.NAME)

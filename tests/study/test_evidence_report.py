@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -16,7 +17,7 @@ from mambaad.study.published_numbers import repository_root
 GROUP = "table_5_scan_methods"
 
 
-def write(folder, row, seed, mad):
+def write(folder: Path, row, seed: int, mad) -> None:
     """A record with just what the report reads, and two image replicates."""
     run = row.run(seed)
     metrics = {**dict.fromkeys(METRICS, mad), "mad": mad}
@@ -31,7 +32,7 @@ def write(folder, row, seed, mad):
 
 
 @pytest.fixture
-def results(tmp_path):
+def results(tmp_path: Path):
     """hilbert 8 clearly better than sweep 8, like scan 8, worse than zorder 8; the rest not run."""
     rows = {row.name: row for row in protocol.rows(GROUP)}
     for seed in range(4):
@@ -41,7 +42,7 @@ def results(tmp_path):
     return tmp_path
 
 
-def test_verdicts_follow_the_records(results):
+def test_verdicts_follow_the_records(results) -> None:
     verdicts = report.claims(results, GROUP).set_index("claim")["verdict"]
     assert verdicts["hilbert 8 is better than sweep 8"] == "supported"
     assert verdicts["hilbert 8 is better than zorder 8"] == "contradicted"
@@ -53,7 +54,7 @@ def test_verdicts_follow_the_records(results):
     )
 
 
-def test_rows_have_means_with_n_and_one_decimal(results):
+def test_rows_have_means_with_n_and_one_decimal(results) -> None:
     means = report.row_means(GROUP, results).set_index("row")
     assert list(means.index) == ["sweep 8", "scan 8", "zorder 8", "hilbert 8"]
     assert means.loc["sweep 8", "mAD"] in ("77.0", "77.1")
@@ -62,7 +63,7 @@ def test_rows_have_means_with_n_and_one_decimal(results):
     assert report.progress(results) == (16, 160)
 
 
-def test_the_forest_shows_every_recorded_row_but_the_reference(results):
+def test_the_forest_shows_every_recorded_row_but_the_reference(results) -> None:
     figure = table_page.forest(report.differences(GROUP, "hilbert 8", results), "hilbert 8")
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == ["sweep 8 (n = 4)", "scan 8 (n = 4)", "zorder 8 (n = 4)"]
@@ -71,16 +72,16 @@ def test_the_forest_shows_every_recorded_row_but_the_reference(results):
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.04, "0.0"), (-0.04, "0.0"), (0.06, "+0.1"), (-1.26, "−1.3")])
-def test_a_difference_that_rounds_to_nothing_has_no_sign(value, text):
+def test_a_difference_that_rounds_to_nothing_has_no_sign(value, text: str) -> None:
     assert report.in_points(value) == text
 
 
-def test_every_reference_is_a_row_of_its_table():
+def test_every_reference_is_a_row_of_its_table() -> None:
     for group, reference in protocol.REFERENCES.items():
         assert reference in [row.name for row in protocol.rows(group)]
 
 
-def test_the_long_table_holds_every_recorded_value_once(results):
+def test_the_long_table_holds_every_recorded_value_once(results) -> None:
     table = long_table(GROUP, results)
     assert len(table) == 16 * 2 * 2 * 8  # runs, protocols, mean and category, metrics
     assert not table.duplicated(["run_hash", "protocol", "category", "metric"]).any()
@@ -90,7 +91,7 @@ def test_the_long_table_holds_every_recorded_value_once(results):
         long_table("table_9", results)
 
 
-def test_committed_tables_come_from_the_committed_records(tmp_path):
+def test_committed_tables_come_from_the_committed_records(tmp_path: Path) -> None:
     committed = repository_root() / "results" / protocol.NAME
     shutil.copytree(committed / "runs", tmp_path / "runs")
     written = write_tables(tmp_path)
@@ -102,13 +103,13 @@ def test_committed_tables_come_from_the_committed_records(tmp_path):
 
 
 @pytest.mark.parametrize("recorded", [True, False])
-def test_the_page_runs_with_and_without_records(results, tmp_path_factory, recorded):
+def test_the_page_runs_with_and_without_records(results, tmp_path_factory: pytest.TempPathFactory, recorded) -> None:
     folder = results if recorded else tmp_path_factory.mktemp("empty")
     page = run_cells("evidence", evidence=str(folder))
     assert len(page["table"]) == (1 if recorded else 0)
 
 
-def test_the_front_page_counts_and_cites(tmp_path, results, monkeypatch):
+def test_the_front_page_counts_and_cites(tmp_path: Path, results, monkeypatch: pytest.MonkeyPatch) -> None:
     sentences = front_page.findings("results")
     assert len(sentences) == 5
     assert "reproduced to the digit" in sentences[0]

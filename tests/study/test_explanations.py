@@ -32,7 +32,7 @@ def run_cells(stem, **parameters):
     return namespace
 
 
-def test_selective_scan():
+def test_selective_scan() -> None:
     page = run_cells("01_selective_scan")
     assert torch.allclose(page["exact_rule"], page["solver"], atol=1e-8)  # zero-order hold = the differential equation
     assert (page["code_rule"] - page["solver"]).abs().max() > 0.1
@@ -46,7 +46,7 @@ def test_selective_scan():
     assert page["kept_mb"]["reference"][-1] > 4 * page["kept_mb"]["chunked"][-1]
 
 
-def test_hybrid_scan():
+def test_hybrid_scan() -> None:
     page = run_cells("02_hybrid_scan", side=32)
     measured = {line[0]: line[1:] for line in page["measured"]}
     assert measured["hilbert"][1] == measured["scan"][1] == 1  # never jump
@@ -59,7 +59,7 @@ def test_hybrid_scan():
     assert share["hilbert"][0] > 1.5 * share["sweep"][0]
 
 
-def test_network():
+def test_network() -> None:
     page = run_cells("03_mambaad", steps=3)
     assert page["counted"].params_m == pytest.approx(25.655, abs=5e-4)
     watched = sum(page["seen"][box]["parameters (M)"].sum() for box in ("encoder", "fusion", "decoder"))
@@ -70,13 +70,13 @@ def test_network():
     assert not Path(page["root"]).exists()
 
 
-def test_benchmarks_without_a_record(tmp_path):
+def test_benchmarks_without_a_record(tmp_path: Path) -> None:
     page = run_cells("benchmarks", source=str(tmp_path))
     assert not any(page["suites"].values())
     assert page["sentences"] == []
 
 
-def test_benchmarks_with_the_committed_records():
+def test_benchmarks_with_the_committed_records() -> None:
     page = run_cells("benchmarks")
     assert set(page["suites"]) == {"scan", "stages", "model", "scaling", "metrics"}
     assert all("cpu" in found for found in page["suites"].values())

@@ -20,14 +20,14 @@ KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
 @pytest.fixture(scope="module")
-def quick(tmp_path_factory):
+def quick(tmp_path_factory: pytest.TempPathFactory):
     """A results folder with a made-up record for every quick run."""
     results = tmp_path_factory.mktemp("quick")
     write_all_quick(results)
     return results
 
 
-def test_right_parameters_come_back():
+def test_right_parameters_come_back() -> None:
     given = check_parameters({"profile": "quick", "steps": 3, "other": 1}, profile=("quick", "paper"), steps=int)
     assert (given.profile, given.steps) == ("quick", 3)
     assert check_parameters({"lr": 1}, lr=float).lr == 1
@@ -44,17 +44,17 @@ def test_right_parameters_come_back():
         ({"profile": "quick", "steps": 3, "In": ["", "# Parameters\nstep = 4\n"]}, "unknown parameter step; this"),
     ],
 )
-def test_wrong_parameters_are_refused(namespace, message):
+def test_wrong_parameters_are_refused(namespace, message: str) -> None:
     with pytest.raises(ParameterError, match=message):
         check_parameters(namespace, profile=("quick", "paper"), steps=int)
 
 
-def test_rules_must_be_values_or_types():
+def test_rules_must_be_values_or_types() -> None:
     with pytest.raises(TypeError, match="tuple of values or a type"):
         check_parameters({"a": 1}, a="int")
 
 
-def test_papermill_refuses_an_unknown_name(tmp_path):
+def test_papermill_refuses_an_unknown_name(tmp_path: Path) -> None:
     source = "n: int = 3  # a count\n"
     check = "from mambaad.study.notebook import check_parameters\ncheck_parameters(globals(), n=int)"
     cells = [
@@ -68,11 +68,11 @@ def test_papermill_refuses_an_unknown_name(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")  # of the notebook machinery, not of ours
-def run_notebook(source, target, **parameters):
+def run_notebook(source, target, **parameters) -> None:
     papermill.execute_notebook(source, target, parameters=parameters, cwd=source.parent, progress_bar=False)
 
 
-def run_cells(path, **parameters):
+def run_cells(path: Path, **parameters):
     """A notebook's code cells one after the other, in this process: a kernel of its own takes seconds to start."""
     namespace = {}
     for cell in jupytext.read(path).cells:
@@ -84,7 +84,9 @@ def run_cells(path, **parameters):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_table_notebooks_run_from_anywhere(path, quick, tmp_path, monkeypatch, capsys):
+def test_table_notebooks_run_from_anywhere(
+    path: Path, quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     (quick / "tables" / f"{path.stem}.csv").unlink(missing_ok=True)
     run_cells(path, results=str(quick))
@@ -92,7 +94,7 @@ def test_table_notebooks_run_from_anywhere(path, quick, tmp_path, monkeypatch, c
     assert "not run yet" not in capsys.readouterr().out
 
 
-def test_a_report_without_records_says_how_to_make_them(tmp_path, capsys):
+def test_a_report_without_records_says_how_to_make_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = next(path for path in NOTEBOOKS if path.stem == "table_2_incremental")
     run_cells(path, results=str(tmp_path))
     printed = capsys.readouterr().out
@@ -100,14 +102,14 @@ def test_a_report_without_records_says_how_to_make_them(tmp_path, capsys):
     assert "mambaad reproduce --profile quick --tables table_2_incremental" in printed
 
 
-def test_mode_run_makes_only_what_is_missing(tmp_path, monkeypatch):
+def test_mode_run_makes_only_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = next(path for path in NOTEBOOKS if path.stem == "table_3_lss_branches")
     runs = plan.runs("quick", [TABLES[path.stem]])
     done, *missing = runs.values()
     write_fake(tmp_path, "quick", done)
     made = []
 
-    def execute(run, results, *, profile, **_):
+    def execute(run, results, *, profile: str, **_) -> None:
         made.append(run.hash)
         write_fake(results, profile, run)
 
@@ -117,18 +119,18 @@ def test_mode_run_makes_only_what_is_missing(tmp_path, monkeypatch):
     assert namespace["frame"]["note"].str.contains(NOTES["quick"], regex=False).any()
 
 
-def test_table_1_asks_for_published_weights(tmp_path):
+def test_table_1_asks_for_published_weights(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="Hugging Face repository Lewandofski/MambaAD"):
         run_cells(NOTEBOOKS[0], results=str(tmp_path), mode="published_weights")
 
 
-def test_the_audit_notebook_runs():
+def test_the_audit_notebook_runs() -> None:
     namespace = run_cells(NOTEBOOKS[0].with_name("audit_published_numbers.py"))
     assert (namespace["summary"]["found"] == "found").all()
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebooks_check_exactly_the_parameters_they_have(path):
+def test_notebooks_check_exactly_the_parameters_they_have(path: Path) -> None:
     cells = jupytext.read(path).cells
     (parameters,) = [c.source for c in cells if "parameters" in c.metadata.get("tags", [])]
     lines = parameters.splitlines()
@@ -146,11 +148,11 @@ def test_notebooks_check_exactly_the_parameters_they_have(path):
     assert path.stem in TABLES
 
 
-def test_every_table_has_its_notebook():
+def test_every_table_has_its_notebook() -> None:
     assert [path.stem for path in NOTEBOOKS] == list(TABLES)
 
 
-def test_folders_are_relative_to_the_repository(tmp_path, monkeypatch):
+def test_folders_are_relative_to_the_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = published_numbers.repository_root()
     monkeypatch.chdir(tmp_path)
     assert results_folder("results") == root / "results"

@@ -20,7 +20,7 @@ def category(seed: int = 0, images: int = 24, side: int = 48):
     return maps, masks, masks.any(axis=(1, 2))
 
 
-def test_the_first_replicate_is_the_test_set_itself():
+def test_the_first_replicate_is_the_test_set_itself() -> None:
     maps, masks, labels = category()
     found = resampled_metrics(maps, masks, labels, draws(labels, 3, seed=1))
     exact = evaluate(maps, masks, labels)
@@ -28,7 +28,7 @@ def test_the_first_replicate_is_the_test_set_itself():
 
 
 @pytest.mark.parametrize("block", [1, 4])
-def test_a_replicate_equals_the_exact_metrics_of_the_images_it_draws(block):
+def test_a_replicate_equals_the_exact_metrics_of_the_images_it_draws(block) -> None:
     maps, masks, labels = category(seed=3)
     counts = draws(labels, 5, seed=2, block=block)
     found = resampled_metrics(maps, masks, labels, counts)
@@ -38,7 +38,7 @@ def test_a_replicate_equals_the_exact_metrics_of_the_images_it_draws(block):
         np.testing.assert_allclose(values, [exact[name] for name in METRICS], atol=0.1)
 
 
-def test_draws_keep_the_numbers_of_good_and_defective_images():
+def test_draws_keep_the_numbers_of_good_and_defective_images() -> None:
     labels = np.array([False] * 7 + [True] * 11)
     counts = draws(labels, 50, seed=0, block=4)
     assert (counts[0] == 1).all()
@@ -48,14 +48,14 @@ def test_draws_keep_the_numbers_of_good_and_defective_images():
     np.testing.assert_array_equal(counts, draws(labels, 50, seed=0, block=4))
 
 
-def test_blocks_draw_neighbours_together():
+def test_blocks_draw_neighbours_together() -> None:
     labels = [True] * 40
     alone, blocks = (draws(labels, 400, seed=5, block=b)[1:] for b in (1, 8))
     correlation = [np.corrcoef(c[:, 10], c[:, 11])[0, 1] for c in (alone, blocks)]
     assert correlation[1] > 0.5 > correlation[0] + 0.3
 
 
-def test_mean_over_categories_and_mad():
+def test_mean_over_categories_and_mad() -> None:
     one, two = np.full((2, 7), 10.0), np.full((2, 7), 30.0)
     mean = mean_and_mad({"a": one, "b": two})
     assert mean["mad"] == [20.0, 20.0]

@@ -1,6 +1,7 @@
 """Readings of one trained network: the published one is the evaluation itself, the others change what they name."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from mambaad.study.tables_spec import TABLE_5
 
 
 @pytest.fixture(scope="module")
-def samples(tmp_path_factory):
+def samples(tmp_path_factory: pytest.TempPathFactory):
     root = write_synthetic(
         tmp_path_factory.mktemp("set") / "data", side=64, train=2, test=6, categories=("gear", "fabric")
     )
@@ -32,7 +33,7 @@ def model() -> MambaAD:
     return MambaAD(MODEL, weights="random").eval()
 
 
-def test_the_published_reading_is_the_evaluation(model, samples):
+def test_the_published_reading_is_the_evaluation(model, samples) -> None:
     readings = sensitivity.read_all(model, samples, 64)
     assert set(readings) == set(READINGS)
     evaluated = evaluate_samples(model, samples, 64)
@@ -45,13 +46,15 @@ def test_the_published_reading_is_the_evaluation(model, samples):
     )
 
 
-def test_the_mean_of_one_pixel_is_the_maximum():
+def test_the_mean_of_one_pixel_is_the_maximum() -> None:
     maps = np.random.default_rng(0).random((3, 8, 8), dtype=np.float32)
     assert top_mean(maps, 1e-6) == pytest.approx(maps.max(axis=(1, 2)))
     assert top_mean(maps, 1.0) == pytest.approx(maps.mean(axis=(1, 2)))
 
 
-def test_the_record_names_the_weights_and_the_table_is_relative_to_the_published_reading(model, samples, tmp_path):
+def test_the_record_names_the_weights_and_the_table_is_relative_to_the_published_reading(
+    model, samples, tmp_path: Path
+) -> None:
     save_checkpoint(tmp_path / "a.pth", model)
     path = sensitivity.measure({0: tmp_path / "a.pth", 3: tmp_path / "a.pth"}, samples, 64, tmp_path)
     record = json.loads(path.read_text(encoding="utf-8"))
@@ -62,7 +65,7 @@ def test_the_record_names_the_weights_and_the_table_is_relative_to_the_published
     assert (table["mad_low"] == table["mad_high"]).all()  # the same weights twice
 
 
-def test_the_committed_record_starts_from_what_the_runs_recorded():
+def test_the_committed_record_starts_from_what_the_runs_recorded() -> None:
     folder = repository_root() / "results" / protocol.NAME
     record = json.loads((folder / sensitivity.FILE).read_text(encoding="utf-8"))
     main = next(row for row in protocol.rows(TABLE_5.name) if row.name == protocol.REFERENCES[TABLE_5.name])

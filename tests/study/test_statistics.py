@@ -17,7 +17,7 @@ def simulated(random, effect: float, seeds: int = 5, replicates: int = 100, nois
     ]
 
 
-def test_intervals_cover_the_true_difference_about_as_often_as_they_say():
+def test_intervals_cover_the_true_difference_about_as_often_as_they_say() -> None:
     random = np.random.default_rng(0)
     hits = 0
     for _ in range(300):
@@ -26,7 +26,7 @@ def test_intervals_cover_the_true_difference_about_as_often_as_they_say():
     assert 0.87 <= hits / 300 <= 0.99
 
 
-def test_a_large_difference_is_seen_and_none_is_not():
+def test_a_large_difference_is_seen_and_none_is_not() -> None:
     random = np.random.default_rng(1)
     clear = paired_difference(*simulated(random, effect=5.0))
     assert verdict(clear, +1) == "supported"
@@ -36,7 +36,7 @@ def test_a_large_difference_is_seen_and_none_is_not():
     assert null.count("no difference seen") >= 80
 
 
-def test_too_few_seeds_are_no_verdict():
+def test_too_few_seeds_are_no_verdict() -> None:
     row, reference = simulated(np.random.default_rng(2), effect=9.0, seeds=2)
     assert verdict(paired_difference(row, reference), +1) == "not tested here"
     assert verdict(None, +1) == "not tested here"
@@ -45,7 +45,7 @@ def test_too_few_seeds_are_no_verdict():
     assert alone.n == 1
 
 
-def test_pairs_are_the_seeds_in_common():
+def test_pairs_are_the_seeds_in_common() -> None:
     row, reference = {0: [5.0, 5.0], 1: [6.0, 6.0], 7: [90.0, 90.0]}, {0: [4.0, 4.0], 1: [4.0, 4.0]}
     found = paired_difference(row, reference)
     assert (found.n, found.value) == (2, 1.5)
@@ -55,11 +55,11 @@ def test_pairs_are_the_seeds_in_common():
         row_mean({0: [1.0], 1: [1.0, 2.0]})
 
 
-def test_more_seeds_detect_smaller_differences():
+def test_more_seeds_detect_smaller_differences() -> None:
     random = np.random.default_rng(3)
     few, many = (paired_difference(*simulated(random, 0.0, seeds=n)) for n in (3, 12))
     assert many.detectable < few.detectable
 
 
-def test_smaller_than_is_the_far_end():
+def test_smaller_than_is_the_far_end() -> None:
     assert smaller_than(Estimate(0.1, -0.6, 0.8, 5, 0.5, 0.5)) == 0.8

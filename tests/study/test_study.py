@@ -1,6 +1,8 @@
 """The study's plan: every row of the paper's tables once, equal settings one run, and what a run leaves behind."""
 
 import dataclasses
+from pathlib import Path
+from typing import Never
 
 import pytest
 import torch
@@ -29,11 +31,11 @@ from mambaad.study.tables_spec import (
 SUBSET = SubsetOptions(categories=("bottle", "screw"), index_hash="0123456789ab")
 
 
-def of_profile(profile):
+def of_profile(profile: str):
     return SUBSET if profile == "subset" else None
 
 
-def row(table, profile="paper", **labels):
+def row(table, profile: str = "paper", **labels):
     """The one row that has these labels."""
     found = [r for r in plan.rows(table, profile, of_profile(profile)) if labels.items() <= r.labels.items()]
     assert len(found) == 1, found
@@ -42,7 +44,7 @@ def row(table, profile="paper", **labels):
 
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES.keys())
-def test_every_row_of_the_paper_appears_exactly_once(table, profile):
+def test_every_row_of_the_paper_appears_exactly_once(table, profile: str) -> None:
     columns = list(table.label_columns)
     frame = published_numbers.load(table.published)
     if table is TABLE_1:
@@ -63,7 +65,7 @@ def test_every_row_of_the_paper_appears_exactly_once(table, profile):
     assert set(ours) == printed
 
 
-def test_the_main_model_is_one_run_wherever_it_stands():
+def test_the_main_model_is_one_run_wherever_it_stands() -> None:
     rows = [
         row(TABLE_1, dataset="mvtec"),
         row(TABLE_2, hss="1", dataset="mvtec"),
@@ -80,7 +82,7 @@ def test_the_main_model_is_one_run_wherever_it_stands():
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_a_hash_names_one_run_and_a_run_has_one_hash(profile):
+def test_a_hash_names_one_run_and_a_run_has_one_hash(profile: str) -> None:
     rows = [r for t in TABLES.values() for r in plan.rows(t, profile, of_profile(profile)) if r.run is not None]
     runs = plan.runs(profile, subset=of_profile(profile))
     assert all(runs[r.run.hash] == r.run for r in rows)
@@ -89,7 +91,7 @@ def test_a_hash_names_one_run_and_a_run_has_one_hash(profile):
     assert all(run_config_from_dict(to_dict(run)) == run for run in runs.values())
 
 
-def test_number_of_runs():
+def test_number_of_runs() -> None:
     # MVTec-AD: main, 2 of table 2, 2 of table 3, 6 of table 4, 11 of table 5, 20 of table 7; VisA: the same 1 + 2 + 2;
     # Real-IAD, Uni-Medical, MVTec-3D and the four splits of COCO-AD: 7
     assert len(plan.runs("paper")) == (1 + 2 + 2 + 6 + 11 + 20) + 5 + 7
@@ -98,7 +100,7 @@ def test_number_of_runs():
     assert len(plan.runs("quick", [TABLE_6])) == 1
 
 
-def test_scan_rows_follow_the_published_shares():
+def test_scan_rows_follow_the_published_shares() -> None:
     frame = published_numbers.load("scan_methods").drop_duplicates("index").set_index("index")
     for r in plan.rows(TABLE_5, "quick"):
         shares = {m: int(frame.loc[r.labels["index"], m]) for m in SCAN_METHODS}
@@ -106,7 +108,7 @@ def test_scan_rows_follow_the_published_shares():
         assert r.run.model.directions == sum(shares.values())
 
 
-def test_design_rows_say_what_their_labels_say():
+def test_design_rows_say_what_their_labels_say() -> None:
     for r in plan.rows(TABLE_7, "paper"):
         assert "-".join(map(str, r.model.local_kernels)) == r.labels["kernel_sizes"]
         assert r.model.skip == (r.labels["skip"] == "yes")
@@ -116,7 +118,7 @@ def test_design_rows_say_what_their_labels_say():
         )
 
 
-def test_table_2_and_table_3_have_different_global_networks():
+def test_table_2_and_table_3_have_different_global_networks() -> None:
     plain, branch = (
         row(TABLE_2, lss="0", dataset="visa"),
         row(TABLE_3, method="global", dataset="visa"),
@@ -126,7 +128,7 @@ def test_table_2_and_table_3_have_different_global_networks():
     assert plain.model.branches == branch.model.branches == "global"
 
 
-def test_quick_runs_everything_it_can_on_synthetic_images():
+def test_quick_runs_everything_it_can_on_synthetic_images() -> None:
     for table in TABLES.values():
         for r in plan.rows(table, "quick"):
             if r.run is None:
@@ -143,14 +145,14 @@ def test_quick_runs_everything_it_can_on_synthetic_images():
     assert depths == [(2, 2, 2, 2), (2, 9, 2, 2), (3, 4, 6, 3)]
 
 
-def test_every_quick_network_can_be_built():
+def test_every_quick_network_can_be_built() -> None:
     for run in plan.runs("quick").values():
         check_side(run.model, run.data.side, run.data.side)
         with torch.device("meta"):
             assert sum(p.numel() for p in build_method(run.model, "random").parameters()) > 0
 
 
-def test_the_embedded_encoder_never_stands_for_a_paper_backbone():
+def test_the_embedded_encoder_never_stands_for_a_paper_backbone() -> None:
     assert all(r.run is None for r in plan.rows(TABLE_4, "quick") if r.in_paper)
     own = SubsetOptions(encoder_weights="mine.safetensors", backbone="resnet18")
     rows = plan.rows(TABLE_4, "subset", own)
@@ -158,7 +160,7 @@ def test_the_embedded_encoder_never_stands_for_a_paper_backbone():
     assert all(r.in_paper for r in rows)
 
 
-def test_subset_options_round_trip(tmp_path):
+def test_subset_options_round_trip(tmp_path: Path) -> None:
     options = SubsetOptions(
         categories=("bottle",),
         encoder_weights="net.safetensors@0123456789ab",
@@ -184,12 +186,12 @@ def test_subset_options_round_trip(tmp_path):
         ({"backbone": "resnet18"}, "no embedded weights"),
     ],
 )
-def test_subset_options_that_make_no_sense(values, message):
+def test_subset_options_that_make_no_sense(values, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SubsetOptions(**values)
 
 
-def test_wrong_names_are_refused(tmp_path):
+def test_wrong_names_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no profile 'fast'; there are quick, subset, paper"):
         plan.runs("fast")
     with pytest.raises(ValueError, match="needs subset options"):
@@ -211,12 +213,12 @@ def tiny():
 
 
 @pytest.fixture(scope="module")
-def executed(tiny, tmp_path_factory):
+def executed(tiny, tmp_path_factory: pytest.TempPathFactory):
     results = tmp_path_factory.mktemp("study") / "results"
     return results, execute(tiny, results, profile="quick", execution=Execution(device="cpu", progress=False))
 
 
-def test_execute_writes_a_record_that_says_everything(tiny, executed):
+def test_execute_writes_a_record_that_says_everything(tiny, executed) -> None:
     results, path = executed
     record = records.read_record(path)
     assert path == results / "runs" / f"quick_{tiny.hash}.json"
@@ -229,10 +231,10 @@ def test_execute_writes_a_record_that_says_everything(tiny, executed):
     assert str(results) not in path.read_text()
 
 
-def test_execute_does_nothing_twice(tiny, executed, monkeypatch):
+def test_execute_does_nothing_twice(tiny, executed, monkeypatch: pytest.MonkeyPatch) -> None:
     results, path = executed
 
-    def train_run(*_, **__):
+    def train_run(*_, **__) -> Never:
         raise AssertionError("trained again")
 
     monkeypatch.setattr(runner, "train_run", train_run)
@@ -247,7 +249,7 @@ def test_execute_does_nothing_twice(tiny, executed, monkeypatch):
     path.write_bytes(before)
 
 
-def test_execute_names_missing_and_wrong_images(tiny, executed, tmp_path):
+def test_execute_names_missing_and_wrong_images(tiny, executed, tmp_path: Path) -> None:
     results, _ = executed
     on_disk = dataclasses.replace(tiny, data=dataclasses.replace(tiny.data, dataset="mvtec_ad"))
     with pytest.raises(DatasetError, match="'mvtec_ad' needs its images"):

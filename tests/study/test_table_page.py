@@ -13,7 +13,7 @@ from mambaad.study.tables_spec import TABLE_3, TABLE_5, TABLE_6, TABLES
 
 
 @pytest.fixture(scope="module")
-def quick(tmp_path_factory) -> Path:
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The committed records in a folder of their own, since building a table writes it."""
     folder = tmp_path_factory.mktemp("results")
     shutil.copytree(repository_root() / "results" / "runs", folder / "runs")
@@ -46,7 +46,7 @@ def test_reduced_values_are_whole_and_only_of_the_quick_profile(quick) -> None:
     assert table_page.reduced(TABLE_5, "paper", frame).data == ""
 
 
-def test_measured_rows_link_their_records(results, capsys) -> None:  # noqa: F811
+def test_measured_rows_link_their_records(results, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
     from mambaad.study.evidence import report
 
     page = table_page._with_records(TABLE_5, TABLE_5.name, report.row_means(TABLE_5.name, results), results).data
@@ -55,6 +55,6 @@ def test_measured_rows_link_their_records(results, capsys) -> None:  # noqa: F81
     assert all((results / "runs" / name).is_file() for name in links)
 
 
-def test_without_a_record_the_page_says_so(tmp_path, capsys) -> None:
+def test_without_a_record_the_page_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table_page.measured(TABLE_5, tmp_path)
     assert "Markdown" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """Tables from records: what stands beside what, what is left empty, and what a reader is told."""
 
 import math
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -14,7 +15,7 @@ from mambaad.study.tables_spec import TABLE_1, TABLE_2, TABLE_4, TABLE_5, TABLE_
 
 
 @pytest.fixture(scope="module")
-def quick(tmp_path_factory):
+def quick(tmp_path_factory: pytest.TempPathFactory):
     """A results folder with a made-up record for every quick run."""
     results = tmp_path_factory.mktemp("quick")
     write_all_quick(results)
@@ -22,7 +23,7 @@ def quick(tmp_path_factory):
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES.keys())
-def test_quick_values_never_meet_the_paper(table, quick):
+def test_quick_values_never_meet_the_paper(table, quick) -> None:
     frame = tables.build_table(table, "quick", quick, counts=False)
     labels = list(table.label_columns)
     assert frame["difference"].isna().all()
@@ -44,7 +45,7 @@ def test_quick_values_never_meet_the_paper(table, quick):
     assert set(stored["profile"]) == {"quick"}
 
 
-def test_values_come_from_the_row_s_own_run(quick):
+def test_values_come_from_the_row_s_own_run(quick) -> None:
     frame = tables.build_table(TABLE_5, "quick", quick)
     for row in plan.rows(TABLE_5, "quick"):
         record = records.find_record(quick, row.run.hash)
@@ -54,7 +55,7 @@ def test_values_come_from_the_row_s_own_run(quick):
         assert line["run_hash"] == row.run.hash
 
 
-def test_a_missing_record_keeps_its_row(tmp_path):
+def test_a_missing_record_keeps_its_row(tmp_path: Path) -> None:
     frame = tables.build_table(TABLE_7, "quick", tmp_path)
     assert len(frame) == 21 * 8
     assert frame["ours"].isna().all()
@@ -65,7 +66,7 @@ def test_a_missing_record_keeps_its_row(tmp_path):
     assert "not run yet" in table_view.styled(TABLE_7, "quick", frame).data
 
 
-def test_building_twice_gives_the_same_file_and_leaves_nothing_else(quick):
+def test_building_twice_gives_the_same_file_and_leaves_nothing_else(quick) -> None:
     path = quick / "tables" / f"{TABLE_2.name}.csv"
     tables.build_table(TABLE_2, "quick", quick)
     first = path.read_bytes()
@@ -75,7 +76,7 @@ def test_building_twice_gives_the_same_file_and_leaves_nothing_else(quick):
 
 
 @pytest.mark.parametrize("table", [t for t in TABLES.values() if t.counted], ids=lambda t: t.name)
-def test_counts_equal_the_printed_digits(table, tmp_path):
+def test_counts_equal_the_printed_digits(table, tmp_path: Path) -> None:
     frame = tables.build_table(table, "quick", tmp_path)
     counts = frame[(frame["our_data"] == "computed") & frame["paper"].notna()]
     assert set(counts["metric"]) == {"params_m", "flops_g"}
@@ -89,7 +90,7 @@ def test_counts_equal_the_printed_digits(table, tmp_path):
     ]
 
 
-def test_other_methods_are_shown_as_published(quick):
+def test_other_methods_are_shown_as_published(quick) -> None:
     frame = tables.build_table(TABLE_6, "quick", quick)
     mad = frame[frame["metric"] == "mad"].set_index("method")
     assert mad["ours"].drop("MambaAD").isna().all()
@@ -102,7 +103,7 @@ def test_other_methods_are_shown_as_published(quick):
     assert set(zip(swapped["method"], swapped["metric"], strict=True)) == {("DeSTSeg", "mad"), ("SimpleNet", "mad")}
 
 
-def test_paper_profile_fills_the_difference(tmp_path):
+def test_paper_profile_fills_the_difference(tmp_path: Path) -> None:
     rows = {tuple(r.labels.values()): r for r in plan.rows(TABLE_1, "paper")}
     write_fake(tmp_path, "paper", rows["mvtec", "mean", "MambaAD"].run, names=("bottle",))
     for split in range(3):
@@ -121,7 +122,7 @@ def test_paper_profile_fills_the_difference(tmp_path):
     assert coco["difference"] == pytest.approx(41.5 - 63.9)
 
 
-def test_subset_categories_stand_beside_the_paper_s_without_difference(tmp_path):
+def test_subset_categories_stand_beside_the_paper_s_without_difference(tmp_path: Path) -> None:
     options = SubsetOptions(categories=("bottle", "screw"))
     write_fake(tmp_path, "subset", options.base(), names=("bottle", "screw"))
     frame = tables.build_table(TABLE_1, "subset", tmp_path, subset=options)
@@ -134,7 +135,7 @@ def test_subset_categories_stand_beside_the_paper_s_without_difference(tmp_path)
         tables.build_table(TABLE_1, "subset", tmp_path)
 
 
-def test_published_weights_beside_the_paper(tmp_path):
+def test_published_weights_beside_the_paper(tmp_path: Path) -> None:
     metrics = {"paper": values(80, ["bottle"]), "exact": values(81, ["bottle"])}
     frame = published_weights_table("mvtec_ad", metrics, tmp_path)
     line = frame.set_index(["category", "metric"]).loc["bottle", "image_auroc"]
@@ -149,7 +150,7 @@ def test_published_weights_beside_the_paper(tmp_path):
         evaluate_published("none.pth", "mvtec", tmp_path)
 
 
-def test_wide_tables_keep_every_row_and_their_captions_say_what_they_are(quick):
+def test_wide_tables_keep_every_row_and_their_captions_say_what_they_are(quick) -> None:
     for table in TABLES.values():
         frame = tables.build_table(table, "quick", quick, counts=False)
         view = table_view.wide(table, frame)
@@ -165,7 +166,7 @@ def test_wide_tables_keep_every_row_and_their_captions_say_what_they_are(quick):
     assert set(categories["category"]) == set(SYNTHETIC)
 
 
-def test_notes_name_the_doubtful_lines(tmp_path):
+def test_notes_name_the_doubtful_lines(tmp_path: Path) -> None:
     text = table_view.notes(TABLE_4, tables.build_table(TABLE_4, "quick", tmp_path))
     assert "printed 251.0, computed 251.4" in text
     assert "needs the ImageNet weights of ResNet18" in text
@@ -173,5 +174,5 @@ def test_notes_name_the_doubtful_lines(tmp_path):
     assert "table 1 prints 78.7" in table_view.notes(TABLE_2, tables.build_table(TABLE_2, "quick", tmp_path))
 
 
-def test_loss_curves_draw_the_recorded_values():
+def test_loss_curves_draw_the_recorded_values() -> None:
     assert figures.loss_curves({"a": [[1, 2.0], [2, 1.0]]}).axes[0].lines[0].get_ydata().tolist() == [2.0, 1.0]

@@ -4,6 +4,8 @@ import builtins
 import json
 import os
 import shutil
+from pathlib import Path
+from typing import Never
 
 import layouts
 import numpy as np
@@ -17,7 +19,7 @@ pytest.importorskip("pycocotools", reason="needs pycocotools (the extra coco): m
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAMBAAD_CACHE", str(tmp_path / "cache"))
 
 
@@ -25,7 +27,7 @@ def names(samples, split):
     return {int(s.image.stem): s.defect for s in samples if s.split == split}
 
 
-def test_splits_by_hand(tmp_path):
+def test_splits_by_hand(tmp_path: Path) -> None:
     root = layouts.write_coco(tmp_path / "coco")
     loaded = [load_dataset(f"coco{i}", root) for i in range(4)]
     # 11 shows a person (split 0); 12 class 20 (split 1); 13 classes 79 and 20 (splits 3 and 1); 14 nothing known
@@ -40,7 +42,7 @@ def test_splits_by_hand(tmp_path):
     assert all((s.mask is not None) == s.is_defect for samples in loaded for s in samples)
 
 
-def test_masks_are_the_union_of_the_held_out_segments(tmp_path):
+def test_masks_are_the_union_of_the_held_out_segments(tmp_path: Path) -> None:
     root = layouts.write_coco(tmp_path / "coco")
     masks = [next((s.mask for s in load_dataset(f"coco{i}", root) if s.mask), None) for i in range(4)]
     expected = np.zeros((10, 16), dtype=bool)
@@ -51,7 +53,7 @@ def test_masks_are_the_union_of_the_held_out_segments(tmp_path):
     assert read_mask(masks[3]).sum() == 16
 
 
-def test_compressed_run_lengths_and_bare_polygons():
+def test_compressed_run_lengths_and_bare_polygons() -> None:
     from pycocotools import mask as codec
 
     inside = np.zeros((10, 16), dtype=np.uint8)
@@ -62,7 +64,9 @@ def test_compressed_run_lengths_and_bare_polygons():
     assert not coco_ad._union([[[1.0, 1.0, 2.0, 2.0]], []], 10, 16).any()
 
 
-def test_the_index_is_built_once_and_again_for_other_annotations(tmp_path, monkeypatch):
+def test_the_index_is_built_once_and_again_for_other_annotations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = layouts.write_coco(tmp_path / "coco")
     first = load_dataset("coco0", root)
     built = []
@@ -82,7 +86,7 @@ def test_the_index_is_built_once_and_again_for_other_annotations(tmp_path, monke
     assert index_hash(second, root) != before
 
 
-def test_masks_belong_to_their_annotations(tmp_path):
+def test_masks_belong_to_their_annotations(tmp_path: Path) -> None:
     """The same images with another outline: no mask of the old annotations may be taken for a new one."""
     root = layouts.write_coco(tmp_path / "coco")
     before = load_dataset("coco3", root)
@@ -94,12 +98,12 @@ def test_masks_belong_to_their_annotations(tmp_path):
     assert index_hash(after, root) != index_hash(before, root)
 
 
-def test_an_interrupted_build_goes_on(tmp_path, monkeypatch):
+def test_an_interrupted_build_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = layouts.write_coco(tmp_path / "coco")
     drawn = []
     original = coco_ad._save
 
-    def save(pixels, path):
+    def save(pixels, path: Path) -> None:
         drawn.append(path)
         if len(drawn) == 2:
             raise KeyboardInterrupt
@@ -114,7 +118,7 @@ def test_an_interrupted_build_goes_on(tmp_path, monkeypatch):
     assert drawn[0] not in drawn[1:]
 
 
-def test_lost_masks_are_drawn_again(tmp_path):
+def test_lost_masks_are_drawn_again(tmp_path: Path) -> None:
     root = layouts.write_coco(tmp_path / "coco")
     samples = load_dataset("coco3", root)
     lost = next(s.mask for s in samples if s.mask)
@@ -124,7 +128,9 @@ def test_lost_masks_are_drawn_again(tmp_path):
     assert lost.read_bytes() == content
 
 
-def test_a_root_that_cannot_be_written_gets_its_index_in_the_cache(tmp_path, monkeypatch):
+def test_a_root_that_cannot_be_written_gets_its_index_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     written = layouts.write_coco(tmp_path / "a" / "coco")
     closed = layouts.write_coco(tmp_path / "b" / "coco")
     here = load_dataset("coco0", written)
@@ -139,7 +145,7 @@ def test_a_root_that_cannot_be_written_gets_its_index_in_the_cache(tmp_path, mon
 
 
 def _rewrite(part, change):
-    def breakage(root):
+    def breakage(root: Path) -> None:
         path = root / coco_ad.ANNOTATIONS[part]
         content = json.loads(path.read_text())
         change(content)
@@ -169,22 +175,22 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("what", ERRORS)
-def test_errors(tmp_path, what):
+def test_errors(tmp_path: Path, what: str) -> None:
     root = layouts.write_coco(tmp_path / "coco")
     ERRORS[what][0](root)
     with pytest.raises(DatasetError, match=ERRORS[what][1]):
         load_dataset("coco0", root)
 
 
-def test_the_category_of_a_split_is_its_name(tmp_path):
+def test_the_category_of_a_split_is_its_name(tmp_path: Path) -> None:
     root = layouts.write_coco(tmp_path / "coco")
     assert load_dataset("coco1", root, ("coco1",)) == load_dataset("coco1", root)
     with pytest.raises(DatasetError, match="no category person; available: coco1"):
         load_dataset("coco1", root, ("person",))
 
 
-def test_a_full_disk_is_explained(tmp_path, monkeypatch):
-    def full(*_):
+def test_a_full_disk_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_) -> Never:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(coco_ad, "_save", full)
@@ -192,11 +198,11 @@ def test_a_full_disk_is_explained(tmp_path, monkeypatch):
         load_dataset("coco0", layouts.write_coco(tmp_path / "coco"))
 
 
-def test_without_pycocotools_the_remedy_is_named(tmp_path, monkeypatch):
+def test_without_pycocotools_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = layouts.write_coco(tmp_path / "coco")
     original = builtins.__import__
 
-    def without(name, *rest):
+    def without(name: str, *rest):
         if name.startswith("pycocotools"):
             raise ImportError(name)
         return original(name, *rest)

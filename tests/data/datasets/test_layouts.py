@@ -1,6 +1,7 @@
 """What every loader keeps to, whatever the layout."""
 
 import shutil
+from pathlib import Path
 
 import layouts
 import pytest
@@ -11,7 +12,7 @@ from mambaad.data.image_set import ImageSet
 
 
 @pytest.mark.parametrize("name", layouts.WRITERS)
-def test_samples_are_readable_and_consistent(tmp_path, name):
+def test_samples_are_readable_and_consistent(tmp_path: Path, name: str) -> None:
     samples = load_dataset(name, layouts.WRITERS[name](tmp_path / "data"))
     assert len({s.image for s in samples}) == len(samples)
     assert all(s.split == "test" for s in samples if s.is_defect)
@@ -23,7 +24,7 @@ def test_samples_are_readable_and_consistent(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", layouts.WRITERS)
-def test_categories_come_in_the_order_asked_for(tmp_path, name):
+def test_categories_come_in_the_order_asked_for(tmp_path: Path, name: str) -> None:
     root = layouts.WRITERS[name](tmp_path / "data")
     every = list(counts(load_dataset(name, root)))
     assert len(every) > 1
@@ -34,14 +35,14 @@ def test_categories_come_in_the_order_asked_for(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", layouts.WRITERS)
-def test_the_hash_follows_the_tree_wherever_it_lies(tmp_path, name):
+def test_the_hash_follows_the_tree_wherever_it_lies(tmp_path: Path, name: str) -> None:
     first, second = layouts.WRITERS[name](tmp_path / "data"), layouts.WRITERS[name](tmp_path / "moved" / "data")
     hashes = [index_hash(load_dataset(name, root), root) for root in (first, second)]
     assert hashes[0] == hashes[1]
 
 
 @pytest.mark.parametrize("name", layouts.WRITERS)
-def test_a_missing_folder_is_named(tmp_path, name):
+def test_a_missing_folder_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(DatasetError, match="none"):
         load_dataset(name, tmp_path / "none")
     (tmp_path / "empty").mkdir()
@@ -49,7 +50,7 @@ def test_a_missing_folder_is_named(tmp_path, name):
         load_dataset(name, tmp_path / "empty")
 
 
-def test_a_loader_can_hand_its_faults_over(tmp_path):
+def test_a_loader_can_hand_its_faults_over(tmp_path: Path) -> None:
     """With a second function in place of `raise_fault` a loader goes on, and lists what is there."""
     root = layouts.write_mvtec_ad(tmp_path)
     (root / "nut/ground_truth/hole/000_mask.png").unlink()

@@ -1,6 +1,7 @@
 """The loader of Uni-Medical: what it makes of its authors' layout, and every error."""
 
 import shutil
+from pathlib import Path
 
 import layouts
 import numpy as np
@@ -10,7 +11,7 @@ from layouts import save
 from mambaad.data import DatasetError, counts, load_dataset
 
 
-def test_medical_reads_its_three_folders_only(tmp_path):
+def test_medical_reads_its_three_folders_only(tmp_path: Path) -> None:
     root = layouts.write_medical(tmp_path)
     layouts.write_category(root / "bolt")
     save(root / "liver/ground_truth/hole/000_mask.png", np.eye(5) * 255)  # the authors' files are taken as they are

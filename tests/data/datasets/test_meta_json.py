@@ -1,6 +1,7 @@
 """The loader of meta.json, and every error."""
 
 import json
+from pathlib import Path
 
 import layouts
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from mambaad.data import DatasetError, counts, load_dataset
 
 
-def test_meta_json(tmp_path):
+def test_meta_json(tmp_path: Path) -> None:
     samples = load_dataset("meta_json", layouts.write_meta_json(tmp_path))
     assert counts(samples) == {c: {"train": 1, "test_good": 1, "test_defect": 2} for c in ("coat", "bolt")}
     bolt = [s for s in samples if s.category == "bolt" and s.is_defect]
@@ -17,7 +18,7 @@ def test_meta_json(tmp_path):
     assert {s.mask for s in samples if s.category == "coat"} == {None}
 
 
-def test_validation_images_are_trained_on_and_unknown_splits_refused(tmp_path):
+def test_validation_images_are_trained_on_and_unknown_splits_refused(tmp_path: Path) -> None:
     root = layouts.write_meta_json(tmp_path)
     index = json.loads((root / "meta.json").read_text())
     before = counts(load_dataset("meta_json", root))["coat"]["train"]
@@ -35,8 +36,8 @@ def test_validation_images_are_trained_on_and_unknown_splits_refused(tmp_path):
         load_dataset("meta_json", root)
 
 
-def _meta_entry(category, k, **values):
-    def breakage(root):
+def _meta_entry(category: str, k, **values):
+    def breakage(root: Path) -> None:
         lists = json.loads((root / "meta.json").read_text())
         lists["test"][category][k] |= values
         (root / "meta.json").write_text(json.dumps(lists))
@@ -56,7 +57,7 @@ META_ERRORS = {
 
 
 @pytest.mark.parametrize("what", META_ERRORS)
-def test_meta_json_errors(tmp_path, what):
+def test_meta_json_errors(tmp_path: Path, what: str) -> None:
     root = layouts.write_meta_json(tmp_path)
     load_dataset("meta_json", root)
     META_ERRORS[what][0](root)
@@ -64,7 +65,7 @@ def test_meta_json_errors(tmp_path, what):
         load_dataset("meta_json", root)
 
 
-def test_the_anomaly_flag_decides_not_the_name(tmp_path):
+def test_the_anomaly_flag_decides_not_the_name(tmp_path: Path) -> None:
     root = layouts.write_meta_json(tmp_path)
     _meta_entry("bolt", 1, specie_name="good")(root)
     kinds = [s.defect for s in load_dataset("meta_json", root, ("bolt",))]

@@ -1,6 +1,7 @@
 """The loader of MVTec 3D-AD: what it makes of its authors' layout, and every error."""
 
 import shutil
+from pathlib import Path
 
 import layouts
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from mambaad.data import DatasetError, counts, load_dataset
 
 
-def test_mvtec3d_trains_on_train_and_validation(tmp_path):
+def test_mvtec3d_trains_on_train_and_validation(tmp_path: Path) -> None:
     root = layouts.write_mvtec3d(tmp_path)
     samples = load_dataset("mvtec3d", root)
     assert counts(samples) == {c: {"train": 3, "test_good": 1, "test_defect": 1} for c in ("bagel", "foam")}
@@ -34,13 +35,13 @@ MVTEC3D_ERRORS = {
 
 
 @pytest.mark.parametrize("what", MVTEC3D_ERRORS)
-def test_mvtec3d_errors(tmp_path, what):
+def test_mvtec3d_errors(tmp_path: Path, what: str) -> None:
     root = layouts.write_mvtec3d(tmp_path)
     MVTEC3D_ERRORS[what][0](root)
     with pytest.raises(DatasetError, match=MVTEC3D_ERRORS[what][1]):
         load_dataset("mvtec3d", root)
 
 
-def test_one_category_of_mvtec3d_is_too_deep(tmp_path):
+def test_one_category_of_mvtec3d_is_too_deep(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="looks like a single category: name the folder above it"):
         load_dataset("mvtec3d", layouts.write_mvtec3d(tmp_path) / "bagel")

@@ -1,5 +1,7 @@
 """The layout of MVTec AD and the plain folder, the hash of a tree's files, and what is said of a broken tree."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from layouts import save, write_category
@@ -8,7 +10,7 @@ from mambaad.data import DATASETS, DatasetError, Sample, counts, index_hash, loa
 from mambaad.data.transforms import load_image, load_mask
 
 
-def test_mvtec_layout(tmp_path):
+def test_mvtec_layout(tmp_path: Path) -> None:
     for name in ("nut", "bolt"):
         write_category(tmp_path / name)
     (tmp_path / "license.txt").touch()
@@ -24,7 +26,7 @@ def test_mvtec_layout(tmp_path):
     assert all((s.mask is not None) == s.is_defect for s in samples)
 
 
-def test_plain_folder_with_and_without_ground_truth(tmp_path):
+def test_plain_folder_with_and_without_ground_truth(tmp_path: Path) -> None:
     with_masks = load_dataset("folder", write_category(tmp_path / "mine"))
     without = load_dataset("folder", write_category(tmp_path / "yours", masks=False), ("yours",))
     assert counts(with_masks) == {"mine": {"train": 2, "test_good": 1, "test_defect": 2}}
@@ -32,15 +34,15 @@ def test_plain_folder_with_and_without_ground_truth(tmp_path):
     assert [s.mask for s in without if s.is_defect] == [None, None]
 
 
-def test_masks_may_bear_their_image_s_name(tmp_path):
+def test_masks_may_bear_their_image_s_name(tmp_path: Path) -> None:
     folder = write_category(tmp_path / "nut")
     for path in (folder / "ground_truth/hole").iterdir():
         path.rename(path.with_name(path.name.replace("_mask", "")))
     assert all(s.mask is not None for s in load_dataset("mvtec_ad", tmp_path) if s.is_defect)
 
 
-def test_index_hash_follows_the_files_not_the_place(tmp_path):
-    def digest(root):
+def test_index_hash_follows_the_files_not_the_place(tmp_path: Path) -> None:
+    def digest(root: Path):
         return index_hash(load_dataset("mvtec_ad", root), root)
 
     for root in ("a", "b"):
@@ -56,7 +58,7 @@ def test_index_hash_follows_the_files_not_the_place(tmp_path):
     assert digest(tmp_path / "b") != before
 
 
-def _remove(path):
+def _remove(path: Path) -> None:
     for inner in sorted(path.rglob("*"), reverse=True):
         inner.rmdir() if inner.is_dir() else inner.unlink()
     path.rmdir()
@@ -95,7 +97,7 @@ BREAKAGES = {
 
 
 @pytest.mark.parametrize("what", BREAKAGES)
-def test_a_broken_tree_is_explained(tmp_path, what):
+def test_a_broken_tree_is_explained(tmp_path: Path, what: str) -> None:
     root = tmp_path / "data"
     write_category(root / "nut")
     load_dataset("mvtec_ad", root, ("nut",))
@@ -105,7 +107,7 @@ def test_a_broken_tree_is_explained(tmp_path, what):
         load_dataset("mvtec_ad", root, categories)
 
 
-def test_plain_folder_errors(tmp_path):
+def test_plain_folder_errors(tmp_path: Path) -> None:
     folder = write_category(tmp_path / "mine")
     with pytest.raises(DatasetError, match=r"none: no such folder, expected one with train/good"):
         load_dataset("folder", tmp_path / "none")
@@ -118,12 +120,12 @@ def test_plain_folder_errors(tmp_path):
         load_dataset("folder", folder)
 
 
-def test_unknown_layout_lists_the_known_ones(tmp_path):
+def test_unknown_layout_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=f"'imagenet'; there are {', '.join(DATASETS)}"):
         load_dataset("imagenet", tmp_path)
 
 
-def test_real_images_have_the_published_counts(shared):
+def test_real_images_have_the_published_counts(shared) -> None:
     root = shared / "data" / "mvtec"
     samples = load_dataset("mvtec_ad", root)
     assert counts(samples) == {

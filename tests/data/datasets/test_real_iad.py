@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import layouts
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from mambaad.data import DatasetError, counts, load_dataset
 
 
-def test_real_iad_goes_by_the_index_not_by_folders(tmp_path):
+def test_real_iad_goes_by_the_index_not_by_folders(tmp_path: Path) -> None:
     samples = load_dataset("realiad", layouts.write_real_iad(tmp_path))
     assert counts(samples) == {c: {"train": 2, "test_good": 2, "test_defect": 2} for c in ("mint", "usb")}
     assert {s.defect for s in samples} == {"good", "AK"}
@@ -27,7 +28,7 @@ def test_real_iad_goes_by_the_index_not_by_folders(tmp_path):
         ("", "", "."),
     ],
 )
-def test_real_iad_as_unpacked(tmp_path, json_folder, image_folder, root):
+def test_real_iad_as_unpacked(tmp_path: Path, json_folder, image_folder, root: Path) -> None:
     layouts.write_real_iad(tmp_path, json_folder=json_folder, image_folder=image_folder)
     samples = load_dataset("realiad", tmp_path / root)
     assert len(samples) == 12
@@ -35,7 +36,7 @@ def test_real_iad_as_unpacked(tmp_path, json_folder, image_folder, root):
 
 
 def _real_iad_entry(**values):
-    def breakage(root):
+    def breakage(root: Path) -> None:
         path = root / "usb.json"
         lists = json.loads(path.read_text())
         lists["test"][1] |= values
@@ -62,7 +63,7 @@ REAL_IAD_ERRORS = {
 
 
 @pytest.mark.parametrize("what", REAL_IAD_ERRORS)
-def test_real_iad_errors(tmp_path, what):
+def test_real_iad_errors(tmp_path: Path, what: str) -> None:
     root = layouts.write_real_iad(tmp_path)
     load_dataset("realiad", root)
     REAL_IAD_ERRORS[what][0](root)
@@ -70,7 +71,7 @@ def test_real_iad_errors(tmp_path, what):
         load_dataset("realiad", root)
 
 
-def test_real_iad_takes_one_size_of_images(tmp_path):
+def test_real_iad_takes_one_size_of_images(tmp_path: Path) -> None:
     for size in (256, 512):
         layouts.write_real_iad(tmp_path, json_folder="realiad_jsons", image_folder=f"realiad_{size}")
     with pytest.raises(DatasetError, match="images of one size, found realiad_256, realiad_512"):
@@ -78,7 +79,7 @@ def test_real_iad_takes_one_size_of_images(tmp_path):
     assert len(load_dataset("realiad", tmp_path / "realiad_512")) == 12
 
 
-def test_real_iad_s_noisy_setting_is_refused(tmp_path):
+def test_real_iad_s_noisy_setting_is_refused(tmp_path: Path) -> None:
     root = layouts.write_real_iad(tmp_path)
     lists = json.loads((root / "usb.json").read_text())
     lists["train"].append(lists["test"].pop(1))

@@ -1,6 +1,7 @@
 """The loader of VisA: what it makes of its authors' layout, and every error."""
 
 import csv
+from pathlib import Path
 
 import layouts
 import numpy as np
@@ -11,7 +12,7 @@ from mambaad.data import DatasetError, counts, load_dataset
 from mambaad.data.pixels import read_mask
 
 
-def test_visa(tmp_path):
+def test_visa(tmp_path: Path) -> None:
     root = layouts.write_visa(tmp_path)
     samples = load_dataset("visa", root)
     assert counts(samples) == {c: {"train": 2, "test_good": 1, "test_defect": 2} for c in ("candle", "pcb1")}
@@ -22,7 +23,7 @@ def test_visa(tmp_path):
 
 
 def _visa_row(change):
-    def breakage(root):
+    def breakage(root: Path) -> None:
         rows = list(csv.DictReader((root / "split_csv/1cls.csv").read_text().splitlines()))
         layouts.write_table(root, change(rows))
 
@@ -68,7 +69,7 @@ VISA_ERRORS = {
 
 
 @pytest.mark.parametrize("what", VISA_ERRORS)
-def test_visa_errors(tmp_path, what):
+def test_visa_errors(tmp_path: Path, what: str) -> None:
     root = layouts.write_visa(tmp_path)
     load_dataset("visa", root)
     VISA_ERRORS[what][0](root)
@@ -76,12 +77,12 @@ def test_visa_errors(tmp_path, what):
         load_dataset("visa", root)
 
 
-def test_visa_converted_to_another_layout_is_recognised(tmp_path):
+def test_visa_converted_to_another_layout_is_recognised(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="in MVTec AD layout: load them as mvtec_ad"):
         load_dataset("visa", layouts.write_mvtec_ad(tmp_path))
 
 
-def test_an_index_written_on_windows_is_read(tmp_path):
+def test_an_index_written_on_windows_is_read(tmp_path: Path) -> None:
     root = layouts.write_visa(tmp_path)
     before = load_dataset("visa", root)
     table = root / "split_csv/1cls.csv"
