@@ -39,7 +39,10 @@ def command_line(*arguments: str) -> str:
     ("arguments", "exit_code"),
     [
         (["--help"], 0),
-        *[([name, "--help"], 0) for name in ("data", "train", "predict", "reproduce", "evidence", "export", "doctor")],
+        *[
+            ([name, "--help"], 0)
+            for name in ("data", "train", "predict", "report", "reproduce", "evidence", "export", "doctor")
+        ],
         (["train", "--steps", "many"], 2),
         (["predict"], 2),
         (["unknown"], 2),

@@ -1,4 +1,4 @@
-"""The command line; one module per group of commands: data, train, predict, weights, export, machine.
+"""The command line; one module per group of commands: data, train, predict, report, weights, export, machine.
 
 Every mistake a user can make ends in one sentence and exit code 2; an interrupted run in exit code 130, one ended by
 SIGTERM in 143.
@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from mambaad.cli import data, evidence, export, machine, predict, train, weights
+from mambaad.cli import data, evidence, export, machine, predict, report, train, weights
 from mambaad.cli.options import Run, device_options
 from mambaad.engine.interrupt import Terminated, sigterm_raises
 
@@ -79,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     data.add(command)
     train.add(command)
     predict.add(command)
+    report.add(command)
     weights.add(command)
     export.add(command)
     evidence.add(command)

@@ -84,7 +84,7 @@ def evaluate_samples(
         pinned_threads(execution.threads),
         progress(len(test), "evaluate", execution.progress, unit="image") as bar,
     ):
-        pieces = _predicted(model, grouped, side, execution, batch_size, bar)
+        pieces = predicted(model, grouped, side, execution, batch_size, bar)
         for category, own in groupby(pieces, key=lambda piece: piece[0]):
             shown = None if observe is None else partial(observe, category)
             found[category] = measure_category(
@@ -93,7 +93,7 @@ def evaluate_samples(
     return report(found)
 
 
-def _predicted(
+def predicted(
     model: Method, samples: list[Sample], side: int, execution: Execution, batch_size: int, bar: Bar
 ) -> Iterator[Piece]:
     """Maps and masks in the order of the samples, a batch being split where the category changes."""

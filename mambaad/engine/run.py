@@ -21,7 +21,11 @@ from mambaad.engine.execution import Execution, pinned_threads
 from mambaad.engine.lock import locked
 from mambaad.engine.processes import is_first
 from mambaad.engine.train import TRAINING_STATE, train_run
+from mambaad.files import write_text
 from mambaad.model.encoder_weights import weights_sha256
+
+DATA_ROOT = "data_root.txt"
+"""Beside a checkpoint: where its images lay, for later commands on the same machine. No part of the record."""
 
 
 def execute(
@@ -75,6 +79,8 @@ def execute(
     check_readable(test, execution.progress)  # not after hours of training
     folder = outputs / "runs" / f"{profile}_{run.hash}"
     with locked(folder) if is_first() else nullcontext():
+        if is_first():
+            write_text(folder / DATA_ROOT, f"{Path(root).resolve()}\n")
         with pinned_threads(execution.threads):
             trained = train_run(
                 run,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -14,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 from mambaad.files import put_in_place, temporary_sibling
+from mambaad.inference.pages import compare, foot, head, histogram
 from mambaad.inference.threshold import Threshold
 
 THUMBNAIL = 220  # pixels on the long side
-BINS = 48
 _WEAK, _STRONG = np.array([255, 214, 0], dtype=np.float32), np.array([214, 0, 50], dtype=np.float32)
 _OPAQUE = 0.72
 
@@ -74,11 +72,10 @@ class Gallery:
             above = sum(score > threshold.value for score in scores)
             note = f"{above} above the {threshold.note}"
         self._file.write(
-            _HEAD.replace("@STYLE@", _STYLE)
-            .replace("@SHOWN@", shown)
-            .replace("@NOTE@", html.escape(note))
-            .replace("@HISTOGRAM@", _histogram(scores, None if threshold is None else threshold.value))
-            .replace("@HIDE@", "" if threshold is not None else " hidden")
+            head("Anomaly scores", _STYLE)
+            + f'<h1>Anomaly scores of {shown}</h1><p class="note">{html.escape(note)}</p>'
+            + histogram([scores], None if threshold is None else threshold.value)
+            + _FORM.replace("@HIDE@", "" if threshold is not None else " hidden")
         )
 
     def add(
@@ -90,23 +87,20 @@ class Gallery:
         mixed: Image.Image,
         link: str | None = None,
     ) -> None:
-        """One image, plain and with its map; `link` is the file behind the thumbnail, relative to the page."""
+        """One image, plain and with its map; `link` is the file behind its name, relative to the page."""
         assert self._file is not None
         assert self.room > 0
         self.room -= 1
         text = html.escape(name, quote=True)
         state = {None: "", True: "yes", False: "no"}[anomalous]
         badge = {"": "", "yes": '<b class="bad">anomalous</b>', "no": "<b>normal</b>"}[state]
-        size = f'width="{_small(image).width}" height="{_small(image).height}"'
-        pictures = (
-            f'<img class="map" {size} alt="{text} with its anomaly map" src="{_data_uri(mixed)}">'
-            f'<img class="plain" {size} alt="{text}" src="{_data_uri(image)}">'
-        )
+        shown = text
         if link is not None:
-            pictures = f'<a href="{html.escape(quote(link), quote=True)}">{pictures}</a>'
+            shown = f'<a href="{html.escape(quote(link), quote=True)}">{text}</a>'
+        pictures = compare(image, mixed, name, side=THUMBNAIL, at=0)
         self._file.write(
             f'<li data-name="{text}" data-score="{score:.9g}" data-anomalous="{state}">{pictures}'
-            f'<p><span class="score">{score:.4f}</span> {badge}<br><span class="name">{text}</span></p></li>\n'
+            f'<p><span class="score">{score:.4f}</span> {badge}<br><span class="name">{shown}</span></p></li>\n'
         )
 
     def close(self, failed: Mapping[str, str]) -> None:
@@ -118,7 +112,7 @@ class Gallery:
                 f"<li><code>{html.escape(name)}</code>: {html.escape(why)}</li>" for name, why in failed.items()
             )
             self._file.write(f"<details open><summary>{len(failed)} not read</summary><ul>{lines}</ul></details>")
-        self._file.write(f"</main><script>{_SCRIPT}</script></body></html>\n")
+        self._file.write(foot(_SCRIPT))
         self._file.close()
         self._file = None
         put_in_place(self._temporary, self.path)
@@ -131,80 +125,31 @@ class Gallery:
             self._temporary.unlink(missing_ok=True)
 
 
-def _small(image: Image.Image) -> Image.Image:
-    small = image.copy()
-    small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
-    return small
-
-
-def _data_uri(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    _small(image).save(buffer, "JPEG", quality=82)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def _histogram(scores: Sequence[float], threshold: float | None) -> str:
-    """The distribution of all scores as inline SVG, the threshold as a line."""
-    low, high = min(scores), max(scores)
-    if threshold is not None:
-        low, high = min(low, threshold), max(high, threshold)
-    high = max(high, low + 1e-9)
-    counts, _ = np.histogram(scores, bins=BINS, range=(low, high))
-    width, tall = 10, 60
-    bars = "".join(
-        f'<rect x="{i * width}" y="{tall - tall * n / counts.max():.1f}" width="{width - 1}" '
-        f'height="{tall * n / counts.max():.1f}"/>'
-        for i, n in enumerate(counts)
-        if n
-    )
-    line = ""
-    if threshold is not None:
-        x = (threshold - low) / (high - low) * BINS * width
-        line = f'<line x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{tall}"/>'
-    return (
-        f'<figure><svg viewBox="0 0 {BINS * width} {tall}" preserveAspectRatio="none" role="img" '
-        f'aria-label="histogram of the scores">{bars}{line}</svg>'
-        f"<figcaption><span>{low:.4f}</span><span>score</span><span>{high:.4f}</span></figcaption></figure>"
-    )
-
-
 _STYLE = """
-:root{color-scheme:light dark;--bg:#fff;--fg:#1b1f24;--dim:#57606a;--line:#d0d7de;--card:#f6f8fa;
---bad:#b3123a;--ok:#2f6f9f}
-@media(prefers-color-scheme:dark){:root{--bg:#14171a;--fg:#e6e9ec;--dim:#9aa4ae;--line:#333b43;--card:#1c2126;
---bad:#ff7b93;--ok:#7db7e8}}
-*{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--fg);font:15px/1.45 system-ui,sans-serif}
+*{box-sizing:border-box}body{margin:0;background:var(--mb-bg);color:var(--mb-fg);font:15px/1.45 system-ui,sans-serif}
 main{max-width:1500px;margin:0 auto;padding:16px}h1{font-size:1.25rem;margin:0 0 4px}
-.note{color:var(--dim);margin:0 0 12px;max-width:75ch}
-figure{margin:0 0 12px;max-width:640px}svg{width:100%;height:60px;display:block;border-bottom:1px solid var(--line)}
-rect{fill:var(--ok)}line{stroke:var(--bad);stroke-width:2;vector-effect:non-scaling-stroke}
-figcaption{display:flex;justify-content:space-between;color:var(--dim);font-size:.8rem}
-form{display:flex;flex-wrap:wrap;gap:8px 14px;align-items:center;background:var(--bg);padding:8px 0;
-border-bottom:1px solid var(--line);margin-bottom:12px}@media(min-width:700px){form{position:sticky;top:0}}
-label{display:flex;gap:6px;align-items:center}select,input{font:inherit;padding:4px 6px;max-width:100%}
-output{color:var(--dim)}[hidden]{display:none!important}
+.note{color:var(--mb-dim);margin:0 0 12px;max-width:75ch}
+form{display:flex;flex-wrap:wrap;gap:8px 14px;align-items:center;background:var(--mb-bg);padding:8px 0;
+border-bottom:1px solid var(--mb-edge);margin-bottom:12px}@media(min-width:700px){form{position:sticky;top:0;z-index:1}}
+label{display:flex;gap:6px;align-items:center}select,form input{font:inherit;padding:4px 6px;max-width:100%}
+output{color:var(--mb-dim)}[hidden]{display:none!important}
 ul.grid{list-style:none;margin:0;padding:0;display:grid;gap:12px;grid-template-columns:repeat(auto-fill,minmax(160px,1fr))}
-ul.grid>li{background:var(--card);border:1px solid var(--line);border-radius:6px;padding:8px;min-width:0}
-ul.grid img{display:block;width:100%;height:auto;max-height:260px;object-fit:contain}
+ul.grid>li{background:var(--mb-card);border:1px solid var(--mb-edge);border-radius:6px;padding:8px;min-width:0}
+ul.grid img{max-height:260px;object-fit:contain}
 ul.grid p{margin:6px 0 0}.score{font-variant-numeric:tabular-nums;font-weight:600}
-.name{color:var(--dim);font-size:.78rem;overflow-wrap:anywhere}b{font-weight:500;color:var(--dim);font-size:.85rem}
-b.bad{color:var(--bad)}a:focus-visible{outline:3px solid var(--ok);outline-offset:2px}
-.plain{display:none!important}.bare .plain{display:block!important}.bare .map{display:none!important}
+.name,.name a{color:var(--mb-dim);font-size:.78rem;overflow-wrap:anywhere}
+b{font-weight:500;color:var(--mb-dim);font-size:.85rem}
+b.bad{color:var(--mb-bad)}a:focus-visible{outline:3px solid var(--mb-ok);outline-offset:2px}
 details{margin-top:16px}
 """
 
-_HEAD = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
-content="default-src 'none';img-src data:;style-src 'unsafe-inline';script-src 'unsafe-inline'">
-<title>Anomaly scores</title><style>@STYLE@</style></head><body><main>
-<h1>Anomaly scores of @SHOWN@</h1><p class="note">@NOTE@</p>@HISTOGRAM@
-<form><label>Order <select id="order"><option value="down">highest score first</option>
+_FORM = """<form><label>Order <select id="order"><option value="down">highest score first</option>
 <option value="up">lowest score first</option><option value="name">by name</option></select></label>
 <label@HIDE@>Show <select id="show"><option value="">all</option><option value="yes">anomalous</option>
 <option value="no">normal</option></select></label>
 <label>Name <input id="name" type="search" size="14" placeholder="contains"></label>
 <label><input id="plain" type="checkbox"> without map (key m)</label><output id="count"></output></form>
+<p class="note">Drag over an image, or focus it and use the arrow keys, to compare it with its map.</p>
 <ul class="grid">
 """
 
@@ -216,10 +161,10 @@ cards.sort((a,b)=>o==='name'?a.dataset.name.localeCompare(b.dataset.name,undefin
 function filter(){const w=id('show').value,t=id('name').value.toLowerCase();let n=0;
 for(const c of cards){c.hidden=(w&&c.dataset.anomalous!==w)||!c.dataset.name.toLowerCase().includes(t);n+=!c.hidden}
 id('count').value=n+' of '+cards.length}
-function bare(){grid.classList.toggle('bare',id('plain').checked)}
+function bare(){for(const c of cards)mambaadViewer.compare(c.querySelector('.mb-compare'))(id('plain').checked?100:0)}
 id('order').onchange=sort;id('show').onchange=filter;id('name').oninput=filter;id('plain').onchange=bare;
 document.querySelector('form').onsubmit=e=>e.preventDefault();
-document.onkeydown=e=>{if(e.key==='m'&&!/INPUT|SELECT/.test(e.target.tagName)&&!e.ctrlKey&&!e.metaKey){
+document.onkeydown=e=>{if(e.key==='m'&&e.target.type!=='search'&&e.target.tagName!=='SELECT'&&!e.ctrlKey&&!e.metaKey){
 id('plain').checked=!id('plain').checked;bare()}};
 sort();filter();bare();
 """

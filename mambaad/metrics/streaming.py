@@ -159,7 +159,7 @@ class StreamingMetrics:
             protocol: [Bounded(value, value, value) for value in image_metrics(own, scores)]
             for protocol, own in (("exact", labels), ("paper", labels_by_mask(labels, np.array(self._masked))))
         }
-        h = self._histogram()
+        h = self.histogram()
         shared = [bounded_auroc(h), bounded_average_precision(h)]
         grid = [bounded_f1_max_grid(h), bounded_aupro_grid(h, thresholds=PAPER_AUPRO_THRESHOLDS)]
         rows = {
@@ -175,7 +175,8 @@ class StreamingMetrics:
         }
         return Streamed(values, bounds)
 
-    def _histogram(self) -> Histogram:
+    def histogram(self) -> Histogram:
+        """All pixels so far by bin; the counts at the edges of the bins are exact."""
         bins = np.flatnonzero(self._positive + self._negative)[::-1]
         tied = ~self._several[bins]
         shift = np.uint32(32 - self.bits)

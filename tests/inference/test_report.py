@@ -1,0 +1,164 @@
+"""The report of a run: what it is made from, that it checks the record, and that it needs no other file or host."""
+
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_gallery import Page
+
+from mambaad import cli
+from mambaad.data import DatasetError
+from mambaad.inference.report import find_run, make_report
+from mambaad.inference.report_page import write_page
+from mambaad.inference.threshold import calibrate, store_threshold
+
+
+@pytest.fixture(scope="module")
+def trained(drawn: Path, tmp_path_factory) -> Path:
+    """The output folder of `mambaad train`: a memory bank on one synthetic category."""
+    out = tmp_path_factory.mktemp("run") / "out"
+    options = ["--method", "memory_bank", "--encoder-weights", "embedded", "--side", "64", "--device", "cpu"]
+    assert cli.main(["train", "--data", str(drawn), "--categories", "gear", "--out", str(out), *options]) == 0
+    return out
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy to be changed."""
+    return shutil.copytree(trained, tmp_path / "out")
+
+
+def checkpoint(out: Path) -> Path:
+    return next(out.glob("runs/own_*/checkpoint.pth"))
+
+
+def page_of(out: Path, capsys, *options: str) -> tuple[Page, str]:
+    assert cli.main(["report", str(out), "--device", "cpu", *options]) == 0
+    path = Path(re.search(r"report: (.+) \(", capsys.readouterr().out)[1])
+    text = path.read_text(encoding="utf-8")
+    return Page(text), text
+
+
+def test_the_page_holds_everything_and_asks_for_nothing(run, capsys):
+    page, text = page_of(run, capsys)
+    assert not page.all("link")
+    assert not any("src" in script for script in page.all("script"))
+    assert not re.search(r"https?://|url\(|@import|href=", text)
+    assert "default-src 'none'" in text
+    assert all(image["src"].startswith("data:image/jpeg;base64,") and image["alt"] for image in page.all("img"))
+    assert len(text) < 2_000_000
+    record = json.loads(find_run(run).read_text())
+    for fact in (
+        record["hash"],
+        record["data"]["index_hash"],
+        record["encoder"]["sha256"],
+        hashlib.sha256(checkpoint(run).read_bytes()).hexdigest(),
+        f"{record['metrics']['exact']['mean']['mad']:.2f}",
+        "agree with the record",
+        "without a loss",
+        "No threshold is stored",
+    ):
+        assert fact in page.text, fact
+    assert str(run.parent) not in text
+    assert len([a for a in page.all("figure") if a.get("class") == "mb-chart"]) == 5
+
+
+def test_without_a_script_the_numbers_at_the_threshold_are_there(run, drawn, capsys):
+    scores = make_report(find_run(run), pictures=0).evaluated.categories[0]
+    good = [s for s, sample in zip(scores.scores, scores.samples, strict=True) if not sample.is_defect]
+    value = (sorted(good)[-1] + sorted(good)[-2]) / 2
+    threshold = calibrate([value] * 3, 0.3, side=64)
+    store_threshold(checkpoint(run), threshold)
+    page, text = page_of(run, capsys)
+    assert threshold.note in page.text
+    assert f'data-label="false alarms">1 of {len(good)}<' in text
+    missed = sum(s <= value for s, sample in zip(scores.scores, scores.samples, strict=True) if sample.is_defect)
+    assert f'data-label="defects missed">{missed} of {len(scores.samples) - len(good)}<' in text
+    data = json.loads(re.search(r'type="application/json">(.+?)</script>', text)[1])
+    assert data["columns"]["threshold"][data["start"]] == pytest.approx(value, rel=1e-5)
+    assert {len(column) for column in data["columns"].values()} == {len(data["columns"]["threshold"])}
+    assert [label for label, _ in data["marks"]] == ["stored threshold", "best F1 here"]
+    assert page.text.count("false alarm") > page.text.count("false alarms")  # the verdict under one picture
+
+
+def test_worst_images_come_first_and_are_outlined(trained):
+    found = make_report(find_run(trained), pictures=2).evaluated
+    (result,) = found.categories
+    scored = list(zip(result.scores, result.samples, strict=True))
+    lowest = sorted(score for score, sample in scored if sample.is_defect)[:2]
+    highest = sorted((score for score, sample in scored if not sample.is_defect), reverse=True)[:2]
+    assert [p.score for p in found.misses] == pytest.approx(lowest)
+    assert [p.score for p in found.false_alarms] == pytest.approx(highest)
+    cyan = (0, 229, 255)
+    for picture, outlined in ((found.misses[0], True), (found.false_alarms[0], False)):
+        assert (np.asarray(picture.mixed) == cyan).all(axis=-1).any() == outlined
+
+
+def test_a_record_of_another_checkpoint_is_told(run, capsys):
+    path = find_run(run)
+    record = json.loads(path.read_text())
+    record["metrics"]["exact"]["categories"]["gear"]["pixel_ap"] -= 3
+    path.write_text(json.dumps(record))
+    page, _ = page_of(run, capsys)
+    assert "it differs: pixel_ap of gear, protocol exact by 3" in page.text
+
+
+def test_only_the_images_of_the_run_are_taken(run, drawn, tmp_path):
+    record = find_run(run)
+    note = record.parent / record.stem / "data_root.txt"
+    assert Path(note.read_text().strip()) == drawn.resolve()
+    moved = shutil.copytree(drawn, tmp_path / "moved")
+    assert make_report(record, moved, pictures=0).evaluated
+    next((moved / "gear" / "test" / "good").glob("*.png")).unlink()
+    with pytest.raises(DatasetError, match="index hash"):
+        make_report(record, moved)
+    note.write_text(str(tmp_path / "gone"))
+    with pytest.raises(DatasetError, match=r"no longer there: name them with --data"):
+        make_report(record)
+    note.unlink()
+    with pytest.raises(DatasetError, match=r"name them with --data"):
+        make_report(record)
+
+
+def test_a_run_is_found_or_asked_for(run, tmp_path, capsys):
+    with pytest.raises(DatasetError, match="holds no run"):
+        find_run(tmp_path / "nowhere")
+    record = find_run(run)
+    other = record.with_name("own_0123456789ab.json")
+    other.write_text(record.read_text())
+    with pytest.raises(DatasetError, match=r"holds 2 runs: name one of them with --run"):
+        find_run(run)
+    assert find_run(run, "0123") == other
+    assert cli.main(["report", str(run), "--run", "ffff"]) == 2
+    assert "holds no run ffff" in capsys.readouterr().err
+    assert cli.main(["report", str(run), "--pictures", "-1"]) == 2
+
+
+def test_names_stay_text_and_a_run_without_test_images_has_a_page(run, drawn, tmp_path, capsys):
+    record = find_run(run)
+    found = make_report(record, pictures=1)
+    script = "<script>alert(1)</script>"
+    for picture in (*found.evaluated.misses, *found.evaluated.false_alarms):
+        object.__setattr__(picture, "name", script)
+    text = write_page(found, tmp_path / "r.html").read_text()
+    assert script not in text
+    assert script in Page(text).text
+    content = json.loads(record.read_text())
+    record.write_text(json.dumps({**content, "metrics": {}}))
+    page, text = page_of(run, capsys)
+    assert "no test images" in page.text
+    assert not page.all("img")
+
+
+def test_masks_larger_than_the_picture_keep_their_small_defects():
+    from mambaad.inference.report import _outlined
+
+    mask = np.zeros((900, 900), dtype=bool)
+    mask[450:453, 450:453] = True
+    outlined = np.asarray(_outlined(Image.new("RGB", (300, 300)), mask))
+    assert outlined.any()
