@@ -23,7 +23,11 @@ PROFILE = config.get("profile", "quick")
 TRAIN = str(config.get("train", True)).lower() == "true"
 BUILD = config.get("build", f"build/{PROFILE}")
 RESULTS = config.get("results", f"{BUILD}/results")
-DATA, LOGS, BOOK = f"{BUILD}/data", f"{BUILD}/logs", f"{BUILD}/book"
+LOGS, BOOK = f"{BUILD}/logs", f"{BUILD}/book"
+# The images: drawn for the quick profile, and for any other the folder that its user names.
+DATA = config.get("data", f"{BUILD}/data" if PROFILE == "quick" or not TRAIN else None)
+if DATA is None:
+    raise ValueError(f"the profile {PROFILE!r} needs its images: --config data=FOLDER, one folder for each data set")
 SOURCE = f"{BOOK}/source"  # the book's texts and the executed notebooks, side by side
 
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("*.py"))
@@ -31,7 +35,10 @@ NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("*.py"))
 RUNS = {name: list(plan.runs(PROFILE, [table])) for name, table in TABLES.items()} if TRAIN else {}
 # Importing torch and timm takes seconds, as much as a third of a quick run: a job does several runs, one after another.
 EVERY_RUN = list(dict.fromkeys(run for runs in RUNS.values() for run in runs))
-JOBS = [EVERY_RUN[i : i + 4] for i in range(0, len(EVERY_RUN), 4)]
+PER_JOB = 4 if PROFILE == "quick" else 1
+JOBS = [EVERY_RUN[i : i + PER_JOB] for i in range(0, len(EVERY_RUN), PER_JOB)]
+# What a cluster's scheduler is told; profiles/ holds the rest.  A run of the paper profile takes one card and days.
+RUN_RESOURCES = {"mem_mb": 4000, "runtime": 60, "gpu": 0} if PROFILE == "quick" else {"mem_mb": 32000, "runtime": 10080, "gpu": 1}
 
 SOURCE_SUFFIXES = {".py", ".c", ".h", ".json", ".safetensors"}
 
@@ -91,7 +98,7 @@ rule all:
     default_target: True
 
 
-if TRAIN:
+if TRAIN and PROFILE == "quick":
 
     rule data:
         message: "Draw the synthetic images"
@@ -101,11 +108,14 @@ if TRAIN:
         shell:
             "python -m mambaad reproduce --profile {PROFILE} --prepare --data-dir {DATA} > {log} 2>&1"
 
+
+if TRAIN:
+
     for number, runs in enumerate(JOBS, start=1):
 
         rule:
             name: f"runs_{number}"
-            message: f"Runs {4 * number - 3} to {4 * number - 4 + len(runs)} of {len(EVERY_RUN)}, for tables {numbers_of_tables(runs)}"
+            message: f"Runs {PER_JOB * (number - 1) + 1} to {PER_JOB * (number - 1) + len(runs)} of {len(EVERY_RUN)}, for tables {numbers_of_tables(runs)}"
             input:
                 sources=RUN_SOURCES,
                 data=DATA,
@@ -114,6 +124,7 @@ if TRAIN:
             params:
                 runs=" ".join(runs),
             threads: 1
+            resources: **RUN_RESOURCES
             priority: 1  # the long jobs first
             shell:
                 "python -m mambaad reproduce"

@@ -28,6 +28,13 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     what.add_argument("--prepare", action="store_true", help="only draw the synthetic set")
     what.add_argument("--list", action="store_true", help="print the hash of every run and stop")
     what.add_argument("--dry-run", action="store_true", help="describe every run and stop")
+    sub.add_argument(
+        "--speed",
+        type=float,
+        metavar="IMAGES",
+        help="with --dry-run of the profile paper: training images per second of the main model on your card, to "
+        "estimate hours (not given: a measured CPU's)",
+    )
     subset = sub.add_argument_group("subset profile")
     subset.add_argument(
         "--dataset", default="mvtec_ad", choices=list(DATASETS), help="data set or layout of the images"
@@ -70,6 +77,8 @@ def reproduce(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         for line in _describe(runs, arguments, subset):
             print(line)
+        if arguments.profile == "paper":
+            print("\n".join(_hours(runs, arguments.speed)))
         return 0
     if subset is not None:
         save_subset(subset, results)
@@ -152,6 +161,24 @@ def _describe(runs: Mapping[str, RunConfig], arguments: argparse.Namespace, subs
         done = "done" if record_path(arguments.results, arguments.profile, run_hash).is_file() else "to do"
         lines.append(f"{run_hash}  {done:5}  {', '.join(dict.fromkeys(uses[run_hash]))}: {_summary(run)}")
     return [*lines, f"{len(runs)} runs"]
+
+
+def _hours(runs: Mapping[str, RunConfig], speed: float | None) -> list[str]:
+    """What the runs would cost, one line each and the sum."""
+    from mambaad.study.cost import CARDS, costs, makespan, measured_step
+
+    if speed is None:
+        measured = measured_step()
+        speed, source = 1 / measured.seconds_per_image, f"measured on {measured.device}"
+    elif speed > 0:
+        source = "as given"
+    else:
+        raise ValueError(f"--speed must be positive, got {speed}: images per second in training")
+    hours = [cost.hours(1 / speed) for cost in costs(runs.values(), plan.main_run("paper"))]
+    lines = [f"\nhours at {speed:.3g} training images per second of the main model ({source}), by FLOPs:"]
+    lines += [f"{run_hash}  {own:10,.1f} h" for run_hash, own in zip(runs, hours, strict=True)]
+    days = ", ".join(f"{makespan(hours, number) / 24:,.1f} days on {number}" for number in CARDS)
+    return [*lines, f"{sum(hours):,.0f} h in all; one run per machine or card: {days}"]
 
 
 def _summary(run: RunConfig) -> str:

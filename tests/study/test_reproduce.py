@@ -6,6 +6,7 @@ from pathlib import Path
 
 import layouts
 import pytest
+import yaml
 
 from mambaad import cli
 from mambaad.study import plan
@@ -45,3 +46,23 @@ def test_the_graph_can_be_read_and_ends_in_the_book(options, tmp_path: Path) -> 
     if f"build={tmp_path}" in options:
         jobs = done.stdout + done.stderr
         assert all(name in jobs for name in ("contact_sheet", "data", "runs_1", "table", "book"))
+
+
+def test_the_paper_profile_asks_for_its_images_and_makes_one_job_of_each_run(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "-n", "--nolock", "--printshellcmds", "--config"]
+    options = ["profile=paper", "train=True", f"build={tmp_path}"]
+    without = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True)
+    assert without.returncode
+    assert "needs its images" in without.stderr + without.stdout
+    (tmp_path / "images").mkdir()
+    done = subprocess.run([*command, *options, f"data={tmp_path / 'images'}"], cwd=ROOT, capture_output=True, text=True)
+    printed = done.stdout + done.stderr
+    assert done.returncode == 0, printed
+    assert printed.count("python -m mambaad reproduce --profile paper --run") == len(plan.runs("paper"))
+
+
+def test_cluster_profiles_name_options_of_snakemake() -> None:
+    known = subprocess.run([sys.executable, "-m", "snakemake", "--help"], capture_output=True, text=True).stdout
+    for path in (ROOT / "profiles").rglob("config.yaml"):
+        for option in yaml.safe_load(path.read_text(encoding="utf-8")):
+            assert f"--{option}" in known, f"{path.relative_to(ROOT)}: {option}"

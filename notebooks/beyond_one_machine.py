@@ -1,0 +1,77 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Beyond one machine
+#
+# The accuracies that the paper prints were not rerun for this book. What would it take? This page counts the optimiser
+# steps of every run behind tables 1 to 7 at the paper's settings, and turns them into hours.
+
+# %% tags=["hide-input"]
+from IPython.display import Markdown, display
+
+from mambaad.study import plan
+from mambaad.study.cost import costs, measured_step, totals
+from mambaad.study.notebook import check_parameters
+from mambaad.study.table_view import plain
+
+# %% tags=["parameters"]
+speeds: str = "10 30 100"  # training images per second of the main model on one card, as you measure them
+
+# %% tags=["hide-input"]
+given = check_parameters(globals(), speeds=str)
+runs = plan.runs("paper")
+found = costs(runs.values(), plan.main_run("paper"))
+measured = measured_step()
+hours = [cost.hours(measured.seconds_per_image) for cost in found]
+longest = max(zip(hours, runs.values(), strict=True), key=lambda pair: pair[0])
+steps = sum(cost.steps for cost in found) / 1e6
+display(
+    Markdown(
+        f"The paper profile has **{len(runs)} runs** with **{steps:.1f} million** steps of 16 images. On "
+        f"{measured.device}, where a step of the main model takes {measured.seconds_per_image:.2f} s per image (code "
+        f"{measured.commit[:12]}), training them all would take **{sum(hours) / 24 / 365:.1f} years**. More machines do "
+        f"not shorten a single run: the longest one, on {longest[1].data.dataset}, is {longest[0] / sum(hours):.0%} of "
+        "the whole."
+    )
+)
+
+# %% [markdown]
+# ## On cards
+#
+# **No step of this library was ever timed on a GPU.** The table is arithmetic: it says what a card would need if it
+# trained the main model at a given number of images per second. Measure your own card with
+# `mambaad benchmark model --device cuda` and pass the number on: `mambaad reproduce --profile paper --dry-run --speed N`
+# lists the hours of every run.
+
+# %% tags=["hide-input"]
+table = totals(found, [float(word) for word in given.speeds.split()])
+display(plain(table, decimals=1))
+
+# %% [markdown]
+# The columns assume one run per card, the longest first. Beyond some number of cards the time no longer falls: the
+# longest run is then all that is left. Another network's step is taken to last longer in proportion to its FLOPs.
+#
+# ## A cluster
+#
+# The study is a Snakemake graph, and `profiles/slurm` holds what a Slurm cluster has to be told: retries, the latency of
+# the file system, one log per job. Each run of the paper profile is a job of its own that asks for one GPU, and resumes
+# from its last saved state when it is tried again.
+#
+# ```sh
+# pip install snakemake-executor-plugin-slurm
+# snakemake --workflow-profile profiles/slurm \
+#     --config profile=paper data=FOLDER train=True build=build/paper results=build/paper/results
+# ```
+#
+# The profile was checked in a dry run with that plugin; it was never run on a cluster. The Kubernetes executor needs a
+# storage that the pods reach over the network, which the graph does not use, so there is no profile for it.
