@@ -39,8 +39,8 @@ display(
     Markdown(
         f"The paper profile has **{len(runs)} runs** with **{steps:.1f} million** steps of 16 images. On "
         f"{measured.device}, where a step of the main model takes {measured.seconds_per_image:.2f} s per image (code "
-        f"{measured.commit[:12]}), training them all would take **{sum(hours) / 24 / 365:.1f} years**. More machines do "
-        f"not shorten a single run: the longest one, on {longest[1].data.dataset}, is {longest[0] / sum(hours):.0%} of "
+        f"{measured.commit[:12]}), training them all would take **{sum(hours) / 24 / 365:.1f} years**. More machines "
+        f"do not shorten a single run: the longest one, on {longest[1].data.dataset}, is {longest[0] / sum(hours):.0%} of "
         "the whole."
     )
 )
@@ -50,8 +50,8 @@ display(
 #
 # **No step of this library was ever timed on a GPU.** The table is arithmetic: it says what a card would need if it
 # trained the main model at a given number of images per second. Measure your own card with
-# `mambaad benchmark model --device cuda` and pass the number on: `mambaad reproduce --profile paper --dry-run --speed N`
-# lists the hours of every run.
+# `mambaad benchmark model --device cuda` and pass the number on:
+# `mambaad reproduce --profile paper --dry-run --speed N` lists the hours of every run.
 
 # %% tags=["hide-input"]
 table = totals(found, [float(word) for word in given.speeds.split()])
@@ -64,8 +64,8 @@ display(plain(table, decimals=1))
 # ## A cluster
 #
 # The study is a Snakemake graph, and `profiles/slurm` holds what a Slurm cluster has to be told: retries, the latency of
-# the file system, one log per job. Each run of the paper profile is a job of its own that asks for one GPU, and resumes
-# from its last saved state when it is tried again.
+# the file system, one log per job. Each run of the paper profile is a job of its own that asks for one GPU, and
+# resumes from its last saved state when it is tried again.
 #
 # ```sh
 # pip install snakemake-executor-plugin-slurm
