@@ -40,8 +40,8 @@ display(
         f"The paper profile has **{len(runs)} runs** with **{steps:.1f} million** steps of 16 images. On "
         f"{measured.device}, where a step of the main model takes {measured.seconds_per_image:.2f} s per image (code "
         f"{measured.commit[:12]}), training them all would take **{sum(hours) / 24 / 365:.1f} years**. More machines "
-        f"do not shorten a single run: the longest one, on {longest[1].data.dataset}, is {longest[0] / sum(hours):.0%} of "
-        "the whole."
+        f"do not shorten a single run: the longest one, on {longest[1].data.dataset}, is "
+        f"{longest[0] / sum(hours):.0%} of the whole."
     )
 )
 
@@ -63,8 +63,8 @@ display(plain(table, decimals=1))
 #
 # ## A cluster
 #
-# The study is a Snakemake graph, and `profiles/slurm` holds what a Slurm cluster has to be told: retries, the latency of
-# the file system, one log per job. Each run of the paper profile is a job of its own that asks for one GPU, and
+# The study is a Snakemake graph, and `profiles/slurm` holds what a Slurm cluster has to be told: retries, the latency
+# of the file system, one log per job. Each run of the paper profile is a job of its own that asks for one GPU, and
 # resumes from its last saved state when it is tried again.
 #
 # ```sh
