@@ -32,6 +32,17 @@ def run_cells(stem, **parameters):
     return namespace
 
 
+def test_image_to_verdict() -> None:
+    page = run_cells("00_image_to_verdict")
+    repaired = page["repaired"]
+    seen, twin, good = (repaired[column] for column in repaired.columns[1:])
+    assert (twin < seen).all()  # what was rebuilt resembles the good twin more than the image
+    assert (good < seen / 2).all()
+    assert page["verdict"] == "defective"
+    assert page["example"].mask[page["highest"]]  # the largest value lies on the defect
+    assert page["prediction"].score[1] < page["threshold"]
+
+
 def test_selective_scan() -> None:
     page = run_cells("01_selective_scan")
     assert torch.allclose(page["exact_rule"], page["solver"], atol=1e-8)  # zero-order hold = the differential equation
@@ -41,6 +52,9 @@ def test_selective_scan() -> None:
     for mark, end in zip(marks, [*marks[1:], len(u)], strict=True):
         assert (held[mark:end] - u[mark]).abs().max() < 0.15
     assert (page["states"]["constant, small"][marks] - u[marks]).abs().min() > 0.5
+    spread = page["spread"]
+    assert min(spread["trained"]) > 10 * max(spread["untrained"])  # selection is learnt
+    assert (page["defect_change"]["median"] - 1).abs().max() < 0.02  # and no detector of defects
     small, medium, large = page["curves"].values()
     assert small[256] / small[1] > medium[256] / medium[1] > large[256] / large[1]
     assert page["kept_mb"]["reference"][-1] > 4 * page["kept_mb"]["chunked"][-1]

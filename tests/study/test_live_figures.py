@@ -28,14 +28,14 @@ def in_node(script: str, expression: str) -> Any:
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
-def test_scripts_are_small_and_load_nothing(path):
+def test_scripts_are_small_and_load_nothing(path) -> None:
     text = path.read_text(encoding="utf-8")
     assert len(text.encode()) <= 40_000
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|\bimport\b|fetch\(", text)
 
 
 @needs_node
-def test_orders_are_those_of_the_library():
+def test_orders_are_those_of_the_library() -> None:
     sides = {m: (4, 8, 16, 32) if m in POWER_OF_TWO_ONLY else (4, 6, 8, 12, 16, 24, 32) for m in SCAN_METHODS}
     asked = [[method, side] for method, several in sides.items() for side in several]
     found = in_node("scan-paths.js", f"{json.dumps(asked)}.map(([m, s]) => core.ORDERS[m](s))")
@@ -44,7 +44,7 @@ def test_orders_are_those_of_the_library():
 
 
 @needs_node
-def test_routes_are_those_of_the_library():
+def test_routes_are_those_of_the_library() -> None:
     asked = [[m, k, 8] for m in SCAN_METHODS for k in (2, 4, 8)]
     found = in_node("scan-paths.js", f"{json.dumps(asked)}.map((given) => core.routes(...given))")
     for given, routes in zip(asked, found, strict=True):
@@ -54,7 +54,7 @@ def test_routes_are_those_of_the_library():
 
 
 @needs_node
-def test_influence_and_gaps_follow_from_the_routes():
+def test_influence_and_gaps_follow_from_the_routes() -> None:
     allSteps = "core.routes('hilbert', 8, 8).map(core.stepsOf)"
     steps = method_routes("hilbert", 8, 8).argsort(dim=1).double()
     later = steps - steps[:, 27:28]
@@ -68,7 +68,7 @@ def test_influence_and_gaps_follow_from_the_routes():
 
 @needs_node
 @pytest.mark.parametrize("rule", ["code", "hold"])
-def test_memory_machine_is_the_selective_scan(rule):
+def test_memory_machine_is_the_selective_scan(rule) -> None:
     L, N = 24, 4
     draws = torch.Generator().manual_seed(1)
     u = torch.randn(L, generator=draws, dtype=torch.float64)
@@ -96,7 +96,7 @@ def test_memory_machine_is_the_selective_scan(rule):
 
 
 @needs_node
-def test_a_constant_step_makes_the_matrix_toeplitz():
+def test_a_constant_step_makes_the_matrix_toeplitz() -> None:
     matrix = torch.tensor(in_node("memory-machine.js", "core.matrix(new Array(24).fill(0.3), 3, 'code')"))
     assert torch.allclose(matrix[1:, 1:], matrix[:-1, :-1])
     varied = in_node(
