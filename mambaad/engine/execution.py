@@ -30,7 +30,7 @@ class Execution:
     """Processes that decode images; 0 does it in this one."""
     processes: int = 1
     """Training processes, one per card (or CPU process), which share each batch. The program is started again for all
-    but the first; BatchNorm sees each process's share alone."""
+    but the first; BatchNorm takes the statistics of the whole batch, and stochastic depth is drawn by each process."""
     image_cache: Path | None = None
     """Folder that keeps decoded images from run to run (`mambaad.data.open_image_cache`). None: the memory, if the
     training images take less than 2 GiB, else every epoch decodes them again."""

@@ -33,6 +33,7 @@ from mambaad.engine.fit import fit
 from mambaad.engine.interrupt import stop_between_steps
 from mambaad.engine.optim import batches, lr_factor, total_steps
 from mambaad.engine.processes import largest, launch, mean
+from mambaad.engine.shared_norm import share_batch_statistics
 from mambaad.engine.state import TrainingState
 from mambaad.model import MambaAD, check_side, reconstruction_loss, save_checkpoint
 from mambaad.progress import progress
@@ -115,6 +116,7 @@ def _train(
     torch.manual_seed(run.train.seed)
     model = build_method(run.model, encoder_file or run.encoder_weights)
     if processes > 1:  # the same weights everywhere, but not the same stochastic depth
+        share_batch_statistics(model)
         torch.manual_seed(run.train.seed + fabric.global_rank)
     images = _training_images(run, samples, execution)
     if isinstance(model, FittedMethod):

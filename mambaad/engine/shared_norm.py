@@ -1,0 +1,75 @@
+"""Batch normalisation over the whole batch when several processes share it.
+
+torch's own SyncBatchNorm needs CUDA; this one runs wherever the processes can add tensors, so that one, two and three
+processes train alike.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over the processes.  Each process's tensor moves every process's loss, so gradients are summed, too."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return _summed(value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _summed(gradient)
+
+
+def _summed(value: Tensor) -> Tensor:
+    total = value.clone(memory_format=torch.contiguous_format)
+    torch.distributed.all_reduce(total)
+    return total
+
+
+class SharedBatchNorm(_BatchNorm):
+    """Statistics of the batch over all processes, (B, C) or (B, C, H, W), each with the same number of images."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() not in (2, 4):
+            raise ValueError(f"expected (B, C) or (B, C, H, W), got {tuple(input.shape)}")
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(input)
+        self._check_input_dim(input)
+        over = [axis for axis in range(input.dim()) if axis != 1]
+        along = [1, -1] + [1] * (input.dim() - 2)
+        values = input.numel() // input.shape[1] * torch.distributed.get_world_size()
+        mean = _Sum.apply(input.sum(over)) / values
+        centred = input - mean.view(along)
+        variance = _Sum.apply(centred.square().sum(over)) / values
+        if self.running_mean is not None and self.running_var is not None:
+            with torch.no_grad():
+                self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+                momentum = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)  # type: ignore[arg-type]
+                self.running_mean.lerp_(mean, momentum)
+                self.running_var.lerp_(variance * values / max(values - 1, 1), momentum)
+        normalised = centred * torch.rsqrt(variance + self.eps).view(along)
+        if self.affine:
+            normalised = normalised * self.weight.view(along) + self.bias.view(along)
+        return normalised
+
+
+def share_batch_statistics(model: nn.Module) -> None:
+    """Replace every BatchNorm of a model by a shared one with the same parameters, buffers and keys."""
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
+                shared = SharedBatchNorm(
+                    child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats
+                )
+                shared.load_state_dict(child.state_dict())
+                shared.train(child.training)
+                for own, other in zip(shared.parameters(), child.parameters(), strict=True):
+                    own.requires_grad_(other.requires_grad)
+                setattr(parent, name, shared)

@@ -1,0 +1,96 @@
+"""One, two and three processes that share a batch train alike."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from mambaad.engine.shared_norm import SharedBatchNorm, share_batch_statistics
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[None]:
+    """A group of one process."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (3, 5, 4, 2)])
+def test_a_process_alone_normalises_as_torch_does(alone: None, shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    theirs: nn.Module = nn.BatchNorm1d(5) if len(shape) == 2 else nn.BatchNorm2d(5)
+    nn.init.normal_(theirs.weight)
+    nn.init.normal_(theirs.bias)
+    ours = nn.Sequential(nn.Identity(), theirs)
+    share_batch_statistics(ours)
+    assert isinstance(ours[1], SharedBatchNorm)
+    reference = nn.BatchNorm1d(5) if len(shape) == 2 else nn.BatchNorm2d(5)
+    reference.load_state_dict(theirs.state_dict())
+    for _ in range(2):
+        x = torch.randn(shape, requires_grad=True)
+        y = x.detach().clone().requires_grad_()
+        outgoing = torch.randn(shape)
+        ours(x).backward(outgoing)
+        reference(y).backward(outgoing)
+        torch.testing.assert_close(x.grad, y.grad, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(ours[1].state_dict(), reference.state_dict())
+    torch.testing.assert_close(ours[1].weight.grad, reference.weight.grad)
+    ours.eval()
+    reference.eval()
+    torch.testing.assert_close(ours(x), reference(x))
+    with pytest.raises(ValueError, match=r"expected \(B, C\)"):
+        ours.train()(torch.zeros(2, 5, 3))
+
+
+def test_frozen_parameters_stay_frozen_and_keys_stay() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)).eval()
+    model.requires_grad_(False)
+    keys = list(model.state_dict())
+    share_batch_statistics(model)
+    assert list(model.state_dict()) == keys
+    assert not model[1].training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+SCRIPT = """
+import json, sys
+from dataclasses import replace
+from small_run import QUIETLY, RUN
+from mambaad.data import load_dataset
+from mambaad.engine.train import train_run
+
+data, out, processes = sys.argv[1], sys.argv[2], int(sys.argv[3])
+model = replace(RUN.model, drop_path=0.0)  # stochastic depth draws for each process by itself
+run = replace(RUN, model=model, train=replace(RUN.train, batch_size=6, steps=5))
+done = train_run(run, load_dataset("synthetic", data, ("gear",)), execution=replace(QUIETLY, processes=processes))
+if done.is_main:
+    norms = {k: v.double().norm().item() for k, v in done.model.state_dict().items() if "running" in k}
+    open(out, "w").write(json.dumps({"loss": done.loss, "norms": norms}))
+"""
+
+
+@pytest.mark.slow
+def test_two_and_three_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
+    from mambaad.data.synthetic.generate import write_synthetic
+
+    write_synthetic(tmp_path / "data", side=64, train=18, test=3, categories=("gear",))
+    script = tmp_path / "share.py"
+    script.write_text(SCRIPT)
+    found = {}
+    for processes in (1, 2, 3):
+        out = tmp_path / f"{processes}.json"
+        command = [sys.executable, str(script), str(tmp_path / "data"), str(out), str(processes)]
+        environment = {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "PATH": "", "OMP_NUM_THREADS": "1"}
+        subprocess.run(command, check=True, env=environment, cwd=tmp_path)
+        found[processes] = json.loads(out.read_text())
+    for processes in (2, 3):
+        for (step, one), (_, several) in zip(found[1]["loss"], found[processes]["loss"], strict=True):
+            # the first step agrees to rounding; training amplifies it from step to step
+            assert several == pytest.approx(one, rel=1e-5 if step == 1 else 2e-3), (processes, step)
+        assert found[processes]["norms"] == pytest.approx(found[1]["norms"], rel=2e-3)
