@@ -41,7 +41,7 @@ def command_line(*arguments: str) -> str:
         (["--help"], 0),
         *[
             ([name, "--help"], 0)
-            for name in ("data", "train", "predict", "report", "reproduce", "evidence", "export", "doctor")
+            for name in ("data", "train", "predict", "report", "serve", "reproduce", "evidence", "export", "doctor")
         ],
         (["train", "--steps", "many"], 2),
         (["predict"], 2),

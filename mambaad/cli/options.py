@@ -11,6 +11,9 @@ from mambaad.data.datasets.catalog import DATASETS
 
 Run = Callable[[argparse.Namespace], int]
 
+WEIGHTS = "checkpoint file, or the name of published weights (mambaad weights list)"
+SIDE = "side of the network input in pixels (not given: the checkpoint's)"
+
 
 class AddCommand(Protocol):
     """`command(name, run, text)` makes the parser of one command; `run(arguments)` returns the exit code."""

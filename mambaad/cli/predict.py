@@ -8,10 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mambaad.cli.options import AddCommand, data_options, device_options, print_metrics, set_threads
-
-WEIGHTS = "checkpoint file, or the name of published weights (mambaad weights list)"
-SIDE = "side of the network input in pixels (not given: the checkpoint's)"
+from mambaad.cli.options import SIDE, WEIGHTS, AddCommand, data_options, device_options, print_metrics, set_threads
 
 
 def add(command: AddCommand) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mambaad.cli.options import AddCommand, device_options
+from mambaad.cli.options import SIDE, WEIGHTS, AddCommand, device_options, set_threads
 
 
 def add(command: AddCommand) -> None:
@@ -19,6 +19,16 @@ def add(command: AddCommand) -> None:
     report.add_argument("--page", type=Path, help="HTML file to write (not given: report.html beside the checkpoint)")
     report.add_argument("--pictures", type=int, default=8, help="misses and false alarms to show, so many of each")
     device_options(report)
+
+    serve = command(
+        "serve", _serve, "a web page on this machine to try a model: drop an image, see its map and verdict"
+    )
+    serve.add_argument("--weights", required=True, help=WEIGHTS)
+    serve.add_argument("--side", type=int, help=SIDE)
+    serve.add_argument("--threshold", type=float, help="score above which an image is not OK (not given: stored)")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets other machines in")
+    serve.add_argument("--port", type=int, default=8000, help="port to listen on; 0 takes a free one")
+    device_options(serve)
 
 
 def _report(arguments: argparse.Namespace) -> int:
@@ -37,4 +47,40 @@ def _report(arguments: argparse.Namespace) -> int:
     )
     page = write_page(found, arguments.page or record.parent / record.stem / "report.html")
     print(f"report: {page} ({page.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    try:
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise ValueError(f"{error.name} is not installed: pip install 'mambaad[serve]'") from error
+
+    from mambaad.baselines import load_method
+    from mambaad.device import resolve_device
+    from mambaad.inference.pages import method_title
+    from mambaad.inference.report import stored_thresholds
+    from mambaad.inference.serve import LOOPBACK, Served, listen, make_app, serve
+    from mambaad.inference.threshold import Threshold, stored_side
+    from mambaad.inference.weights_hub import resolve, sha256
+    from mambaad.model.checkpoint import read_checkpoint
+
+    set_threads(arguments)
+    path = resolve(arguments.weights)
+    content = read_checkpoint(path)
+    side = arguments.side or stored_side(content)
+    thresholds = stored_thresholds(content)
+    if arguments.threshold is not None:
+        thresholds = {"": Threshold.given(arguments.threshold, side)}
+    model = load_method(content)
+    about = f"{method_title(model.config)} at {side} × {side} pixels, checkpoint sha256 {sha256(path)[:12]}"
+    local = arguments.host in LOOPBACK
+    served = Served(model, side, thresholds, resolve_device(arguments.device), about)
+    app = make_app(served, hosts=LOOPBACK if local else ("*",))
+    with listen(arguments.host, arguments.port) as opened:
+        print(f"open http://{arguments.host}:{opened.getsockname()[1]} (Ctrl-C ends it)", flush=True)
+        if not local:
+            print("everyone who reaches this address can send images", flush=True)
+        serve(app, opened)
     return 0

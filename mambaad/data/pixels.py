@@ -7,8 +7,10 @@ Paper: section 4.1; the rule for masks is the published code's.
 
 from __future__ import annotations
 
+import io
 import struct
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -26,11 +28,15 @@ def _open(path: str | Path, what: str) -> Image.Image:
     """The decoded image, turned as its EXIF orientation says."""
     if not Path(path).is_file():
         raise DatasetError(f"{path}: no such file, expected {what}")
+    return _decode(Path(path), str(path), what, "replace or remove the file")
+
+
+def _decode(source: Path | BinaryIO, name: str, what: str, remedy: str) -> Image.Image:
     try:
-        with Image.open(path) as image:
+        with Image.open(source) as image:
             return ImageOps.exif_transpose(image)
     except _UNREADABLE as error:
-        raise DatasetError(f"{path}: cannot be read as {what} ({error}); replace or remove the file") from error
+        raise DatasetError(f"{name}: cannot be read as {what} ({error}); {remedy}") from error
 
 
 def read_rgb(path: str | Path) -> Image.Image:
@@ -40,13 +46,40 @@ def read_rgb(path: str | Path) -> Image.Image:
     which takes 0..65535 to 0..255.  Raises DatasetError for a file that is missing or unreadable, and for
     float or 32-bit integer images, whose range is unknown.
     """
-    image = _open(path, "an image")
+    return _as_rgb(_open(path, "an image"), str(path))
+
+
+def decode_rgb(content: bytes, name: str, largest: int) -> Image.Image:
+    """The content of an image file, as `read_rgb` reads it.
+
+    Args:
+        name: for messages.
+        largest: pixels that it may have; more are refused by the file's header, before anything is decoded.
+
+    Raises DatasetError as `read_rgb`, and for an image of more pixels.
+    """
+    file = io.BytesIO(content)
+    try:
+        with Image.open(file) as image:
+            width, height = image.size
+    except Image.DecompressionBombError:
+        raise DatasetError(f"{name}: has more than the {largest / 1e6:g} megapixels allowed; make it smaller") from None
+    except _UNREADABLE:
+        raise DatasetError(f"{name}: is not an image; PNG, JPEG, BMP, TIFF or WebP is expected") from None
+    if width * height > largest:
+        raise DatasetError(
+            f"{name}: {width} x {height} pixels are more than the {largest / 1e6:g} megapixels allowed; make it smaller"
+        )
+    return _as_rgb(_decode(file, name, "an image", "it is damaged"), name)
+
+
+def _as_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode in _DEEP_MODES:
         values = np.asarray(image)
         # Pillow reads 16-bit PNG as "I" in some versions and "I;16" in others.
         if image.mode == "F" or values.min() < 0 or values.max() > 65535:
             raise DatasetError(
-                f"{path}: expected 8-bit or 16-bit values, got mode {image.mode!r} with values from {values.min()} "
+                f"{name}: expected 8-bit or 16-bit values, got mode {image.mode!r} with values from {values.min()} "
                 f"to {values.max()}; convert the file to 8 or 16 bits per channel"
             )
         image = Image.fromarray(np.round(values / 257).astype(np.uint8))

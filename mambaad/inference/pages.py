@@ -11,13 +11,22 @@ import html
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from mambaad.baselines import CLASSES
+from mambaad.config import method_of
+
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 BINS = 48
 _BAR, _TALL = 10, 60  # of a histogram's bar, in the units of its picture
+
+
+def method_title(config: Any) -> str:
+    """What the method of a network's settings is called."""
+    return CLASSES[method_of(config)][1]
 
 
 def asset(name: str) -> str:

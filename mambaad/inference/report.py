@@ -164,8 +164,9 @@ def make_report(
 
 def stored_thresholds(content: Mapping[str, Any]) -> dict[str, Threshold]:
     """The thresholds in a checkpoint's content by category, under "" the one that holds for all."""
-    threshold = stored_threshold(content)
-    return {} if threshold is None else {"": threshold}
+    overall = stored_threshold(content)
+    by_category = {name: Threshold(**values) for name, values in (content.get("thresholds") or {}).items()}
+    return ({} if overall is None else {"": overall}) | by_category
 
 
 def _data_root(record: Path, data_root: str | Path | None) -> Path:

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from mambaad.config import method_of
 from mambaad.files import write_text
 from mambaad.inference.charts import PIXEL_CHARTS, chart, image_charts, loss_chart
-from mambaad.inference.pages import asset, compare, foot, head, histogram
+from mambaad.inference.pages import asset, compare, foot, head, histogram, method_title
 from mambaad.inference.report import PICTURE, CategoryResult, Picture, Report
 from mambaad.inference.report_facts import provenance, settings, timing
 from mambaad.metrics import METRICS, PROTOCOLS
@@ -49,8 +48,7 @@ def write_page(report: Report, path: str | Path) -> Path:
     data = report.run.data
     names = [result.name for result in report.evaluated.categories] if report.evaluated else list(data.categories)
     of = ", ".join(names) if 0 < len(names) <= FEW else f"{len(names) or 'all'} categories of {data.dataset}"
-    method = method_of(report.run.model)
-    title = f"{'MambaAD' if method == 'mambaad' else method.replace('_', ' ')} on {of}"
+    title = f"{method_title(report.run.model)} on {of}"
     parts = [
         head(f"Report: {title}", asset("report.css")),
         f"<header><h1>{escape(title)}</h1>{_summary(report)}</header>",
