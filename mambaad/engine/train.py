@@ -116,7 +116,7 @@ def _train(
     torch.manual_seed(run.train.seed)
     model = build_method(run.model, encoder_file or run.encoder_weights)
     if processes > 1:  # the same weights everywhere, but not the same stochastic depth
-        share_batch_statistics(model)
+        share_batch_statistics(cast(nn.Module, model))
         torch.manual_seed(run.train.seed + fabric.global_rank)
     images = _training_images(run, samples, execution)
     if isinstance(model, FittedMethod):
