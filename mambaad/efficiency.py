@@ -1,7 +1,8 @@
 """Parameters and FLOPs of a configuration, without running it.  Paper: tables 3, 4 and 6.
 
 Counted as the published numbers are (fvcore's convention): multiply-accumulates of convolutions, linear layers and
-the two einsum projections of SS2D, plus norms at 5 (LayerNorm), 4 (InstanceNorm) and 2 (BatchNorm) per element.
+the two einsum projections of SS2D, plus norms at 5 (LayerNorm, GroupNorm), 4 (InstanceNorm) and 2 (BatchNorm) per
+element; of the other methods, both products of attention.
 The scan's recurrence, activations, additions and upsampling are not counted.
 """
 
@@ -15,10 +16,11 @@ import torch
 from torch import nn
 
 from mambaad.baselines import build_method
-from mambaad.config import MemoryBankConfig, MethodConfig, ModelConfig, for_encoder
+from mambaad.baselines.diad.blocks import Products
+from mambaad.config import DiADConfig, MemoryBankConfig, MethodConfig, ModelConfig, for_encoder
 from mambaad.model import SS2D, MambaAD, check_side
 
-NORM_FLOPS = {nn.LayerNorm: 5, nn.InstanceNorm2d: 4, nn.BatchNorm2d: 2, nn.BatchNorm1d: 2}
+NORM_FLOPS = {nn.LayerNorm: 5, nn.GroupNorm: 5, nn.InstanceNorm2d: 4, nn.BatchNorm2d: 2, nn.BatchNorm1d: 2}
 WHOLE_ENCODER: dict[str, dict[str, Any]] = {"uniad": {"features_only": True}, "simplenet": {}}
 """Methods whose published code builds the encoder past the last feature, and counts it: arguments for timm."""
 
@@ -31,9 +33,12 @@ class Efficiency:
     """As the paper counts: with `table_params_m`."""
     flops_g: float
     boxes: dict[str, dict[str, float]]
-    """encoder, half_fpn, decoder: {"params_m", "flops_g"}; the decoder's `einsum_flops_g` is part of its flops_g."""
+    """encoder, half_fpn, decoder, or another method's parts: {"params_m", "flops_g"}; the decoder's `einsum_flops_g` is
+    part of its flops_g. A part that runs several times for an image has "calls"; its flops_g are of all of them."""
     table_params_m: float
     """Integer entries of the scan tables, which the published code stores as parameters; this code does not."""
+    beside_params_m: float = 0.0
+    """Not in `params_m`: parts that DiAD's printed count leaves out, autoencoder and feature encoder."""
     unused_params_m: float = 0.0
     """Of `params_m`, the encoder's layers that the published code builds and never runs; this code does not build them.
     """
@@ -89,7 +94,45 @@ def count_method(name: str, side: int = 256) -> Efficiency:
     return _count_method(for_encoder(name, {}, side), side)
 
 
+def _count_diad(config: DiADConfig, side: int) -> Efficiency:
+    """One image: encoded, denoised in all sampling steps, decoded, compared; parameters of denoiser and guide alone."""
+    with torch.device("meta"):
+        model: Any = build_method(config, "random").eval()
+        auto = model.autoencoder
+        children = {"denoiser": model.denoiser, "guide": model.guide, "encoder": model.encoder}
+        halves = {
+            "autoencoder_encode": (auto.encoder, auto.quant_conv),
+            "autoencoder_decode": (auto.decoder, auto.post_quant_conv),
+        }
+        parts = {name: (part,) for name, part in children.items()} | halves
+        counters = {name: [_Counter(module) for module in modules] for name, modules in parts.items()}
+        images = torch.empty(1, 3, side, side)
+        latents = auto.encode(images).mean
+        auto.decode(latents)
+        model.noise_in(latents, torch.zeros(1), images)
+        model.encoder(images)
+    calls = dict.fromkeys(("denoiser", "guide"), config.sampling_steps) | {"encoder": 2}
+    boxes = {
+        name: {
+            "params_m": sum(p.numel() for module in modules for p in module.parameters()) / 1e6,
+            "flops_g": sum(counter.total for counter in counters[name]) * calls.get(name, 1) / 1e9,
+            "calls": calls.get(name, 1),
+        }
+        for name, modules in parts.items()
+    }
+    printed = boxes["denoiser"]["params_m"] + boxes["guide"]["params_m"]
+    return Efficiency(
+        params_m=printed,
+        flops_g=sum(box["flops_g"] for box in boxes.values()),
+        boxes=boxes,
+        table_params_m=0.0,
+        beside_params_m=sum(box["params_m"] for box in boxes.values()) - printed,
+    )
+
+
 def _count_method(config: MethodConfig, side: int) -> Efficiency:
+    if isinstance(config, DiADConfig):
+        return _count_diad(config, side)
     with torch.device("meta"):
         model: Any = build_method(config, "random").eval()
         if isinstance(config, MemoryBankConfig):  # a bank of full size
@@ -125,7 +168,10 @@ class _Counter:
             child.register_forward_hook(self._add)
 
     def _add(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        if isinstance(module, nn.MultiheadAttention):
+        if isinstance(module, Products):
+            queries, keys = inputs[0], inputs[1]
+            self.total += 2 * queries.numel() * keys.shape[-2]
+        elif isinstance(module, nn.MultiheadAttention):
             self.total += _attention_flops(inputs[0], inputs[1], module.embed_dim)
         elif isinstance(module, nn.ConvTranspose2d):
             self.total += inputs[0].numel() * module.out_channels // module.groups * math.prod(module.kernel_size)

@@ -15,8 +15,8 @@
 #
 # **Question.** What does each method cost for its accuracy?
 #
-# Parameters and FLOPs of MambaAD, RD4AD, UniAD and SimpleNet are computed here from the networks themselves; DeSTSeg
-# and DiAD are shown **as published**. The counts of UniAD and SimpleNet include encoder layers that the published
+# Parameters and FLOPs of MambaAD, RD4AD, UniAD, SimpleNet and DiAD are computed here from the networks themselves;
+# DeSTSeg is shown **as published**. The counts of UniAD and SimpleNet include encoder layers that the published
 # code builds and never runs (13.1 and 44.0 million parameters). FLOPs are multiply-accumulates of one 256×256 image
 # through the whole network, encoder included, without the scan's recurrence, which the usual counters do not see. It
 # takes a few operations for each of K directions, D channels and N states per token, and in plain PyTorch it is what
@@ -59,6 +59,21 @@ table_page.printed(TABLE_6, given.profile, frame, ("mad", "params_m", "flops_g")
 Markdown(table_view.notes(TABLE_6, frame))
 
 # %% [markdown]
+# ## DiAD, part by part
+#
+# DiAD's denoiser and guide run once in each of ten sampling steps, between one encoding and one decoding of a latent; a
+# frozen ResNet50 then compares image and reconstruction. The printed parameters are those of denoiser and guide, cut
+# off after the first digit. The text encoder, whose output for an empty prompt
+# is a constant, is counted nowhere. The printed 451.5 G is the sum of no choice of parts; nearest to it is the
+# autoencoder alone, encoding and decoding once. So the two printed numbers seem to belong to different parts of the
+# method (an inference).
+
+# %%
+table_page.parts("diad")
+
+# %% [markdown]
+# ## Cost and accuracy
+#
 # The area of a dot is proportional to the number of parameters. Table 6 exchanges the mAD of two methods; filled dots
 # are where table 1 has them.
 

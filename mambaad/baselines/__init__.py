@@ -3,6 +3,7 @@
     rd4ad        reverse distillation (Deng and Li, CVPR 2022)
     uniad        reconstruction by a transformer (You et al., NeurIPS 2022)
     simplenet    a discriminator of noisy features (Liu et al., CVPR 2023)
+    diad         latent diffusion guided by the image (He et al., AAAI 2024)
     memory_bank  nearest neighbours, after PatchCore (Roth et al., CVPR 2022)
     mambaad      the paper's own, `mambaad.model.MambaAD`
 
@@ -23,13 +24,14 @@ from mambaad.baselines.method import Method
 from mambaad.config import MethodConfig, ModelConfig, method_of, model_config
 from mambaad.model.checkpoint import CheckpointError, load_checkpoint, read_checkpoint
 
-__all__ = ["CLASSES", "Method", "build_method", "load_method", "method_class"]
+__all__ = ["CLASSES", "Method", "build_method", "load_method", "method_class", "start_from_stable_diffusion"]
 
 CLASSES: dict[str, tuple[str, str]] = {
     "mambaad": ("mambaad.model.mambaad", "MambaAD"),
     "rd4ad": ("mambaad.baselines.rd4ad", "RD4AD"),
     "uniad": ("mambaad.baselines.uniad", "UniAD"),
     "simplenet": ("mambaad.baselines.simplenet", "SimpleNet"),
+    "diad": ("mambaad.baselines.diad.method", "DiAD"),
     "memory_bank": ("mambaad.baselines.memory_bank", "MemoryBank"),
 }
 """Module and class of every method."""
@@ -77,3 +79,14 @@ def load_method(path_or_content: str | Path | Mapping[str, Any], device: str | t
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"the checkpoint does not fit the method {name!r}: {error}") from error
     return cast(Method, model.to(device).eval())
+
+
+def start_from_stable_diffusion(model: Any, path: str | Path | None) -> None:
+    """Fill DiAD with Stable Diffusion's weights from the file that its config names; see `diad.weights`.
+
+    Raises:
+        CheckpointError: no file, another file, or one that does not fit.
+    """
+    from mambaad.baselines.diad.weights import load_named
+
+    load_named(model, path)

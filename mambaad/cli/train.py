@@ -20,6 +20,7 @@ from mambaad.config import (
     TrainConfig,
     for_encoder,
     published_recipe,
+    small_form,
 )
 from mambaad.data.image_cache import default_cache_dir
 from mambaad.engine.execution import FEATURES
@@ -48,6 +49,13 @@ def _train_options(sub: argparse.ArgumentParser) -> None:
     encoder.add_argument("--pad-type", help='timm padding of some backbones, for example "same"')
     encoder.add_argument("--mean", type=float, nargs=3, default=DEFAULT_MODEL.mean, help="input mean")
     encoder.add_argument("--std", type=float, nargs=3, default=DEFAULT_MODEL.std, help="input standard deviation")
+    diffusion = sub.add_argument_group("diffusion (method diad)")
+    diffusion.add_argument(
+        "--diffusion-weights",
+        type=Path,
+        help="Stable Diffusion 1.x, a .safetensors or torch file: the published size starts from it "
+        "(not given: a reduced network, trained from nothing)",
+    )
     decoder = sub.add_argument_group("decoder (method mambaad)")
     decoder.add_argument("--depths", type=int, nargs=4, help=f"HSS blocks per stage ({DEFAULT_MODEL.depths})")
     decoder.add_argument("--scan", choices=SCAN_METHODS, help=f"scan order ({DEFAULT_MODEL.scan})")
@@ -101,6 +109,11 @@ def model_config(arguments: argparse.Namespace) -> tuple[ModelConfig | MethodCon
         values["backbone_kwargs"] = {"pad_type": arguments.pad_type}
     values = named_encoder(weights) or values
     decoder = {name: getattr(arguments, name) for name in DECODER if getattr(arguments, name) is not None}
+    if arguments.diffusion_weights and arguments.method != "diad":
+        raise ValueError(f"--diffusion-weights is of DiAD, and {arguments.method} has no diffusion: leave it out")
+    if arguments.method == "diad":
+        start = arguments.diffusion_weights
+        values |= {"diffusion_weights": weights_file_name(start)} if start else small_form("diad", arguments.side)[0]
     if arguments.method == "mambaad":
         model: ModelConfig | MethodConfig = ModelConfig(**values, **decoder)
     elif decoder:
@@ -132,6 +145,8 @@ def _train(arguments: argparse.Namespace) -> int:
         raise ValueError(
             f"--{option} is about training in steps, and a memory bank is filled in one pass: leave it out"
         )
+    published = bool(arguments.diffusion_weights)
+    recipe = published_recipe("diad") if published else small_form(arguments.method, arguments.side)[1]
     run = RunConfig(
         model=model,
         encoder_weights=weights,
@@ -141,7 +156,7 @@ def _train(arguments: argparse.Namespace) -> int:
             side=arguments.side,
             index_hash=index_hash(samples, arguments.data),
         ),
-        train=replace(published_recipe(arguments.method), **given),
+        train=replace(recipe, **given),
     )
     record = execute(
         run,
@@ -150,6 +165,7 @@ def _train(arguments: argparse.Namespace) -> int:
         data_root=arguments.data,
         samples=samples,
         encoder_file=file,
+        diffusion_file=arguments.diffusion_weights,
         outputs=arguments.out,
         execution=execution,
     )

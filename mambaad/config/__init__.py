@@ -8,6 +8,7 @@ from mambaad.config.methods import (
     METHOD_CONFIGS,
     METHODS,
     PUBLISHED_WEIGHTS,
+    DiADConfig,
     MemoryBankConfig,
     MethodConfig,
     RD4ADConfig,
@@ -38,6 +39,7 @@ from mambaad.config.run import (
     model_config,
     published_recipe,
     run_config_from_dict,
+    small_form,
     to_dict,
 )
 
@@ -54,6 +56,7 @@ __all__ = [
     "SIDES_IN_WORDS",
     "Branches",
     "DataConfig",
+    "DiADConfig",
     "LocalConv",
     "MemoryBankConfig",
     "MethodConfig",
@@ -75,5 +78,6 @@ __all__ = [
     "published_recipe",
     "run_config_from_dict",
     "scan_text",
+    "small_form",
     "to_dict",
 ]

@@ -12,7 +12,7 @@ from typing import Any
 
 from mambaad.config.methods import PUBLISHED_WEIGHTS, method_of
 from mambaad.config.model import ModelConfig, one_of
-from mambaad.config.run import DataConfig, RunConfig, TrainConfig, for_encoder, published_recipe
+from mambaad.config.run import DataConfig, RunConfig, TrainConfig, for_encoder, published_recipe, small_form
 
 LITE0_ENCODER: Mapping[str, Any] = {
     # TensorFlow's padding, and pixels in 0..255 shifted by 127 and divided by 128: as the weights were trained
@@ -48,21 +48,24 @@ class Preset:
         return replace(self.run, data=replace(data, side=self.run.data.side))
 
     def with_method(self, method: str) -> Preset:
-        """The same for another method: with its published recipe, and on a laptop with the laptop's encoder and side.
+        """The same for another method: with its published recipe, and on a laptop with the laptop's encoder and side
+        (and DiAD reduced, `small_form`).
 
         Raises ValueError for an unknown method.
         """
         if method == method_of(self.run.model):
             return self
-        train = replace(published_recipe(method), holdout=self.run.train.holdout)
         if self.name == "paper":
+            train = replace(published_recipe(method), holdout=self.run.train.holdout)
             model: Any = ModelConfig() if method == "mambaad" else for_encoder(method, {}, self.run.data.side)
             return replace(
                 self, run=replace(self.run, model=model, encoder_weights=PUBLISHED_WEIGHTS[method], train=train)
             )
         if method == "mambaad":
             return replace(self, run=replace(LAPTOP_MAMBAAD, data=self.run.data))
-        model = for_encoder(method, LITE0_ENCODER, self.run.data.side)
+        changes, recipe = small_form(method, self.run.data.side)
+        train = replace(recipe, holdout=self.run.train.holdout)
+        model = for_encoder(method, {**LITE0_ENCODER, **changes}, self.run.data.side)
         return replace(self, run=replace(self.run, model=model, train=train))
 
 

@@ -12,7 +12,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mambaad.config.methods import BASIC_BLOCKS, METHOD_CONFIGS, METHODS, PUBLISHED_WEIGHTS, MethodConfig
+from mambaad.config.methods import (
+    BASIC_BLOCKS,
+    DIAD_FACTOR_8,
+    DIAD_REDUCED,
+    METHOD_CONFIGS,
+    METHODS,
+    PUBLISHED_WEIGHTS,
+    MethodConfig,
+)
 from mambaad.config.model import ModelConfig, one_of
 
 Protocol = Literal["exact", "paper"]
@@ -177,15 +185,29 @@ RECIPES: dict[str, TrainConfig] = {
     "rd4ad": TrainConfig(epochs=100, lr=5e-3, weight_decay=0.0, betas=(0.5, 0.999)),
     "uniad": TrainConfig(epochs=100, batch_size=8, lr=1e-4),
     "simplenet": TrainConfig(epochs=100, batch_size=32, lr=1e-4, weight_decay=1e-2, decay=1.0),
+    "diad": TrainConfig(epochs=100, batch_size=12, lr=1e-5, weight_decay=1e-2, decay=1.0),
     "memory_bank": TrainConfig(epochs=1),
 }
-"""How each method is trained in the multi-class benchmark; the memory bank takes of it the seed alone."""
+"""How each method is trained in the multi-class benchmark; the memory bank takes of it the seed alone, and DiAD's is
+its own paper's but for the epochs."""
 
 
 def published_recipe(method: str) -> TrainConfig:
     """A method's published recipe.  Raises ValueError for an unknown method."""
     one_of("method", method, METHODS)
     return RECIPES[method]
+
+
+def small_form(method: str, side: int) -> tuple[Mapping[str, Any], TrainConfig]:
+    """What a method is where a CPU trains it: changes to its settings, and its recipe.
+
+    Published methods stay as they are but for DiAD, which is reduced, and starts without published weights.
+    Raises ValueError for an unknown method.
+    """
+    if method != "diad":
+        return {}, published_recipe(method)
+    changes = DIAD_REDUCED | (DIAD_FACTOR_8 if side >= 128 else {})
+    return changes, TrainConfig(steps=1600, batch_size=8, lr=1e-3, weight_decay=1e-2, clip_norm=1.0)
 
 
 def for_encoder(method: str, encoder: Mapping[str, Any], side: int) -> MethodConfig:

@@ -36,6 +36,7 @@ def execute(
     data_root: str | Path | None = None,
     samples: Sequence[Sample] | None = None,
     encoder_file: str | Path | None = None,
+    diffusion_file: str | Path | None = None,
     outputs: str | Path | None = None,
     execution: Execution | None = None,
     observe: Observer | None = None,
@@ -53,6 +54,7 @@ def execute(
         data_root: the images; None for the synthetic set, which is then drawn below `outputs`.
         samples: what `load_dataset` finds below `data_root`, if that is known already.
         encoder_file: the file behind `run.encoder_weights` where that is a file name.
+        diffusion_file: the file behind `run.model.diffusion_weights` where DiAD starts from one.
         outputs: folder for checkpoints and synthetic images; default: `outputs` beside `results`.
         execution: how to carry the run out; no part of the run's hash, but told in the record. None: the defaults of
             `Execution`, among them one thread.
@@ -86,6 +88,7 @@ def execute(
                 run,
                 samples,
                 encoder_file=encoder_file,
+                diffusion_file=diffusion_file,
                 out=folder,
                 keep_state=True,
                 execution=execution,

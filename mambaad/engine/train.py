@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mambaad.baselines import Method, build_method
+from mambaad.baselines import Method, build_method, start_from_stable_diffusion
 from mambaad.baselines.method import FeatureMethod, FittedMethod, TrainedMethod
 from mambaad.config import RunConfig, to_dict
 from mambaad.data import Sample
@@ -65,6 +65,7 @@ def train_run(
     samples: Sequence[Sample],
     *,
     encoder_file: str | Path | None = None,
+    diffusion_file: str | Path | None = None,
     out: str | Path | None = None,
     checkpoint_every: int | None = None,
     keep_state: bool = False,
@@ -75,6 +76,7 @@ def train_run(
     Args:
         samples: the data set, `mambaad.data.load_dataset(run.data.dataset, root, run.data.categories)`.
         encoder_file: the file behind `run.encoder_weights` when that names local weights.
+        diffusion_file: the file behind `run.model.diffusion_weights`, where DiAD starts from one.
         out: folder for checkpoint.pth (at the end) and training_state.pt (at intervals and when interrupted; a later
             call with the same run continues from it). None: nothing is written.
         checkpoint_every: steps between writes of the training state; None: a tenth of the run. It is written every
@@ -85,6 +87,7 @@ def train_run(
 
     Raises:
         CacheError: no room for images or features, or a folder that cannot be written.
+        CheckpointError: Stable Diffusion's weights are missing or do not fit.
         DatasetError: no training images, or fewer than one batch.
         EncoderWeightsError: see `mambaad.model.Encoder`.
         FloatingPointError: the loss became infinite or NaN; the last training state is kept.
@@ -93,13 +96,14 @@ def train_run(
     """
     execution = execution or Execution()
     with pinned_threads(execution.threads):
-        return _train(run, samples, encoder_file, out, checkpoint_every, keep_state, execution)
+        return _train(run, samples, encoder_file, diffusion_file, out, checkpoint_every, keep_state, execution)
 
 
 def _train(
     run: RunConfig,
     samples: Sequence[Sample],
     encoder_file: str | Path | None,
+    diffusion_file: str | Path | None,
     out: str | Path | None,
     checkpoint_every: int | None,
     keep_state: bool,
@@ -115,6 +119,8 @@ def _train(
     fabric = launch(target, processes, run.train.precision)
     torch.manual_seed(run.train.seed)
     model = build_method(run.model, encoder_file or run.encoder_weights)
+    if getattr(run.model, "diffusion_weights", ""):
+        start_from_stable_diffusion(model, diffusion_file)
     if processes > 1:  # the same weights everywhere, but not the same stochastic depth
         share_batch_statistics(cast(nn.Module, model))
         torch.manual_seed(run.train.seed + fabric.global_rank)

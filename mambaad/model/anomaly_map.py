@@ -30,7 +30,9 @@ def reconstruction_loss(encoder: Sequence[Tensor], decoder: Sequence[Tensor]) ->
     )
 
 
-def anomaly_map(encoder: Sequence[Tensor], decoder: Sequence[Tensor], side: int) -> Float[Tensor, "B S S"]:
+def anomaly_map(
+    encoder: Sequence[Tensor], decoder: Sequence[Tensor], side: int, sigma: float = SIGMA
+) -> Float[Tensor, "B S S"]:
     """Mean over the scales of (1 - cosine similarity over channels), upsampled to `side` pixels and smoothed.
 
     Divided by 9 and not by 3, as in the published code (sum of 3 scales over 3 unit weights): a constant factor
@@ -45,7 +47,7 @@ def anomaly_map(encoder: Sequence[Tensor], decoder: Sequence[Tensor], side: int)
     for e, d in zip(encoder, decoder, strict=True):
         distance = 1 - F.cosine_similarity(e.float(), d.float(), dim=1)
         scales.append(F.interpolate(distance[:, None], size=(side, side), mode="bilinear", align_corners=True))
-    return gaussian_filter(torch.stack(scales).sum(0)[:, 0] / 9)
+    return gaussian_filter(torch.stack(scales).sum(0)[:, 0] / 9, sigma)
 
 
 def image_score(maps: Float[Tensor, "B S S"]) -> Float[Tensor, " B"]:

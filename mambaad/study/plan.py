@@ -20,7 +20,7 @@ from mambaad.study.profiles import (
     quick_methods,
     run_in,
 )
-from mambaad.study.tables_spec import METHOD_TITLES, TABLES, Table, TableRow
+from mambaad.study.tables_spec import MEASURED_TITLES, TABLES, Table, TableRow
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def rows(table: Table, profile: str, subset: SubsetOptions | None = None) -> lis
         found.append(Row(labels, base.model, base, in_paper=False))
         if profile == "quick":
             found += [
-                Row({**labels, "method": METHOD_TITLES[method]}, run.model, run, in_paper=False)
+                Row({**labels, "method": MEASURED_TITLES[method]}, run.model, run, in_paper=False)
                 for method, run in quick_methods().items()
             ]
     encoders = {row.backbone for row in table.rows if row.backbone}

@@ -21,7 +21,7 @@ from mambaad.config import (
     RunConfig,
     TrainConfig,
     for_encoder,
-    published_recipe,
+    small_form,
     to_dict,
 )
 from mambaad.files import write_text
@@ -50,6 +50,7 @@ QUICK_TRAIN = TrainConfig(
     steps=120, batch_size=8, lr=5e-3, warmup_steps=20, decay_at=0.8, decay=0.1, clip_norm=10.0, seed=42
 )
 QUICK_DROP_PATH = 0.0  # stochastic depth only slows so short a training down
+QUICK_DIAD_STEPS = 160  # 48 of them for its autoencoder, before all else
 EMBEDDED_ENCODER = Path(__file__).resolve().parents[1] / "assets" / "embedded_encoder.json"
 
 
@@ -77,18 +78,18 @@ def quick_base(encoder_file: Path | None = None) -> RunConfig:
 def quick_methods() -> dict[str, RunConfig]:
     """The other methods' runs of the quick profile, by method: its images, encoder and steps, their own recipes.
 
-    UniAD and SimpleNet take ten times their published learning rate, a choice for so short a training.
+    UniAD and SimpleNet take ten times their published learning rate, a choice for so short a training. DiAD is the
+    reduced one, with a recipe of its own, since it learns an autoencoder first.
     """
     base = quick_base()
     encoder = {name: getattr(base.model, name) for name in ("backbone", "backbone_kwargs", "mean", "std")}
     found = {}
     for method in METHOD_CONFIGS:
-        recipe = published_recipe(method)
+        changes, recipe = small_form(method, base.data.side)
+        steps = QUICK_DIAD_STEPS if method == "diad" else base.train.steps
         lr = recipe.lr * (10 if method in ("uniad", "simplenet") else 1)
-        train = dataclasses.replace(
-            recipe, steps=base.train.steps, batch_size=base.train.batch_size, seed=base.train.seed, lr=lr
-        )
-        model = for_encoder(method, encoder, base.data.side)
+        train = dataclasses.replace(recipe, steps=steps, batch_size=base.train.batch_size, seed=base.train.seed, lr=lr)
+        model = for_encoder(method, {**encoder, **changes}, base.data.side)
         found[method] = dataclasses.replace(base, model=model, train=train)
     return found
 

@@ -11,6 +11,7 @@ import pandas as pd
 from IPython.display import HTML, Markdown, display
 from matplotlib.figure import Figure
 
+from mambaad.efficiency import count_method
 from mambaad.metrics import METRICS
 from mambaad.study import figures, table_view
 from mambaad.study.evidence import protocol, report
@@ -95,6 +96,22 @@ def reduced(table: Table, profile: str, frame: pd.DataFrame) -> HTML:
         "<details><summary>The same rows at reduced scale on synthetic images: a test of the pipeline, "
         f"no evidence about the paper</summary>{body.data}</details>"
     )
+
+
+def parts(method: str) -> HTML:
+    """Parameters and FLOPs of a method's parts as published: of one call, and of all that one image needs."""
+    counted = count_method(method)
+    rows = [
+        {
+            "part": name.replace("_", ", "),
+            METRIC_NAMES["params_m"]: box["params_m"],
+            "calls": int(box.get("calls", 1)),
+            f"{METRIC_NAMES['flops_g']} per call": box["flops_g"] / box.get("calls", 1),
+            METRIC_NAMES["flops_g"]: box["flops_g"],
+        }
+        for name, box in counted.boxes.items()
+    ]
+    return table_view.plain(pd.DataFrame(rows), 3)
 
 
 def _with_records(table: Table, group: str, lines: pd.DataFrame, evidence: str | Path) -> HTML:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_run import MODEL
+from small_run import MODEL, SMALL_DIAD
 
 from mambaad.baselines import CLASSES, build_method, load_method
 from mambaad.baselines.memory_bank import MemoryBank
@@ -17,6 +17,7 @@ from mambaad.baselines.uniad import FeatureTransformer, attend, neighbour_mask
 from mambaad.config import (
     METHOD_CONFIGS,
     METHODS,
+    DiADConfig,
     MemoryBankConfig,
     RD4ADConfig,
     RunConfig,
@@ -39,9 +40,10 @@ CONFIGS: dict[str, Any] = {
     "rd4ad": RD4ADConfig(**SMALL, block="basic", embedding_blocks=1, decoder_blocks=(1, 1, 1)),
     "uniad": UniADConfig(**SMALL, side=64, width=32, heads=2, layers=1, feedforward=32),
     "simplenet": SimpleNetConfig(**SMALL, width=48, hidden=32),
+    "diad": DiADConfig(**SMALL, **SMALL_DIAD),
     "memory_bank": MemoryBankConfig(**SMALL, entries=64),
 }
-LR = {"mambaad": 1e-3, "rd4ad": 5e-3, "uniad": 1e-3, "simplenet": 1e-3, "memory_bank": 1e-3}
+LR = {"mambaad": 1e-3, "rd4ad": 5e-3, "uniad": 1e-3, "simplenet": 1e-3, "diad": 1e-3, "memory_bank": 1e-3}
 
 
 def run_of(name: str, steps: int = 6, seed: int = 0) -> RunConfig:
@@ -71,8 +73,8 @@ def test_methods_follow_the_interface_and_predict(name: str) -> None:
     assert isinstance(model, TrainedMethod) != isinstance(model, FittedMethod)
     if isinstance(model, FittedMethod):
         model.fit([model.encode(images(3))], 3, 64, 0)
-    else:
-        assert isinstance(model, FeatureMethod)
+    else:  # DiAD's training has no use for the encoder's features
+        assert isinstance(model, FeatureMethod) == (name != "diad")
     model.train()
     prediction = model.predict(images())
     assert model.training
@@ -85,7 +87,7 @@ def test_methods_follow_the_interface_and_predict(name: str) -> None:
         model.predict(images()[..., :32])
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name != "memory_bank"])
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("diad", "memory_bank")])
 def test_training_reduces_the_loss_and_moves_only_what_is_trained(name: str, samples: list[Any]) -> None:
     untrained = train_run(run_of(name, steps=1), samples).model
     result = train_run(run_of(name, steps=30), samples)
@@ -114,7 +116,7 @@ def test_a_run_is_repeatable_recorded_and_its_checkpoint_predicts_the_same(
     assert run_config_from_dict(to_dict(run)) == run
 
 
-@pytest.mark.parametrize("name", ["rd4ad", "uniad", "simplenet"])
+@pytest.mark.parametrize("name", ["rd4ad", "uniad", "simplenet", "diad"])
 def test_training_resumes_to_the_same_weights(name: str, samples: list[Any], tmp_path: Any, monkeypatch: Any) -> None:
     from mambaad.engine import train
 

@@ -1,6 +1,7 @@
 """Parity of the other methods with their published modules: outputs, losses, gradients; parameters filled by key.
 
-Encoders take part where the case has one; UniAD and SimpleNet start from given features.
+Encoders take part where the case has one; UniAD and SimpleNet start from given features.  DiAD's case is a narrow
+network of the published structure, outputs only.
 """
 
 import json
@@ -14,10 +15,14 @@ import torch
 from reference_cases import REFERENCE, filled_tensor
 from torch import Tensor, nn
 
+from mambaad.baselines.diad.autoencoder import Autoencoder
+from mambaad.baselines.diad.denoiser import UNet
+from mambaad.baselines.diad.diffusion import alphas_cumprod, ddim_step
+from mambaad.baselines.diad.guide import SemanticGuide
 from mambaad.baselines.rd4ad import RD4AD
 from mambaad.baselines.simplenet import SimpleNet
 from mambaad.baselines.uniad import FeatureTransformer, distance_map
-from mambaad.config import RD4ADConfig, SimpleNetConfig, UniADConfig
+from mambaad.config import DiADConfig, RD4ADConfig, SimpleNetConfig, UniADConfig
 
 pytestmark = pytest.mark.never_skipped
 
@@ -53,6 +58,8 @@ SIMPLENET_NAMES = (
     (r"^discriminator\.body\.block1\.", "discriminator."),
     (r"^discriminator\.tail", "discriminator.3"),
 )
+
+DIAD_FUSION = r"^down(\d)(\d)\.0\."
 
 
 def renamed(key: str, rules: Any) -> str:
@@ -182,7 +189,51 @@ def test_simplenet() -> None:
     check_gradients("simplenet_a", model, names)
 
 
+@torch.no_grad()
+def test_diad() -> None:
+    case = CASES["diad_small"]
+    config = DiADConfig(
+        width=case["width"], context_width=case["context"][1], autoencoder_width=case["autoencoder_width"]
+    )
+    parts = {
+        "model.diffusion_model.": UNet(config),
+        "control_model.": SemanticGuide(config),
+        "first_stage_model.": Autoencoder(config),
+    }
+    shapes = json.loads((REFERENCE / "baselines" / "diad_small.keys.json").read_text())
+    for prefix, part in parts.items():
+        keys = {key: key.removeprefix(prefix) for key in shapes if key.startswith(prefix)}
+        names = {key: re.sub(DIAD_FUSION, _into, name) for key, name in keys.items()}
+        part.load_state_dict({name: filled_tensor(key, tuple(shapes[key][0])) for key, name in names.items()})
+    denoiser, guide, autoencoder = parts.values()
+    assert [sum(p.numel() for p in part.parameters()) for part in parts.values()] == list(case["params"].values())
+    latents, hint, image = (drawn(case[f"{name}_seed"], case[name]) for name in ("latent", "hint", "image"))
+    context = drawn(case["context_seed"], (1, *case["context"]))
+    t = torch.tensor([float(case["timestep"])])
+    controls = guide(latents, t, context, hint)
+    noise = denoiser(latents, t, context, guide.used(controls))
+    gaussian = autoencoder.encode(image)
+    shares = alphas_cumprod(1000)
+    arrays = {
+        "eps": noise,
+        "eps_all_controls": denoiser(latents, t, context, controls),
+        **{f"control_{i}": controls[i] for i in (6, 9, 11, 12)},
+        "moments": torch.cat(gaussian, dim=1),
+        "decoded": autoencoder.decode(gaussian.mean),
+        "ddim_prev": ddim_step(latents, noise, shares[case["timestep"]], shares[case["next_timestep"]]),
+    }
+    assert set(arrays) == set(case["steps"])
+    check("diad_small", {name: (value, case["steps"][name]) for name, value in arrays.items()})
+    for time, share in case["alphas_cumprod"].items():
+        assert shares[int(time)] == pytest.approx(share, rel=1e-6)
+
+
+def _into(found: re.Match[str]) -> str:
+    """`downIJ.0` leads from source I to target J."""
+    return f"fusion.into.{int(found[2]) - 1}.{int(found[1]) - 1}."
+
+
 def test_every_case_has_its_files() -> None:
     for name in CASES:
-        for ending in ("keys.json", "grads.json", "npz"):
+        for ending in ("keys.json", "npz") if name == "diad_small" else ("keys.json", "grads.json", "npz"):
             assert Path(REFERENCE / "baselines" / f"{name}.{ending}").is_file()

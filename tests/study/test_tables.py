@@ -80,6 +80,11 @@ def test_counts_equal_the_printed_digits(table, tmp_path: Path) -> None:
     frame = tables.build_table(table, "quick", tmp_path)
     counts = frame[(frame["our_data"] == "computed") & frame["paper"].notna()]
     assert set(counts["metric"]) == {"params_m", "flops_g"}
+    if "method" in counts:  # its printed counts are no sums of its parts, and the notes say so
+        diad = counts[counts["method"] == "DiAD"]
+        assert len(diad) == 2 * (table is TABLE_6)
+        assert not diad["note"].str.contains(tables.COUNT_EQUAL).any()
+        counts = counts.drop(diad.index)
     equal = counts["ours"].round(1) == counts["paper"]
     apart = counts[~equal]
     assert (counts[equal]["note"] == tables.COUNT_EQUAL).all()
@@ -95,7 +100,7 @@ def test_other_methods_are_shown_as_published(quick) -> None:
     mad = frame[frame["metric"] == "mad"].set_index("method")
     assert mad["ours"].drop("MambaAD").isna().all()
     assert mad.loc["RD4AD", "note"].startswith("not run here: trained on real images")
-    unbuilt = frame[frame["method"].isin(["DeSTSeg", "DiAD"])]
+    unbuilt = frame[frame["method"].isin(["DeSTSeg"])]
     assert unbuilt["ours"].isna().all()
     assert unbuilt["note"].str.endswith(tables.AS_PUBLISHED).all()
     others = frame[frame["method"] != "MambaAD"]

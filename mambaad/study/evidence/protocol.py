@@ -21,6 +21,7 @@ from mambaad.config import (
     TrainConfig,
     for_encoder,
     published_recipe,
+    small_form,
 )
 from mambaad.model.encoder_weights import named_encoder
 from mambaad.study import plan
@@ -146,13 +147,21 @@ def _methods() -> list[Row]:
     found = [Row(METHODS, "MambaAD", main)]
     for method, name in (("rd4ad", "RD4AD"), ("uniad", "UniAD"), ("simplenet", "SimpleNet")):
         recipe = published_recipe(method)
-        train = dataclasses.replace(recipe, steps=TRAIN.steps, batch_size=TRAIN.batch_size)
+        train = _as_long(recipe)
         if method == "rd4ad":  # the benchmark's rule, the same as MambaAD's
             train = dataclasses.replace(train, lr=recipe.lr * TRAIN.batch_size / recipe.batch_size)
         found.append(Row(METHODS, name, _with(main, for_encoder(method, encoder, SIDE), train)))
+    changes, recipe = small_form("diad", SIDE)
+    diad = for_encoder("diad", {**encoder, **changes}, SIDE)
+    found.append(Row(METHODS, "DiAD (reduced)", _with(main, diad, _as_long(recipe)), in_paper=False))
     bank = for_encoder("memory_bank", encoder, SIDE)
     found.append(Row(METHODS, "memory bank", _with(main, bank, published_recipe("memory_bank")), in_paper=False))
     return found
+
+
+def _as_long(recipe: TrainConfig) -> TrainConfig:
+    """A method's recipe at the protocol's length."""
+    return dataclasses.replace(recipe, steps=TRAIN.steps, batch_size=TRAIN.batch_size)
 
 
 def _with(run: RunConfig, model: MethodConfig, train: TrainConfig) -> RunConfig:
