@@ -141,7 +141,9 @@ rows = [
     [f"stride {stride}", on_defect(e[0], d[0]), on_defect(e[1], d[0]), on_defect(e[1], d[1])]
     for stride, e, d in zip((4, 8, 16), encoder, decoder, strict=True)
 ]
-repaired = pd.DataFrame(rows, columns=["", "rebuilt and seen", "rebuilt and good twin", "good twin rebuilt and seen"])
+repaired = pd.DataFrame(
+    rows, columns=["where", "rebuilt and seen", "rebuilt and good twin", "good twin rebuilt and seen"]
+)
 table(
     repaired,
     "**What was rebuilt resembles the good twin more than the image.** Mean distance on the defect. Last column: the "
@@ -151,7 +153,8 @@ table(
 # %% [markdown]
 # :::{admonition} Why does it not simply copy?
 # :class: note
-# Nothing forbids it in principle: the squeezed map at stride 32 has room for much of the image. What makes copying
+# Nothing forbids it in principle: training asks that good parts are rebuilt, not that defects are not. What makes
+# copying
 # unlikely is that the decoder never had to learn how defects look, and that all it knows of the fine scales has to
 # pass
 # through the coarsest one. Whether a given network copies is an empirical question; the table above is one answer, for
@@ -253,8 +256,8 @@ plot(
 # %% [markdown]
 # One threshold for four kinds of parts is not ideal: their scores lie at different heights. A threshold per category
 # fits better, but then one has to know which part one is looking at. `mambaad calibrate` finds such a threshold for a
-# network of your own. How good a set of scores is *without* choosing a threshold is a question of its own: AU-ROC, AP
-# and their kin.
+# network of your own. How good a set of scores is *without* choosing a threshold is the subject of
+# {doc}`04_measuring`.
 #
 # ## Summary
 #

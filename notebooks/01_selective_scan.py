@@ -86,7 +86,7 @@ frame = pd.DataFrame(
         ["multiplications per token", "k", "a few, however far it reaches"],
         ["weights depend on the token", "no", "no; with selection (section 4), yes"],
     ],
-    columns=["", "convolution, kernel k", "scan"],
+    columns=["property", "convolution, kernel k", "scan"],
 )
 table(frame, "**A bridge** from convolutions to scans.")
 

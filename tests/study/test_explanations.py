@@ -73,6 +73,16 @@ def test_hybrid_scan() -> None:
     assert share["hilbert"][0] > 1.5 * share["sweep"][0]
 
 
+def test_measuring() -> None:
+    page = run_cells("04_measuring")
+    exact, paper = (np.array(page["story"][protocol]) for protocol in ("exact", "paper"))
+    assert np.ptp(exact) < 0.1  # one pixel does not move what depends on the order alone
+    assert np.nanmax(paper) - np.nanmin(paper) > 10  # and moves the grid
+    before, after = page["eight"].drop(columns="eight maps").to_numpy()
+    assert abs(before - after)[[0, 1, 2, 4]].max() < 0.5
+    assert len(page["stored"]["cases"]) == 8
+
+
 def test_network() -> None:
     page = run_cells("03_mambaad", steps=3)
     assert page["counted"].params_m == pytest.approx(25.655, abs=5e-4)

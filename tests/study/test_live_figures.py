@@ -7,10 +7,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from mambaad.config import SCAN_METHODS
+from mambaad.metrics import evaluate
 from mambaad.model.routes import hybrid_routes, method_routes
 from mambaad.model.scan_order import POWER_OF_TWO_ONLY, scan_order
 from mambaad.ops.selective_scan.naive import selective_scan_reference
@@ -104,3 +106,24 @@ def test_a_constant_step_makes_the_matrix_toeplitz() -> None:
     )
     varied = torch.tensor(varied)
     assert not torch.allclose(varied[1:, 1:], varied[:-1, :-1])
+
+
+@needs_node
+@pytest.mark.parametrize("outlier", [False, True])
+def test_threshold_bench_has_the_metrics_of_the_library(outlier: bool) -> None:
+    draws = np.random.default_rng(3)
+    masks = np.zeros((3, 24, 24), dtype=bool)
+    masks[0, 3:9, 4:8] = masks[0, 15:18, 15:22] = masks[1, 10:13, 1:20] = True
+    masks[1, 13, 20] = True  # touches the region at a corner only
+    maps = np.round(1000 * (draws.random(masks.shape) + 0.6 * masks))
+    if outlier:
+        maps[2, 0, 0] = 7001
+    given = f"{json.dumps(maps.reshape(3, -1).tolist())}, {json.dumps(masks.reshape(3, -1).astype(int).tolist())}, 24"
+    names = ("auroc", "averagePrecision", "f1max", "f1Grid", "auproExact", "auproPaper")
+    found = in_node(
+        "threshold-bench.js", f"((L) => [{', '.join(f'core.{n}(L)' for n in names)}])(core.levels({given}))"
+    )
+    exact, paper = (evaluate(maps, masks, protocol=protocol) for protocol in ("exact", "paper"))
+    expected = [exact[f"pixel_{n}"] for n in ("auroc", "ap", "f1max")]
+    expected += [paper["pixel_f1max"], exact["pixel_aupro"], paper["pixel_aupro"]]
+    assert 100 * np.array(found) == pytest.approx(expected, rel=1e-6)
