@@ -38,6 +38,15 @@ def add(command: AddCommand) -> None:
         "--gallery", type=int, default=1000, help="most anomalous images in gallery.html; 0: no gallery"
     )
     predict.add_argument("--batch-size", type=int, default=8, help="images per call of the network")
+    predict.add_argument(
+        "--watch",
+        type=float,
+        nargs="?",
+        const=1.0,
+        metavar="SECONDS",
+        help="go on with new images as they come into the folder, looking every so many seconds (1), until Ctrl-C; "
+        "without gallery and metrics",
+    )
     device_options(predict)
 
     calibrate = command("calibrate", _calibrate, "set the threshold of a checkpoint from good images")
@@ -105,6 +114,8 @@ def _predict(arguments: argparse.Namespace) -> int:
     from mambaad.model.checkpoint import read_checkpoint
 
     set_threads(arguments)
+    if arguments.watch is not None:
+        return _watch(arguments)
     images = find_images(arguments.images, exclude=arguments.out)
     content = read_checkpoint(resolve(arguments.weights))
     side = arguments.side or stored_side(content)
@@ -143,6 +154,45 @@ def _predict(arguments: argparse.Namespace) -> int:
         print_metrics({protocol: done.metrics[protocol] for protocol in ("exact", "paper") if protocol in done.metrics})
         print(f"metrics: {arguments.out / 'metrics.json'}")
     return _report_failed(done.failed)
+
+
+def _watch(arguments: argparse.Namespace) -> int:
+    from mambaad.baselines import load_method
+    from mambaad.inference.threshold import Threshold, stored_side, stored_threshold
+    from mambaad.inference.watch import watch_folder
+    from mambaad.inference.weights_hub import resolve, sha256
+    from mambaad.model.checkpoint import read_checkpoint
+
+    if arguments.ground_truth is not None:
+        raise ValueError("--ground-truth is for a folder that is complete: leave it out, or --watch")
+    path = resolve(arguments.weights)
+    content = read_checkpoint(path)
+    side = arguments.side or stored_side(content)
+    threshold = stored_threshold(content)
+    if arguments.threshold is not None:
+        threshold = Threshold.given(arguments.threshold, side)
+    if threshold is not None:
+        threshold.check_side(side)
+    rows = watch_folder(
+        load_method(content),
+        arguments.images,
+        arguments.out,
+        side=side,
+        threshold_of=lambda image: threshold,
+        made_with={"checkpoint": sha256(path), "threshold": None if threshold is None else threshold.value},
+        maps=arguments.maps,
+        overlays=not arguments.no_overlays,
+        batch_size=arguments.batch_size,
+        device=arguments.device,
+        interval=arguments.watch,
+    )
+    note = "no threshold, so no verdicts and no overlays" if threshold is None else threshold.note
+    print(f"watching {arguments.images}, Ctrl-C ends it; {note}", flush=True)
+    for row in rows:
+        verdict = {None: "", True: "not OK", False: "OK"}[row.anomalous]
+        shown = "not read" if row.score is None else f"{row.score:.4f} {verdict}"
+        print(f"{shown:16}{row.error or row.name}", flush=True)
+    return 0
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:

@@ -74,12 +74,20 @@ def find_images(path: str | Path, exclude: str | Path | None = None) -> list[Pat
         return [path]
     if not path.is_dir():
         raise DatasetError(f"{path} does not exist: an image or a folder of images was expected")
+    found = images_below(path, exclude)
+    if not found:
+        raise DatasetError(f"there is no image ({', '.join(IMAGE_SUFFIXES)}) below {path}")
+    return found
+
+
+def images_below(path: Path, exclude: str | Path | None = None) -> list[Path]:
+    """The images that `find_images` finds below a folder; none is no error."""
     own: tuple[Path, ...] = ()
     if exclude is not None:
         # an output folder of its own is left out whole; one that holds the images, only what predict writes there
         out = Path(exclude).resolve()
         own = (out / "maps", out / "overlays") if path.resolve().is_relative_to(out) else (out,)
-    found = sorted(
+    return sorted(
         p
         for p in path.rglob("*")
         if p.suffix.lower() in IMAGE_SUFFIXES
@@ -87,9 +95,6 @@ def find_images(path: str | Path, exclude: str | Path | None = None) -> list[Pat
         and p.is_file()
         and not any(p.resolve().is_relative_to(folder) for folder in own)
     )
-    if not found:
-        raise DatasetError(f"there is no image ({', '.join(IMAGE_SUFFIXES)}) below {path}")
-    return found
 
 
 def predict_files(
@@ -130,13 +135,10 @@ def predict_files(
     if maps not in MAP_FORMATS:
         raise ValueError(f"maps must be one of {', '.join(MAP_FORMATS)}, got {maps!r}")
     check_side(model.config, side, side)
-    if threshold is not None and threshold.side != side:
-        raise ValueError(
-            f"the threshold is of side {threshold.side} and the images would be scored at side {side}: "
-            f"use --side {threshold.side}, or calibrate again with --side {side}"
-        )
+    if threshold is not None:
+        threshold.check_side(side)
     target = resolve_device(device)
-    names = Counter(_name(path, root) for path in images)
+    names = Counter(name_below(path, root) for path in images)
     if twice := [name for name, number in names.items() if number > 1]:
         raise ValueError(f"two images would be written as {twice[0]}: name the folder above all images as root")
     out = Path(out)
@@ -154,8 +156,8 @@ def predict_files(
                 score = float(anomaly_map.max())
                 if not np.isfinite(score):
                     raise ValueError(f"the score of {path} is {score}: the checkpoint is damaged, take another one")
-                row = Row(path, _name(path, root), score, None if threshold is None else score > threshold.value)
-                _save_map(map_folder / (row.name + suffix), anomaly_map)
+                row = Row(path, name_below(path, root), score, None if threshold is None else score > threshold.value)
+                save_map(map_folder / (row.name + suffix), anomaly_map)
                 rows.append(row)
         rows.sort(key=lambda row: (-row.score, row.name))
         for name in ("metrics.json", "gallery.html"):  # an earlier call's, of other maps
@@ -247,13 +249,14 @@ def _paint(
             if page is not None and page.room:
                 page.add(row.name, row.score, row.anomalous, image, mixed, link)
         if page is not None:
-            page.close({_name(path, root): reason for path, reason in failed.items()})
+            page.close({name_below(path, root): reason for path, reason in failed.items()})
     finally:
         if page is not None:
             page.discard()
 
 
-def _save_map(path: Path, anomaly_map: np.ndarray) -> None:
+def save_map(path: Path, anomaly_map: np.ndarray) -> None:
+    """Write a float32 map atomically, as .npy or by any other suffix as TIFF."""
     with atomic_path(path, sync=False) as temporary:
         if path.suffix == ".npy":
             np.save(temporary, anomaly_map.astype(np.float32))
@@ -271,19 +274,20 @@ def _load_map(path: Path) -> np.ndarray:
 def _write_scores(path: Path, rows: Sequence[Row], failed: Mapping[Path, str], root: str | Path | None) -> None:
     lines: list[tuple[str, str, int | str, str]]
     lines = [(r.name, f"{r.score:.9g}", "" if r.anomalous is None else int(r.anomalous), "") for r in rows]
-    lines += [(_name(image, root), "", "", reason) for image, reason in failed.items()]
+    lines += [(name_below(image, root), "", "", reason) for image, reason in failed.items()]
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(COLUMNS)
-        table.writerows((_as_text(name), *rest) for name, *rest in sorted(lines))
+        table.writerows((as_text(name), *rest) for name, *rest in sorted(lines))
 
 
-def _as_text(name: str) -> str:
+def as_text(name: str) -> str:
     """A file name that a spreadsheet would take for a formula, behind an apostrophe, which makes it text there."""
     return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
 
 
-def _name(path: Path, root: str | Path | None) -> str:
+def name_below(path: Path, root: str | Path | None) -> str:
+    """An image's path below the folder predicted, with "/"; its own name where that does not hold it."""
     if root is None or path == Path(root) or not path.is_relative_to(root):
         return path.name
     return path.relative_to(root).as_posix()

@@ -73,11 +73,7 @@ def make_app(served: Served, *, hosts: tuple[str, ...] = LOOPBACK, largest_bytes
     """
     check_side(served.model.config, served.side, served.side)
     for threshold in served.thresholds.values():
-        if threshold.side != served.side:
-            raise ValueError(
-                f"the threshold is of side {threshold.side} and images would be scored at side {served.side}: "
-                f"use --side {threshold.side}, or calibrate again with --side {served.side}"
-            )
+        threshold.check_side(served.side)
     served.model.to(served.device).eval()
     one_at_a_time = threading.Lock()
     page = _page(served, largest_bytes)

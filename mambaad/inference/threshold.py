@@ -49,6 +49,14 @@ class Threshold:
             raise ValueError(f"the threshold must be a finite number, got {value}")
         return cls(value=value, rate=1.0, supported_rate=1.0, images=0, side=side, median=math.nan)
 
+    def check_side(self, side: int) -> None:
+        """Raise ValueError if images are scored at another side."""
+        if self.side != side:
+            raise ValueError(
+                f"the threshold is of side {self.side} and the images would be scored at side {side}: "
+                f"use --side {self.side}, or calibrate again with --side {side}"
+            )
+
     @property
     def note(self) -> str:
         """In one sentence what the threshold vouches for."""

@@ -140,7 +140,7 @@ def test_an_interrupted_call_leaves_the_earlier_scores(
     def interrupt(*_) -> Never:
         raise KeyboardInterrupt
 
-    for name in ("overlay", "_save_map"):
+    for name in ("overlay", "save_map"):
         with monkeypatch.context() as patch:
             patch.setattr(predict_module, name, interrupt)
             with pytest.raises(KeyboardInterrupt):
