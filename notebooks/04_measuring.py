@@ -227,7 +227,8 @@ plot(
     figure,
     alt="AU-PRO over the height of the outlier: exact is a flat line, the value of the paper protocol falls.",
     caption=f"**One pixel of {made.size:,}.** Exact AU-PRO stays at {min(story['exact']):.1f} to "
-    f"{max(story['exact']):.1f} %; by the grid it lies between {np.nanmax(story['paper']):.1f} and {np.nanmin(story['paper']):.1f} %.{tail}",
+    f"{max(story['exact']):.1f} %; by the grid it lies between {np.nanmax(story['paper']):.1f} and "
+    f"{np.nanmin(story['paper']):.1f} %.{tail}",
 )
 
 # %% [markdown]
