@@ -19,19 +19,27 @@ def add(command: AddCommand) -> None:
     sub.add_argument(
         "--images", type=Path, help="image or folder to compare on, 3 images of it (not given: random noise)"
     )
+    sub.add_argument(
+        "--input",
+        default="uint8",
+        choices=["uint8", "float"],
+        help="what the graph takes: uint8 is 0 to 255, (B, S, S, 3), as images are read; float 0 to 1, (B, 3, S, S)",
+    )
     sub.add_argument("--repeats", type=int, default=5, help="timed calls for the record; 0 times nothing")
     sub.add_argument("--threads", type=int, help="CPU threads (not given: torch's choice)")
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    import numpy as np
     import torch
 
-    from mambaad.data.transforms import load_image
-    from mambaad.inference.export import export
+    from mambaad.baselines import load_method
+    from mambaad.data.pixels import read_rgb, resize_rgb
+    from mambaad.files import atomic_path
+    from mambaad.inference.export import RUNNER, export
     from mambaad.inference.predict import find_images
     from mambaad.inference.threshold import stored_side, stored_threshold
     from mambaad.inference.weights_hub import resolve
-    from mambaad.model import load_checkpoint
     from mambaad.model.checkpoint import read_checkpoint
 
     set_threads(arguments)
@@ -39,20 +47,21 @@ def _export(arguments: argparse.Namespace) -> int:
     side = arguments.side or stored_side(content)
     threshold = stored_threshold(content)
     facts: dict[str, Any] = {"checkpoint": str(Path(arguments.weights).name)}
-    if threshold is not None and threshold.side == side:
-        facts["threshold"] = threshold.value
     if arguments.images is None:
-        images = torch.rand(3, 3, side, side, generator=torch.Generator().manual_seed(0))
+        images = torch.randint(256, (3, side, side, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     else:
         found = find_images(arguments.images)
         # spread over the folder: its first images are often all of one kind
         chosen = [found[i * (len(found) - 1) // 2] for i in range(3)]
-        images = torch.stack([load_image(path, side, (0.0,) * 3, (1.0,) * 3) for path in chosen])
+        images = torch.from_numpy(np.stack([resize_rgb(read_rgb(path), side) for path in chosen]))
+    if arguments.input == "float":
+        images = images.permute(0, 3, 1, 2).float() / 255
     record = export(
-        load_checkpoint(content),
+        load_method(content),
         arguments.out,
         images,
         format=arguments.format,
+        threshold=threshold.value if threshold is not None and threshold.side == side else None,
         facts=facts,
         repeats=arguments.repeats,
     )
@@ -63,6 +72,11 @@ def _export(arguments: argparse.Namespace) -> int:
         f"largest difference from PyTorch: map {compared['max_difference_map']:.2g}, "
         f"score {compared['max_difference_score']:.2g}; largest map value {compared['largest_map_value']:.3g}"
     )
+    if arguments.format == "onnx":
+        runner = arguments.out.with_name(RUNNER.name)
+        with atomic_path(runner) as temporary:
+            temporary.write_bytes(RUNNER.read_bytes())
+        print(f"without torch, with onnxruntime, numpy and pillow: python {runner} {arguments.out} IMAGES")
     if times:
         print(
             f"milliseconds per image, {times['threads']} threads: PyTorch {times['pytorch']:.0f}, "

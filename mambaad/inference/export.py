@@ -1,12 +1,11 @@
-"""A checkpoint as one graph for other runtimes: image in, anomaly map and score out, with the evidence beside it.
+"""A checkpoint as one graph for other runtimes: image in, anomaly map, score and verdict out, with the evidence beside.
 
-The graph holds everything from normalisation to the smoothed map and the score. Its scan is written out without loops
-(`mambaad.ops.selective_scan.exportable`), for one image side and any batch.
+The graph holds everything from normalisation to the smoothed map, the score and the threshold. MambaAD's scan is
+written out without loops (`mambaad.ops.selective_scan.exportable`), for one image side and any batch.
 """
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,11 +15,13 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from mambaad.baselines import Method
 from mambaad.engine.environment import environment
 from mambaad.files import atomic_path, write_json
-from mambaad.model import MambaAD, anomaly_map, check_side, image_score
+from mambaad.inference.graph import Whole, traced
+from mambaad.model import MambaAD, check_side
 
 FORMATS = {"onnx": ".onnx", "torch": ".pt2"}
 """Formats and the suffixes of their files; "torch" is torch.export's."""
@@ -31,9 +32,12 @@ what float32 rounding makes through all layers. A wrong scan is off by 1e-2 and 
 hardly show in maps and scores: so the features are compared, too."""
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 INPUT, OUTPUTS = "images", ("anomaly_map", "score")
-REPEATS = 5
-
+VERDICT = "anomalous"
+"""Third output of a graph that holds a threshold: whether the score is above it."""
 FEATURES = ("decoder_4", "decoder_8", "decoder_16")  # the decoder's features at these strides
+RUNNER = Path(__file__).with_name("run_onnx.py")
+"""Script that runs a graph without torch and without this package."""
+REPEATS = 5
 
 Run = Callable[[Tensor], tuple[Tensor, ...]]
 
@@ -42,32 +46,17 @@ class ExportError(ValueError):
     """A graph could not be made, or does not compute what PyTorch computes; nothing was written."""
 
 
-class _Whole(nn.Module):
-    """RGB in 0..1, (B, 3, S, S) -> anomaly maps (B, S, S), scores (B,) and, if wanted, the decoder's features."""
-
-    def __init__(self, model: MambaAD, backend: str = "auto", features: bool = False) -> None:
-        super().__init__()
-        self.model = copy.deepcopy(model).cpu()
-        self.features = features
-        self.model.set_scan_backend(backend)
-        self.eval().requires_grad_(False)
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        encoder_features, decoder_features = self.model(self.model.normalize(images))
-        maps = anomaly_map(encoder_features, decoder_features, images.shape[-1])
-        return (maps, image_score(maps), *(decoder_features if self.features else ()))
-
-
 def export(
-    model: MambaAD,
+    model: Method,
     path: str | Path,
     images: Tensor,
     *,
     format: str = "onnx",
+    threshold: float | None = None,
     facts: Mapping[str, Any] | None = None,
     repeats: int = REPEATS,
 ) -> dict[str, Any]:
-    """Write the graph of a model and, beside it, its record `<path>.json`; return the record.
+    """Write the graph of a model of any method and, beside it, its record `<path>.json`; return the record.
 
     The written file is loaded again and run on the CPU, for ONNX by onnxruntime, on all images at once and on the
     first alone, before both files are put in place.
@@ -75,9 +64,11 @@ def export(
     Args:
         model: left as it is.
         path: the file to write.
-        images: (B, 3, S, S) RGB in 0..1, B at least 2: what is compared. S is the graph's only image side.
+        images: what is compared, at least 2: RGB as uint8, (B, S, S, 3), or as float in 0..1, (B, 3, S, S). The graph
+            takes images of this kind and of the side S alone.
         format: "onnx" or "torch" (torch.export).
-        facts: what else belongs into the record, such as the threshold; plain values.
+        threshold: scores above it are anomalous; the graph then has a third output that says so.
+        facts: what else belongs into the record; plain values.
         repeats: timed calls of PyTorch and of the graph, one image each, in turn; 0 times nothing.
 
     Raises:
@@ -87,42 +78,62 @@ def export(
     path = Path(path)
     if format not in FORMATS:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
-    if images.dim() != 4 or images.shape[1] != 3 or len(images) < 2 or not images.is_floating_point():
-        raise ValueError(f"images must be float, (B, 3, S, S) with B of 2 or more, got {tuple(images.shape)}")
-    check_side(model.config, *images.shape[-2:])
+    bytewise = images.dtype == torch.uint8
+    channels = 3 if bytewise else 1
+    if (
+        images.dim() != 4
+        or images.shape[channels] != 3
+        or len(images) < 2
+        or not (bytewise or images.is_floating_point())
+    ):
+        raise ValueError(
+            "images must be uint8, (B, S, S, 3), or float, (B, 3, S, S), with B of 2 or more; "
+            f"got {images.dtype}, {tuple(images.shape)}"
+        )
+    height, width = images.shape[1:3] if bytewise else images.shape[2:]
+    check_side(model.config, height, width)
     if format == "onnx":
         _check_packages()
-    images = images.detach().to("cpu", torch.float32)
+    images = images.detach().to("cpu", torch.uint8 if bytewise else torch.float32)
+    facts = {**(facts or {}), **({} if threshold is None else {"threshold": threshold})}
     with torch.inference_mode():
-        wanted = _Whole(model, features=True)(images)
+        wanted = _named(Whole(model, features=True)(images))
     with atomic_path(path, suffix=FORMATS[format]) as temporary:
-        program = traced(model, images, features=format == "onnx")
+        program = traced(model, images, features=format == "onnx", threshold=threshold)
         if format == "onnx":
-            _write_onnx(program, temporary, images.shape[-1], facts or {})
-            features = _differences(_onnxruntime(temporary, (*OUTPUTS, *FEATURES)), images, wanted)
-            _drop_features(temporary)
+            extra = FEATURES if isinstance(model, MambaAD) else ()
+            outputs = (*OUTPUTS, *(() if threshold is None else (VERDICT,)))
+            _write_onnx(program, temporary, (*outputs, *extra), height, facts)
+            features = _differences(_onnxruntime(temporary, (*OUTPUTS, *extra)), images, wanted)
+            _drop_features(temporary, len(outputs))
             run = _onnxruntime(temporary, OUTPUTS)
         else:
-            features = _differences(_Whole(model, "exportable", features=True), images, wanted)
+            features = _differences(Whole(model, "exportable", features=True), images, wanted)
             torch.export.save(program, temporary)
-            run = torch.export.load(temporary).module()
-        differences = features | _differences(run, images, wanted[:2])
-        differences |= _differences(run, images[:1], tuple(array[:1] for array in wanted[:2]), differences)
-        plain = _Whole(model)
-        milliseconds = _timed(plain, run, images[:1], repeats) if repeats else {}
+            loaded = torch.export.load(temporary).module()
+            run = lambda given: loaded(given)[: len(OUTPUTS)]  # noqa: E731
+        plain = {name: wanted[name] for name in OUTPUTS}
+        differences = features | _differences(run, images, plain)
+        first = {name: array[:1] for name, array in plain.items()}
+        differences |= _differences(run, images[:1], first, differences)
+        milliseconds = _timed(Whole(model), run, images[:1], repeats) if repeats else {}
         record = {
             "format": format,
             "file": path.name,
             "sha256": hashlib.sha256(temporary.read_bytes()).hexdigest(),
             "bytes": temporary.stat().st_size,
             "opset": OPSET if format == "onnx" else None,
-            "input": {INPUT: ["batch", 3, *images.shape[-2:]], "values": "RGB, 0 to 1, float32"},
-            "outputs": {OUTPUTS[0]: ["batch", *images.shape[-2:]], OUTPUTS[1]: ["batch"]},
-            **(facts or {}),
+            "input": {
+                INPUT: ["batch", *images.shape[1:]],
+                "values": "RGB, 0 to 255, uint8" if bytewise else "RGB, 0 to 1, float32",
+            },
+            "outputs": {OUTPUTS[0]: ["batch", height, width], OUTPUTS[1]: ["batch"]}
+            | ({} if threshold is None else {VERDICT: ["batch"]}),
+            **facts,
             "compared": {
                 "images": len(images),
                 "batches": [1, len(images)],
-                "largest_map_value": wanted[0].abs().max().item(),
+                "largest_map_value": wanted[OUTPUTS[0]].abs().max().item(),
                 "max_difference_map": differences["anomaly_map"][0],
                 "max_difference_score": differences["score"][0],
                 "max_relative_difference": {name: relative for name, (_, relative) in differences.items()},
@@ -135,19 +146,13 @@ def export(
     return record
 
 
-def traced(model: MambaAD, images: Tensor, *, features: bool = False) -> torch.export.ExportedProgram:
-    """The whole computation as a graph of torch operations, for the side of `images` (B, 3, S, S) and any batch.
-
-    With `features` it also puts out the decoder's features (B, C, h, w), shallowest first.
-    """
-    # channels_last weights have no complete storage of their own, which torch.export.save warns of
-    whole = _Whole(model, "exportable", features).to(memory_format=torch.contiguous_format)
-    with torch.no_grad():
-        whole(images[:1])  # fills the caches of scan tables: filled while tracing, they would hold no values
-        return torch.export.export(whole, (images[:2],), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False)
+def _named(outputs: Sequence[Tensor]) -> dict[str, Tensor]:
+    return dict(zip((*OUTPUTS, *FEATURES), outputs, strict=False))
 
 
-def _write_onnx(program: torch.export.ExportedProgram, path: Path, side: int, facts: Mapping[str, Any]) -> None:
+def _write_onnx(
+    program: torch.export.ExportedProgram, path: Path, outputs: Sequence[str], side: int, facts: Mapping[str, Any]
+) -> None:
     import onnx
     from onnxscript import optimizer
 
@@ -155,7 +160,7 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path, side: int, fa
         program,
         dynamo=True,
         input_names=[INPUT],
-        output_names=[*OUTPUTS, *FEATURES],
+        output_names=list(outputs),
         opset_version=OPSET,
         verbose=False,
         optimize=False,  # its pattern matching takes minutes on so many nodes, and runtimes optimise by themselves
@@ -172,11 +177,11 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path, side: int, fa
     onnx.save_model(proto, path)
 
 
-def _drop_features(path: Path) -> None:
+def _drop_features(path: Path, outputs: int) -> None:
     import onnx
 
     proto = onnx.load(path)
-    del proto.graph.output[len(OUTPUTS) :]
+    del proto.graph.output[outputs:]
     onnx.checker.check_model(proto)
     onnx.save_model(proto, path)
 
@@ -196,13 +201,13 @@ def _onnxruntime(path: Path, outputs: Sequence[str]) -> Run:
 
 
 def _differences(
-    run: Run, images: Tensor, wanted: Sequence[Tensor], worst: Mapping[str, tuple[float, float]] | None = None
+    run: Run, images: Tensor, wanted: Mapping[str, Tensor], worst: Mapping[str, tuple[float, float]] | None = None
 ) -> dict[str, tuple[float, float]]:
     """Largest difference of each output, absolute and relative to its largest value, and those of `worst` if larger."""
     found = {}
     with torch.inference_mode():
         got = run(images)
-    for name, a, b in zip((*OUTPUTS, *FEATURES), got, wanted, strict=False):
+    for (name, b), a in zip(wanted.items(), got, strict=True):
         largest = b.abs().max().item()
         difference = (a - b).abs().max().item()
         # written so that NaN is refused, too
@@ -213,7 +218,6 @@ def _differences(
                 "torch and onnxruntime"
             )
         found[name] = max((difference, difference / max(largest, 1e-30)), (worst or {}).get(name, (0.0, 0.0)))
-    assert len(got) == len(wanted)
     return found
 
 

@@ -4,23 +4,30 @@ import copy
 import functools
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 import mambaad
 from mambaad import cli
-from mambaad.config import ModelConfig
+from mambaad.baselines.memory_bank import MemoryBank
+from mambaad.config import MemoryBankConfig, ModelConfig
+from mambaad.data.transforms import load_image, normalise
 from mambaad.inference import export as export_module
 from mambaad.inference.export import ExportError, export
 from mambaad.inference.threshold import calibrate, store_threshold
-from mambaad.ops.selective_scan import BACKENDS, selective_scan_reference
+from mambaad.ops.selective_scan import BACKENDS, exportable, selective_scan_reference
 from mambaad.ops.selective_scan.exportable import chunk_steps, selective_scan_exportable
 
 OUTPUTS = {"anomaly_map", "score", "decoder_4", "decoder_8", "decoder_16"}
+THRESHOLD = 0.1
 # One direction pair and one HSS block per stage: tracing and translating take seconds for every block.
 TINY = ModelConfig(
     backbone="resnet18",
@@ -52,12 +59,14 @@ def images() -> torch.Tensor:
 def program(model, images):
     """Traced once with and once without features: it takes seconds."""
     trace = export_module.traced
-    return functools.cache(lambda features: trace(model, images, features=features))
+    return functools.cache(lambda features, threshold: trace(model, images, features=features, threshold=threshold))
 
 
 @pytest.fixture
 def traced_before(program, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export_module, "traced", lambda model, images, features: program(features))
+    monkeypatch.setattr(
+        export_module, "traced", lambda model, images, features, threshold: program(features, threshold)
+    )
 
 
 def arguments(length: int, dtype=torch.float64, batch=2, k=3, d=4, n: int = 3, rate: float = 1.0):
@@ -81,6 +90,13 @@ def test_the_exportable_scan_is_the_definition(length: int) -> None:
     given_ = arguments(length)
     wanted = selective_scan_reference(*given_)
     torch.testing.assert_close(selective_scan_exportable(*given_), wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_small_and_large_step_sizes_keep_their_digits() -> None:
+    """The softplus that is written out, against torch's in float64."""
+    x = torch.cat([torch.linspace(-80, 80, 4001), torch.tensor([-1e4, 1e4, 0.0])])
+    wanted = torch.nn.functional.softplus(x.double())
+    assert ((exportable._softplus(x) - wanted).abs() <= 4e-7 * wanted + 1e-38).all()
 
 
 @pytest.mark.parametrize("length", [1, 64, 100, 1024])
@@ -117,11 +133,11 @@ def test_steps_in_sequence_grow_as_the_square_root() -> None:
 # -- whole graphs
 def test_torch_export_is_written_reloaded_and_equal_for_any_batch(model, images, traced_before, tmp_path: Path) -> None:
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    record = export(model, tmp_path / "m.pt2", images, format="torch", facts={"threshold": 0.5}, repeats=1)
+    record = export(model, tmp_path / "m.pt2", images, format="torch", facts={"of": "tests"}, repeats=1)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.pt2", "m.pt2.json"]
     assert json.loads((tmp_path / "m.pt2.json").read_text()) == record
     assert record["sha256"] == hashlib.sha256((tmp_path / "m.pt2").read_bytes()).hexdigest()
-    assert record["threshold"] == 0.5
+    assert record["of"] == "tests"
     assert record["compared"]["batches"] == [1, 3]
     assert set(record["compared"]["max_relative_difference"]) == OUTPUTS
     assert max(record["compared"]["max_relative_difference"].values()) <= 1e-5
@@ -141,14 +157,14 @@ def test_torch_export_is_written_reloaded_and_equal_for_any_batch(model, images,
 def test_onnx_is_equal_to_pytorch_under_onnxruntime(model, images, traced_before, tmp_path: Path) -> None:
     onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    record = export(model, tmp_path / "m.onnx", images, facts={"threshold": 0.5}, repeats=1)
+    record = export(model, tmp_path / "m.onnx", images, threshold=THRESHOLD, repeats=1)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "m.onnx.json"]
     assert set(record["compared"]["max_relative_difference"]) == OUTPUTS
     assert max(record["compared"]["max_relative_difference"].values()) <= 1e-5
     assert record["compared"]["max_difference_map"] <= 1e-5 * record["compared"]["largest_map_value"]
     proto = onnx.load(tmp_path / "m.onnx")
     onnx.checker.check_model(proto, full_check=True)
-    assert {p.key: p.value for p in proto.metadata_props} == {"side": "64", "threshold": "0.5"}
+    assert {p.key: p.value for p in proto.metadata_props} == {"side": "64", "threshold": str(THRESHOLD)}
     assert [(o.domain, o.version) for o in proto.opset_import] == [("", record["opset"])]
     assert not {node.op_type for node in proto.graph.node} & {"Loop", "Scan", "If", "SequenceAt", "SplitToSequence"}
     for value in (*proto.graph.input, *proto.graph.output):
@@ -158,7 +174,8 @@ def test_onnx_is_equal_to_pytorch_under_onnxruntime(model, images, traced_before
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
     for n in (1, 3, 5):
         some = torch.rand(n, 3, 64, 64)
-        maps, score = session.run(["anomaly_map", "score"], {"images": some.numpy()})
+        maps, score, anomalous = session.run(None, {"images": some.numpy()})
+        assert (anomalous == (score > np.float32(THRESHOLD))).all()
         wanted = model.predict(model.normalize(some))
         torch.testing.assert_close(torch.from_numpy(maps), wanted.anomaly_map, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(torch.from_numpy(score), wanted.score, rtol=1e-4, atol=1e-5)
@@ -194,8 +211,8 @@ def test_wrong_arguments_and_missing_packages_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match="format must be one of onnx, torch"):
         export(model, tmp_path / "m", images, format="tflite")
-    for wrong in (images[:1], images[:, :1], images[0], (images * 255).byte()):
-        with pytest.raises(ValueError, match="images must be float"):
+    for wrong in (images[:1], images[:, :1], images[0], (images * 255).byte(), (images * 255).int()):
+        with pytest.raises(ValueError, match=r"images must be uint8, \(B, S, S, 3\), or float"):
             export(model, tmp_path / "m", wrong)
     with pytest.raises(ValueError, match="the image side must be"):
         export(model, tmp_path / "m", torch.rand(2, 3, 96, 96))
@@ -206,13 +223,12 @@ def test_wrong_arguments_and_missing_packages_are_refused(
 
 
 def test_export_command(model, traced_before, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from PIL import Image
-
     Image.new("RGB", (70, 50), "red").save(tmp_path / "red.png")
     weights = tmp_path / "c.pth"
     mambaad.save_checkpoint(weights, model)
     store_threshold(weights, calibrate([0.25], 0.5, side=64))
     call = ["export", "--weights", str(weights), "--format", "torch", "--images", str(tmp_path / "red.png")]
+    call += ["--input", "float"]
     assert cli.main([*call, "--out", str(tmp_path / "e" / "m.pt2"), "--repeats", "0"]) == 0
     out = capsys.readouterr().out
     assert "largest difference from PyTorch: map " in out
@@ -221,3 +237,73 @@ def test_export_command(model, traced_before, tmp_path: Path, capsys: pytest.Cap
     assert record["input"]["images"] == ["batch", 3, 64, 64]
     assert (record["threshold"], record["checkpoint"]) == (0.25, "c.pth")
     assert str(tmp_path) not in json.dumps(record)
+
+
+# -- other methods, bytes in, verdicts out
+@pytest.fixture(scope="module")
+def bank() -> MemoryBank:
+    """A memory bank of noise: the quickest method to export."""
+    torch.manual_seed(2)
+    config = MemoryBankConfig(backbone="resnet18", backbone_kwargs={"channels": (8, 16, 32, 64)}, entries=200)
+    bank = MemoryBank(config, weights="random").eval()
+    bank.fit([bank.encode(torch.randn(4, 3, 64, 64))], images=4, side=64, seed=0)
+    return bank
+
+
+def test_other_methods_are_exported_and_take_bytes(bank: MemoryBank, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pixels = torch.randint(256, (3, 64, 64, 3), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
+    record = export(bank, tmp_path / "b.onnx", pixels, threshold=7.0, repeats=0)
+    assert record["input"] == {"images": ["batch", 64, 64, 3], "values": "RGB, 0 to 255, uint8"}
+    assert record["outputs"]["anomalous"] == ["batch"]
+    assert set(record["compared"]["max_relative_difference"]) == {"anomaly_map", "score"}
+    session = onnxruntime.InferenceSession(tmp_path / "b.onnx", providers=["CPUExecutionProvider"])
+    images = torch.stack([normalise(image, bank.config.mean, bank.config.std) for image in pixels.numpy()])
+    wanted = bank.predict(images)
+    for some in (slice(0, 1), slice(0, 3)):
+        maps, score, anomalous = session.run(None, {"images": pixels[some].numpy()})
+        np.testing.assert_allclose(maps, wanted.anomaly_map[some].numpy(), rtol=1e-4, atol=1e-4)
+        assert anomalous.tolist() == (score > 7.0).tolist()
+
+
+WITHOUT_TORCH = """
+import runpy, sys
+for name in ("torch", "torchvision", "timm", "scipy", "mambaad"):
+    sys.modules[name] = None  # an import of it fails
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_the_script_beside_an_export_scores_files_without_torch(
+    bank: MemoryBank, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    for name in ("a.png", "b.jpg"):
+        noise = np.random.default_rng(len(name)).integers(0, 256, (90, 70, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / name)
+    files = [str(tmp_path / name) for name in ("a.png", "b.jpg")]
+    images = torch.stack([load_image(file, 64, bank.config.mean, bank.config.std) for file in files])
+    wanted = bank.predict(images)
+    weights = tmp_path / "bank.pth"
+    mambaad.save_checkpoint(weights, bank)
+    store_threshold(weights, calibrate([float(wanted.score.mean())], 0.5, side=64))
+    model = tmp_path / "m.onnx"
+    assert cli.main(["export", "--weights", str(weights), "--out", str(model), "--repeats", "0"]) == 0
+    assert f"python {tmp_path / 'run_onnx.py'} {model} IMAGES" in capsys.readouterr().out
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path / "run_onnx.py"), str(model), *files, "--maps", "maps"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
+    )
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [path for _, _, path in lines] == files
+    for (score, verdict, path), s, m in zip(lines, wanted.score, wanted.anomaly_map, strict=True):
+        assert float(score) == pytest.approx(float(s), rel=1e-4)
+        assert verdict == ("not OK" if s > wanted.score.mean() else "OK")
+        written = np.load(tmp_path / "maps" / f"{Path(path).name}.npy")
+        np.testing.assert_allclose(written, m.numpy(), rtol=1e-4, atol=1e-4)

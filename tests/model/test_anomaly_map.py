@@ -16,6 +16,17 @@ def test_gaussian_filter_is_scipys(side: int) -> None:
     assert np.abs(gaussian_filter(maps).numpy() - wanted).max() < 1e-6
 
 
+def test_gaussian_filter_in_an_exported_graph_is_the_same() -> None:
+    class Filter(torch.nn.Module):
+        def forward(self, maps: torch.Tensor) -> torch.Tensor:
+            return gaussian_filter(maps)
+
+    maps = torch.rand(3, 40, 40)
+    graph = torch.export.export(Filter(), (maps,), strict=False)
+    assert not any("unfold" in str(node.target) and len(node.meta["val"].shape) > 2 for node in graph.graph.nodes)
+    torch.testing.assert_close(graph.module()(maps), gaussian_filter(maps), rtol=0, atol=1e-6)
+
+
 def test_anomaly_map_is_zero_for_perfect_reconstruction_and_marks_the_wrong_place() -> None:
     features = [torch.rand(1, c, s, s) + 0.1 for c, s in ((8, 16), (16, 8), (32, 4))]
     assert anomaly_map(features, features, 64).abs().max() < 1e-6
