@@ -1,4 +1,4 @@
-"""`mambaad data check` and `mambaad data where`: validate a data set, and where it comes from."""
+"""`mambaad data check`, `where` and `tile`: validate a data set, where it comes from, and tiles to train on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mambaad.data.datasets.catalog import DATASETS
 
 
 def add(command: AddCommand) -> None:
-    """Add the command with its two parts."""
+    """Add the command with its three parts."""
     data = command("data", _check, "check a data set on disk, or tell where to get one")
     parts = data.add_subparsers(dest="part", required=True)
 
@@ -30,6 +30,14 @@ def add(command: AddCommand) -> None:
     where.set_defaults(run=_where)
     where.add_argument("name", nargs="?", help="name of the data set (not given: all of them)")
 
+    text = "cut photographs of good parts into overlapping tiles, to train on what `mambaad predict --tile` will see"
+    tile = parts.add_parser("tile", help=text, description=text, formatter_class=data.formatter_class)
+    tile.set_defaults(run=_tile)
+    tile.add_argument("root", type=Path, help="folder with train/good, or of photographs alone")
+    tile.add_argument("--out", type=Path, required=True, help="folder to write; its train/good holds the tiles")
+    tile.add_argument("--tile", type=int, required=True, help="side of a tile in the photographs' pixels")
+    tile.add_argument("--overlap", type=float, default=0.25, help="share of a tile that the next one overlaps")
+
 
 def _check(arguments: argparse.Namespace) -> int:
     from mambaad.data.validate import check_dataset, render
@@ -46,4 +54,12 @@ def _where(arguments: argparse.Namespace) -> int:
     from mambaad.data.detect import where
 
     print(where(arguments.name))
+    return 0
+
+
+def _tile(arguments: argparse.Namespace) -> int:
+    from mambaad.data.tiles import Tiling, write_tiles
+
+    count = write_tiles(arguments.root, arguments.out, Tiling(arguments.tile, arguments.overlap))
+    print(f"{count} tiles of {arguments.tile} pixels: {arguments.out / 'train' / 'good'}")
     return 0

@@ -46,6 +46,8 @@ def _export(arguments: argparse.Namespace) -> int:
     content = read_checkpoint(resolve(arguments.weights))
     side = arguments.side or stored_side(content)
     threshold = stored_threshold(content)
+    if threshold is not None and (threshold.side != side or threshold.tile):
+        threshold = None  # of other images than the graph takes
     facts: dict[str, Any] = {"checkpoint": str(Path(arguments.weights).name)}
     if arguments.images is None:
         images = torch.randint(256, (3, side, side, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
@@ -61,7 +63,7 @@ def _export(arguments: argparse.Namespace) -> int:
         arguments.out,
         images,
         format=arguments.format,
-        threshold=threshold.value if threshold is not None and threshold.side == side else None,
+        threshold=None if threshold is None else threshold.value,
         facts=facts,
         repeats=arguments.repeats,
     )

@@ -25,6 +25,7 @@ def add(command: AddCommand) -> None:
     predict.add_argument("--weights", required=True, help=WEIGHTS)
     predict.add_argument("--out", type=Path, required=True, help="folder for scores.csv, maps, overlays, gallery.html")
     predict.add_argument("--side", type=int, help=SIDE)
+    _tile_options(predict)
     predict.add_argument("--threshold", type=float, help="score above which an image is anomalous (not given: stored)")
     predict.add_argument(
         "--ground-truth",
@@ -56,9 +57,18 @@ def add(command: AddCommand) -> None:
     )
     calibrate.add_argument("--fpr", type=float, default=0.01, help="share of good images to be above it at most")
     calibrate.add_argument("--side", type=int, help=SIDE)
+    _tile_options(calibrate)
     calibrate.add_argument("--out", type=Path, help="checkpoint to write (not given: the threshold is stored in place)")
     calibrate.add_argument("--batch-size", type=int, default=8, help="images per call of the network")
     device_options(calibrate)
+
+
+def _tile_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--tile", type=int, help="side in pixels of overlapping tiles to predict large images in (not given: no tiles)"
+    )
+    sub.add_argument("--overlap", type=float, default=0.25, help="share of a tile that the next one overlaps")
+    sub.add_argument("--region", type=Path, help="mask file that is above 0 where images count (not given: everywhere)")
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -107,6 +117,7 @@ def _print_beside_paper(loader: str, results: Mapping[str, Any], whole: bool) ->
 def _predict(arguments: argparse.Namespace) -> int:
     from mambaad.baselines import load_method
     from mambaad.data import DatasetError
+    from mambaad.data.tiles import Tiling
     from mambaad.inference.ground_truth import find_truth
     from mambaad.inference.predict import find_images, predict_files
     from mambaad.inference.threshold import Threshold, stored_side, stored_threshold
@@ -120,10 +131,13 @@ def _predict(arguments: argparse.Namespace) -> int:
     content = read_checkpoint(resolve(arguments.weights))
     side = arguments.side or stored_side(content)
     threshold = stored_threshold(content)
+    tiling = None if arguments.tile is None else Tiling(arguments.tile, arguments.overlap)
     if arguments.threshold is not None:
-        threshold = Threshold.given(arguments.threshold, side)
+        threshold = Threshold.given(arguments.threshold, side, arguments.tile or 0)
     try:
-        truth = find_truth(images, arguments.images, arguments.ground_truth)
+        if tiling is not None and arguments.ground_truth is not None:
+            raise DatasetError("--ground-truth measures maps of whole images: leave out --tile")
+        truth = None if tiling else find_truth(images, arguments.images, arguments.ground_truth)
     except DatasetError as error:
         if arguments.ground_truth is not None:
             raise
@@ -135,6 +149,8 @@ def _predict(arguments: argparse.Namespace) -> int:
         arguments.out,
         root=arguments.images,
         side=side,
+        tiling=tiling,
+        region=arguments.region,
         threshold=threshold,
         truth=truth,
         maps=arguments.maps,
@@ -143,7 +159,8 @@ def _predict(arguments: argparse.Namespace) -> int:
         batch_size=arguments.batch_size,
         device=arguments.device,
     )
-    print(f"{len(done.rows)} images scored at side {side}: {arguments.out / 'scores.csv'}")
+    tiles = "" if tiling is None else f" in tiles of {tiling.tile} pixels"
+    print(f"{len(done.rows)} images scored at side {side}{tiles}: {arguments.out / 'scores.csv'}")
     if threshold is None:
         print("no threshold: mambaad calibrate sets one from good images")
     else:
@@ -165,6 +182,8 @@ def _watch(arguments: argparse.Namespace) -> int:
 
     if arguments.ground_truth is not None:
         raise ValueError("--ground-truth is for a folder that is complete: leave it out, or --watch")
+    if arguments.tile is not None or arguments.region is not None:
+        raise ValueError("--watch scores whole images: leave out --tile and --region, or --watch")
     path = resolve(arguments.weights)
     content = read_checkpoint(path)
     side = arguments.side or stored_side(content)
@@ -198,6 +217,7 @@ def _watch(arguments: argparse.Namespace) -> int:
 def _calibrate(arguments: argparse.Namespace) -> int:
     from mambaad.baselines import load_method
     from mambaad.data import DatasetError
+    from mambaad.data.tiles import Tiling
     from mambaad.inference.predict import find_images, score_files
     from mambaad.inference.threshold import calibrate, check_good_alone, check_rate, store_threshold, stored_side
     from mambaad.inference.weights_hub import resolve
@@ -212,10 +232,17 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     if "format" not in content and arguments.out is None:
         raise DatasetError(f"{path} is a published checkpoint and is left as it is: name another file with --out")
     side = arguments.side or stored_side(content)
+    tiling = None if arguments.tile is None else Tiling(arguments.tile, arguments.overlap)
     scores, failed = score_files(
-        load_method(content), images, side, batch_size=arguments.batch_size, device=arguments.device
+        load_method(content),
+        images,
+        side,
+        tiling=tiling,
+        region=arguments.region,
+        batch_size=arguments.batch_size,
+        device=arguments.device,
     )
-    threshold = calibrate(list(scores.values()), arguments.fpr, side=side)
+    threshold = calibrate(list(scores.values()), arguments.fpr, side=side, tile=arguments.tile or 0)
     written = store_threshold(path, threshold, arguments.out)
     print(f"{threshold.note}\nstored in {written}")
     return _report_failed(failed)

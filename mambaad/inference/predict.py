@@ -10,28 +10,29 @@ from __future__ import annotations
 import csv
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from mambaad.baselines import Method
 from mambaad.data import DatasetError, Sample
 from mambaad.data.datasets.mvtec_ad import IMAGE_SUFFIXES
-from mambaad.data.pixels import read_rgb
-from mambaad.data.transforms import load_image
+from mambaad.data.pixels import read_mask, read_rgb
+from mambaad.data.tiles import Tiling
 from mambaad.device import resolve_device
 from mambaad.files import atomic_path, put_in_place, temporary_sibling, write_json
 from mambaad.inference.gallery import Gallery, colour_scale, overlay
 from mambaad.inference.ground_truth import measure
+from mambaad.inference.scoring import predicted
+from mambaad.inference.scoring import score_files as score_files
 from mambaad.inference.threshold import Threshold
 from mambaad.model import check_side
-from mambaad.progress import Bar, tracked
 from mambaad.progress import progress as show_progress
+from mambaad.progress import tracked
 
 MAP_FORMATS = ("npy", "tiff", "none")
 COLUMNS = ("image", "score", "anomalous", "error")
@@ -104,6 +105,8 @@ def predict_files(
     *,
     root: str | Path | None = None,
     side: int = 256,
+    tiling: Tiling | None = None,
+    region: str | Path | None = None,
     threshold: Threshold | None = None,
     truth: Sequence[Sample] | None = None,
     maps: str = "npy",
@@ -119,7 +122,9 @@ def predict_files(
     instead of a score.
 
     Args:
-        threshold: as calibrated for this model and this side.
+        tiling: predict tile by tile; maps then have the image's own size. None: every image is resized to `side`.
+        region: mask file that is above 0 where an image counts, for every score and map; of the images' shape.
+        threshold: as calibrated for this model and this side, with the same tiles and region.
         truth: the samples of the same images, from `mambaad.inference.ground_truth.find_truth`.
         maps: "npy" or "tiff", float32, side x side pixels, or "none".
         overlays: maps painted over the images at their own size, or 1024 pixels on the long side if that is less.
@@ -136,8 +141,11 @@ def predict_files(
         raise ValueError(f"maps must be one of {', '.join(MAP_FORMATS)}, got {maps!r}")
     check_side(model.config, side, side)
     if threshold is not None:
-        threshold.check_side(side)
+        threshold.check_side(side, tiling)
+    if truth is not None and tiling is not None:
+        raise ValueError("metrics compare maps and masks at one side, and maps of tiles have many: leave out the truth")
     target = resolve_device(device)
+    counts = None if region is None else read_mask(region)
     names = Counter(name_below(path, root) for path in images)
     if twice := [name for name, number in names.items() if number > 1]:
         raise ValueError(f"two images would be written as {twice[0]}: name the folder above all images as root")
@@ -152,7 +160,7 @@ def predict_files(
     try:
         temporary.mkdir()
         with show_progress(len(images), "scores", progress, unit="image") as bar:
-            for path, anomaly_map in _predicted(model, images, side, batch_size, target, failed, bar):
+            for path, anomaly_map in predicted(model, images, side, batch_size, target, failed, bar, tiling, counts):
                 score = float(anomaly_map.max())
                 if not np.isfinite(score):
                     raise ValueError(f"the score of {path} is {score}: the checkpoint is damaged, take another one")
@@ -178,47 +186,6 @@ def predict_files(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return Outcome(tuple(rows), failed, metrics)
-
-
-def score_files(
-    model: Method,
-    images: Sequence[Path],
-    side: int,
-    *,
-    batch_size: int = 8,
-    device: str = "auto",
-    progress: bool = True,
-) -> tuple[dict[Path, float], dict[Path, str]]:
-    """Scores of image files, and the reasons for those that cannot be read.  Writes nothing.  Raises ValueError as
-    `predict_files`."""
-    check_side(model.config, side, side)
-    failed: dict[Path, str] = {}
-    with show_progress(len(images), "scores", progress, unit="image") as bar:
-        maps = _predicted(model, images, side, batch_size, resolve_device(device), failed, bar)
-        return {path: float(anomaly_map.max()) for path, anomaly_map in maps}, failed
-
-
-def _predicted(
-    model: Method,
-    images: Sequence[Path],
-    side: int,
-    batch_size: int,
-    device: torch.device,
-    failed: dict[Path, str],
-    bar: Bar,
-) -> Iterator[tuple[Path, np.ndarray]]:
-    model.to(device).eval()
-    for start in range(0, len(images), batch_size):
-        batch = {}
-        for path in images[start : start + batch_size]:
-            try:
-                batch[path] = load_image(path, side, model.config.mean, model.config.std)
-            except DatasetError as error:
-                failed[path] = str(error)
-        if batch:
-            prediction = model.predict(torch.stack(list(batch.values())).to(device))
-            yield from zip(batch, prediction.anomaly_map.float().cpu().numpy(), strict=True)
-        bar.update(min(batch_size, len(images) - start))
 
 
 def _paint(

@@ -14,6 +14,7 @@ from typing import Any
 
 from mambaad.baselines import load_method
 from mambaad.data import DatasetError
+from mambaad.data.tiles import Tiling
 from mambaad.model.checkpoint import (
     CheckpointError,
     read_checkpoint,
@@ -41,20 +42,28 @@ class Threshold:
     """Side of the network's input in pixels: scores of another side are not comparable."""
     median: float
     """Median score of those images."""
+    tile: int = 0
+    """Side of the tiles that images were predicted in, in the images' pixels; 0: whole images."""
 
     @classmethod
-    def given(cls, value: float, side: int) -> Threshold:
+    def given(cls, value: float, side: int, tile: int = 0) -> Threshold:
         """One that was set by hand: it vouches for nothing.  Raises ValueError if it is not finite."""
         if not math.isfinite(value):
             raise ValueError(f"the threshold must be a finite number, got {value}")
-        return cls(value=value, rate=1.0, supported_rate=1.0, images=0, side=side, median=math.nan)
+        return cls(value=value, rate=1.0, supported_rate=1.0, images=0, side=side, median=math.nan, tile=tile)
 
-    def check_side(self, side: int) -> None:
-        """Raise ValueError if images are scored at another side."""
+    def check_side(self, side: int, tiling: Tiling | None = None) -> None:
+        """Raise ValueError if images are scored at another side, or in other tiles."""
         if self.side != side:
             raise ValueError(
                 f"the threshold is of side {self.side} and the images would be scored at side {side}: "
                 f"use --side {self.side}, or calibrate again with --side {side}"
+            )
+        tile = 0 if tiling is None else tiling.tile
+        if self.tile != tile:
+            raise ValueError(
+                f"the threshold is of {_in_words(self.tile)} and the images would be scored in {_in_words(tile)}: "
+                "calibrate again with the same --tile, or give --threshold"
             )
 
     @property
@@ -62,7 +71,8 @@ class Threshold:
         """In one sentence what the threshold vouches for."""
         if not self.images:
             return f"threshold {self.value:.6g} as given: not calibrated"
-        text = f"threshold {self.value:.6g} from {self.images} good images at side {self.side}"
+        where = f"side {self.side}" if not self.tile else f"side {self.side}, {_in_words(self.tile)}"
+        text = f"threshold {self.value:.6g} from {self.images} good images at {where}"
         if self.supported_rate <= self.rate * (1 + 1e-9):
             return f"{text}: at most {self.rate:.3g} of good images are expected above it"
         needed = math.ceil(1 / self.rate - 1e-9) - 1
@@ -72,7 +82,7 @@ class Threshold:
         )
 
 
-def calibrate(scores: Sequence[float], rate: float = DEFAULT_RATE, *, side: int) -> Threshold:
+def calibrate(scores: Sequence[float], rate: float = DEFAULT_RATE, *, side: int, tile: int = 0) -> Threshold:
     """The smallest of the scores that at most the share `rate` of good images is expected to exceed.
 
     With fewer than 1 / rate - 1 scores no such value exists; then the largest score is taken, and `supported_rate` and
@@ -81,6 +91,8 @@ def calibrate(scores: Sequence[float], rate: float = DEFAULT_RATE, *, side: int)
     Args:
         scores: of good images that the model was not trained on.
         rate: false-positive rate wanted, between 0 and 1.
+        side: of the network's input.
+        tile: side of the tiles in the images' pixels, if the scores are of tiled images.
 
     Raises:
         ValueError: a rate that is not between 0 and 1; no scores, or scores that are not finite.
@@ -101,7 +113,12 @@ def calibrate(scores: Sequence[float], rate: float = DEFAULT_RATE, *, side: int)
         images=n,
         side=side,
         median=ordered[n // 2] if n % 2 else (ordered[n // 2 - 1] + ordered[n // 2]) / 2,
+        tile=tile,
     )
+
+
+def _in_words(tile: int) -> str:
+    return f"tiles of {tile} pixels" if tile else "whole images"
 
 
 def check_good_alone(folder: str | Path, images: Sequence[Path]) -> None:
