@@ -17,12 +17,14 @@ from torch import nn
 
 from mambaad.baselines import build_method
 from mambaad.baselines.diad.blocks import Products
-from mambaad.config import DiADConfig, MemoryBankConfig, MethodConfig, ModelConfig, for_encoder
+from mambaad.config import DeSTSegConfig, DiADConfig, MemoryBankConfig, MethodConfig, ModelConfig, for_encoder
 from mambaad.model import SS2D, MambaAD, check_side
 
 NORM_FLOPS = {nn.LayerNorm: 5, nn.GroupNorm: 5, nn.InstanceNorm2d: 4, nn.BatchNorm2d: 2, nn.BatchNorm1d: 2}
 WHOLE_ENCODER: dict[str, dict[str, Any]] = {"uniad": {"features_only": True}, "simplenet": {}}
 """Methods whose published code builds the encoder past the last feature, and counts it: arguments for timm."""
+ENCODER_PASSES = {"destseg": 2}
+"""Methods whose published code runs the encoder twice, on the clean image as well, and counts that."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Efficiency:
     flops_g: float
     boxes: dict[str, dict[str, float]]
     """encoder, half_fpn, decoder, or another method's parts: {"params_m", "flops_g"}; the decoder's `einsum_flops_g` is
-    part of its flops_g. A part that runs several times for an image has "calls"; its flops_g are of all of them."""
+    part of its flops_g, and so is the `fusion_flops_g` of DeSTSeg's segmentation. A part that runs several times for an
+    image has "calls"; its flops_g are of all of them."""
     table_params_m: float
     """Integer entries of the scan tables, which the published code stores as parameters; this code does not."""
     beside_params_m: float = 0.0
@@ -42,6 +45,8 @@ class Efficiency:
     unused_params_m: float = 0.0
     """Of `params_m`, the encoder's layers that the published code builds and never runs; this code does not build them.
     """
+    repeated_flops_g: float = 0.0
+    """Of `flops_g`, the encoder's second pass, which the published code makes in inference too; this code does not."""
 
 
 def count(config: ModelConfig | MethodConfig | None = None, side: int = 256) -> Efficiency:
@@ -138,11 +143,14 @@ def _count_method(config: MethodConfig, side: int) -> Efficiency:
         if isinstance(config, MemoryBankConfig):  # a bank of full size
             model.entries = torch.zeros(config.entries, len(model.mean))
         counters = {name: _Counter(child) for name, child in model.named_children()}
+        fusion = _Counter(model.segmentation.head[0].fusion[0]) if isinstance(config, DeSTSegConfig) else None
         model(torch.empty(1, 3, side, side))
     boxes = {
         name: {"params_m": sum(p.numel() for p in child.parameters()) / 1e6, "flops_g": counters[name].total / 1e9}
         for name, child in model.named_children()
     }
+    if fusion is not None:
+        boxes["segmentation"]["fusion_flops_g"] = fusion.total / 1e9
     unused = 0.0
     if config.method in WHOLE_ENCODER:
         import timm
@@ -150,12 +158,14 @@ def _count_method(config: MethodConfig, side: int) -> Efficiency:
         with torch.device("meta"):
             whole = timm.create_model(config.backbone, **WHOLE_ENCODER[config.method], **config.backbone_kwargs)
         unused = sum(p.numel() for p in whole.parameters()) / 1e6 - boxes["encoder"]["params_m"]
+    repeated = (ENCODER_PASSES.get(config.method, 1) - 1) * boxes["encoder"]["flops_g"]
     return Efficiency(
         params_m=sum(box["params_m"] for box in boxes.values()) + unused,
-        flops_g=sum(box["flops_g"] for box in boxes.values()),
+        flops_g=sum(box["flops_g"] for box in boxes.values()) + repeated,
         boxes=boxes,
         table_params_m=0.0,
         unused_params_m=unused,
+        repeated_flops_g=repeated,
     )
 
 

@@ -17,9 +17,9 @@
 # find defective images, and defective pixels, compared with five other methods?
 #
 # The paper answers with seven metrics on six data sets, and calls their mean *mAD*: image AU-ROC, AP and F1max, pixel
-# AU-ROC, AP, F1max and AU-PRO. MambaAD, RD4AD, UniAD, SimpleNet, DiAD and a memory bank are also measured here, on
-# other images; DeSTSeg is shown as published only. DiAD is measured in a **reduced form**, trained from nothing: the
-# published one starts from Stable Diffusion, and is some fifty times as large.
+# AU-ROC, AP, F1max and AU-PRO. All of them and a memory bank are also measured here, on other images; DiAD in a
+# **reduced form**, trained from nothing: the published one starts from Stable Diffusion, and is some fifty times as
+# large.
 #
 # The page keeps three things apart: what the paper prints; what we measured on five real categories, with several seeds
 # and intervals; and, folded, a run at reduced scale on synthetic images, which tests the pipeline and nothing else.

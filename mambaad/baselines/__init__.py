@@ -3,6 +3,7 @@
     rd4ad        reverse distillation (Deng and Li, CVPR 2022)
     uniad        reconstruction by a transformer (You et al., NeurIPS 2022)
     simplenet    a discriminator of noisy features (Liu et al., CVPR 2023)
+    destseg      a student that sees through synthetic anomalies (Zhang et al., CVPR 2023)
     diad         latent diffusion guided by the image (He et al., AAAI 2024)
     memory_bank  nearest neighbours, after PatchCore (Roth et al., CVPR 2022)
     mambaad      the paper's own, `mambaad.model.MambaAD`
@@ -24,13 +25,22 @@ from mambaad.baselines.method import Method
 from mambaad.config import MethodConfig, ModelConfig, method_of, model_config
 from mambaad.model.checkpoint import CheckpointError, load_checkpoint, read_checkpoint
 
-__all__ = ["CLASSES", "Method", "build_method", "load_method", "method_class", "start_from_stable_diffusion"]
+__all__ = [
+    "CLASSES",
+    "Method",
+    "build_method",
+    "keeps_features",
+    "load_method",
+    "method_class",
+    "start_from_stable_diffusion",
+]
 
 CLASSES: dict[str, tuple[str, str]] = {
     "mambaad": ("mambaad.model.mambaad", "MambaAD"),
     "rd4ad": ("mambaad.baselines.rd4ad", "RD4AD"),
     "uniad": ("mambaad.baselines.uniad", "UniAD"),
     "simplenet": ("mambaad.baselines.simplenet", "SimpleNet"),
+    "destseg": ("mambaad.baselines.destseg", "DeSTSeg"),
     "diad": ("mambaad.baselines.diad.method", "DiAD"),
     "memory_bank": ("mambaad.baselines.memory_bank", "MemoryBank"),
 }
@@ -43,6 +53,11 @@ def method_class(name: str) -> Any:
         raise ValueError(f"the method must be one of {', '.join(CLASSES)}; got {name!r}")
     module, attribute = CLASSES[name]
     return getattr(import_module(module), attribute)
+
+
+def keeps_features(config: ModelConfig | MethodConfig) -> bool:
+    """Whether a method's training in steps takes no more of an image than its encoder's features."""
+    return hasattr(method_class(method_of(config)), "loss_from_features")
 
 
 def build_method(config: ModelConfig | MethodConfig, weights: str | Path) -> Method:

@@ -6,6 +6,7 @@ Axes: B batch, S image side in pixels.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
@@ -52,6 +53,15 @@ class TrainedMethod(Method, Protocol):
     def optimizers(self, train: TrainConfig) -> list[Optimizer]:
         """Each with its peak learning rates.  All of them step on the gradients of one backward pass; parameters
         without a gradient stay as they are."""
+        ...
+
+
+@runtime_checkable
+class TexturedMethod(TrainedMethod, Protocol):
+    """Such a method, painting anomalies into its images."""
+
+    def use_textures(self, folder: Path | None) -> None:
+        """Get ready to train with the textures in a folder, which its config names; None: with procedural ones."""
         ...
 
 

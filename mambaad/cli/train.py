@@ -56,6 +56,10 @@ def _train_options(sub: argparse.ArgumentParser) -> None:
         help="Stable Diffusion 1.x, a .safetensors or torch file: the published size starts from it "
         "(not given: a reduced network, trained from nothing)",
     )
+    anomalies = sub.add_argument_group("synthetic anomalies (method destseg)")
+    anomalies.add_argument(
+        "--textures", type=Path, help="folder of images, such as DTD's (not given: procedural textures)"
+    )
     decoder = sub.add_argument_group("decoder (method mambaad)")
     decoder.add_argument("--depths", type=int, nargs=4, help=f"HSS blocks per stage ({DEFAULT_MODEL.depths})")
     decoder.add_argument("--scan", choices=SCAN_METHODS, help=f"scan order ({DEFAULT_MODEL.scan})")
@@ -97,7 +101,8 @@ def model_config(arguments: argparse.Namespace) -> tuple[ModelConfig | MethodCon
     """Method and network, name of the encoder weights for the record, and their file if they are local.
 
     Raises:
-        ValueError: options of MambaAD's decoder for another method.
+        ValueError: options of MambaAD's decoder, or of DeSTSeg, for another method.
+        DatasetError: no images in the folder of textures.
     """
     from mambaad.model.encoder_weights import named_encoder, weights_file_name
 
@@ -108,6 +113,12 @@ def model_config(arguments: argparse.Namespace) -> tuple[ModelConfig | MethodCon
     if arguments.pad_type:
         values["backbone_kwargs"] = {"pad_type": arguments.pad_type}
     values = named_encoder(weights) or values
+    if arguments.textures:
+        if arguments.method != "destseg":
+            raise ValueError(f"--textures is of destseg, and {arguments.method} paints no anomalies: leave it out")
+        from mambaad.baselines.synthetic_anomalies import textures_name
+
+        values = {**values, "textures": textures_name(arguments.textures)}
     decoder = {name: getattr(arguments, name) for name in DECODER if getattr(arguments, name) is not None}
     if arguments.diffusion_weights and arguments.method != "diad":
         raise ValueError(f"--diffusion-weights is of DiAD, and {arguments.method} has no diffusion: leave it out")

@@ -100,6 +100,33 @@ class SimpleNetConfig(MethodConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeSTSegConfig(MethodConfig):
+    """A student that sees through synthetic anomalies, and a segmentation network (Zhang et al., CVPR 2023)."""
+
+    method: str = "destseg"
+    backbone: str = "resnet18"
+    student: str = "resnet18"
+    """timm model name of the student's encoder, trained from random weights; any CNN with features at stride 32."""
+    width: int = 256
+    """Of the segmentation network."""
+    student_share: float = 0.2
+    """Share of the steps in which the student learns; then the segmentation network does."""
+    residual_lr: float = 0.25
+    """Learning rate of the segmentation's residual blocks in multiples of the student's."""
+    head_lr: float = 0.025
+    """Learning rate of the segmentation's head in multiples of the student's."""
+    textures: str = "procedural"
+    """Of the synthetic anomalies: "procedural", or name@hash of a folder of images; the published ones are DTD's."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.student_share < 1:
+            raise ValueError(f"student_share must be between 0 and 1, got {self.student_share}")
+        if not self.textures or "/" in self.textures or "\\" in self.textures:
+            raise ValueError(f'textures must be "procedural" or the name@hash of a folder, got {self.textures!r}')
+
+
+@dataclass(frozen=True, kw_only=True)
 class MemoryBankConfig(MethodConfig):
     """Nearest neighbours among the features of good images, after PatchCore (Roth et al., CVPR 2022)."""
 
@@ -184,13 +211,15 @@ class DiADConfig(MethodConfig):
 
 
 METHOD_CONFIGS: dict[str, type[MethodConfig]] = {
-    config.method: config for config in (RD4ADConfig, UniADConfig, SimpleNetConfig, DiADConfig, MemoryBankConfig)
+    config.method: config
+    for config in (RD4ADConfig, UniADConfig, SimpleNetConfig, DeSTSegConfig, DiADConfig, MemoryBankConfig)
 }
 PUBLISHED_WEIGHTS: dict[str, str] = {
     "mambaad": "resnet34.bt_in1k",
     "rd4ad": "wide_resnet50_2.racm_in1k",
     "uniad": "tf_efficientnet_b4.ns_jft_in1k",
     "simplenet": "wide_resnet50_2.tv_in1k",
+    "destseg": "resnet18.a1_in1k",
     "diad": "resnet50.a1_in1k",
     "memory_bank": "wide_resnet50_2.racm_in1k",
 }

@@ -185,11 +185,12 @@ RECIPES: dict[str, TrainConfig] = {
     "rd4ad": TrainConfig(epochs=100, lr=5e-3, weight_decay=0.0, betas=(0.5, 0.999)),
     "uniad": TrainConfig(epochs=100, batch_size=8, lr=1e-4),
     "simplenet": TrainConfig(epochs=100, batch_size=32, lr=1e-4, weight_decay=1e-2, decay=1.0),
+    "destseg": TrainConfig(epochs=100, batch_size=32, lr=0.4, decay=1.0),
     "diad": TrainConfig(epochs=100, batch_size=12, lr=1e-5, weight_decay=1e-2, decay=1.0),
     "memory_bank": TrainConfig(epochs=1),
 }
-"""How each method is trained in the multi-class benchmark; the memory bank takes of it the seed alone, and DiAD's is
-its own paper's but for the epochs."""
+"""How each method is trained in the multi-class benchmark; the memory bank takes of it the seed alone, DeSTSeg's
+momentum is the first of the betas, and DiAD's is its own paper's but for the epochs."""
 
 
 def published_recipe(method: str) -> TrainConfig:

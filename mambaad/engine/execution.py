@@ -39,13 +39,15 @@ class Execution:
     type (`mambaad.engine.feature_cache`); "off": run it in every step."""
     feature_dir: Path | None = None
     """Folder that keeps features from run to run; None: the memory of the device."""
+    textures: Path | None = None
+    """Folder of the textures that the settings of DeSTSeg name, for synthetic anomalies."""
     compile: bool = False
     """Run fusion and decoder through torch.compile; stochastic depth then draws other random numbers."""
     progress: bool = True
     """Show progress on stderr."""
 
     def __post_init__(self) -> None:
-        for name in ("image_cache", "feature_dir"):
+        for name in ("image_cache", "feature_dir", "textures"):
             folder = getattr(self, name)
             object.__setattr__(self, name, None if folder is None else Path(folder))
         if self.features not in FEATURES:

@@ -10,11 +10,15 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 
-def launch(target: torch.device, processes: int, precision: Any) -> Fabric:
+def launch(target: torch.device, processes: int, precision: Any, phases: bool = False) -> Fabric:
     """Start the processes; all but the first run the program from its beginning up to here.
 
-    Raises ValueError for a launcher, such as torchrun, that started another number of processes than the run has: each
-    would train by itself, into the same folder.
+    Args:
+        phases: in every step, some parameters have no gradient, and no process may wait for it.
+
+    Raises:
+        ValueError: a launcher, such as torchrun, started another number of processes than the run has: each would
+            train by itself, into the same folder.
     """
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if started > 1 and processes == 1:
@@ -26,7 +30,8 @@ def launch(target: torch.device, processes: int, precision: Any) -> Fabric:
         device = [target.index or 0] if target.type == "cuda" else 1
         fabric = Fabric(accelerator=target.type, devices=device, precision=precision)
     else:
-        fabric = Fabric(accelerator=target.type, devices=processes, strategy="ddp", precision=precision)
+        strategy = "ddp_find_unused_parameters_true" if phases else "ddp"
+        fabric = Fabric(accelerator=target.type, devices=processes, strategy=strategy, precision=precision)
     fabric.launch()
     return fabric
 

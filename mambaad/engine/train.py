@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mambaad.baselines import Method, build_method, start_from_stable_diffusion
-from mambaad.baselines.method import FeatureMethod, FittedMethod, TrainedMethod
-from mambaad.config import RunConfig, to_dict
+from mambaad.baselines import Method, build_method, keeps_features, method_class, start_from_stable_diffusion
+from mambaad.baselines.method import FeatureMethod, FittedMethod, TexturedMethod, TrainedMethod
+from mambaad.config import RunConfig, method_of, to_dict
 from mambaad.data import Sample
 from mambaad.data.image_set import ImageSet
 from mambaad.device import resolve_device
@@ -88,11 +88,12 @@ def train_run(
     Raises:
         CacheError: no room for images or features, or a folder that cannot be written.
         CheckpointError: Stable Diffusion's weights are missing or do not fit.
-        DatasetError: no training images, or fewer than one batch.
+        DatasetError: no training images, or fewer than one batch; not the textures that the run names.
         EncoderWeightsError: see `mambaad.model.Encoder`.
         FloatingPointError: the loss became infinite or NaN; the last training state is kept.
         ValueError: a device that is not there, a training state of another run or number of processes, a batch that
-            does not split evenly, no compiler for `compile`.
+            does not split evenly, no compiler for `compile`,
+            features kept for a method that needs images.
     """
     execution = execution or Execution()
     with pinned_threads(execution.threads):
@@ -116,7 +117,8 @@ def _train(
     processes, workers = execution.processes, execution.workers
     if run.train.batch_size % processes:
         raise ValueError(f"a batch of {run.train.batch_size} images does not split among {processes} processes evenly")
-    fabric = launch(target, processes, run.train.precision)
+    phases = getattr(method_class(method_of(run.model)), "trains_in_phases", False)
+    fabric = launch(target, processes, run.train.precision, phases)
     torch.manual_seed(run.train.seed)
     model = build_method(run.model, encoder_file or run.encoder_weights)
     if getattr(run.model, "diffusion_weights", ""):
@@ -124,9 +126,13 @@ def _train(
     if processes > 1:  # the same weights everywhere, but not the same stochastic depth
         share_batch_statistics(cast(nn.Module, model))
         torch.manual_seed(run.train.seed + fabric.global_rank)
+    if isinstance(model, TexturedMethod):
+        model.use_textures(execution.textures)
     images = _training_images(run, samples, execution)
     if isinstance(model, FittedMethod):
         return fit(model, run, images, out, execution)
+    if execution.features != "off" and not keeps_features(run.model):
+        raise ValueError(f"{method_of(run.model)} needs the images themselves in every step: keep no features")
     steps = total_steps(run.train, len(images))
     optimizers = cast(TrainedMethod, model).optimizers(run.train)
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]

@@ -41,7 +41,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.strides = tuple(strides)
-        self.net = _build(backbone, dict(backbone_kwargs or {}), self.strides)
+        self.net = build_net(backbone, dict(backbone_kwargs or {}), self.strides)
         info = self.net.feature_info
         self.channels: tuple[int, ...] = tuple(info.channels())
         load_weights(self.net, backbone, weights)
@@ -59,7 +59,8 @@ class Encoder(nn.Module):
         return list(self.net(images))
 
 
-def _build(backbone: str, kwargs: dict[str, Any], strides: tuple[int, ...]) -> Any:
+def build_net(backbone: str, kwargs: dict[str, Any], strides: tuple[int, ...]) -> Any:
+    """timm's network with random weights, cut after the last feature.  Raises ValueError as `Encoder`."""
     import timm  # takes seconds; only who builds an encoder waits for it
 
     if not timm.is_model(backbone) or "." in backbone:

@@ -78,8 +78,9 @@ def quick_base(encoder_file: Path | None = None) -> RunConfig:
 def quick_methods() -> dict[str, RunConfig]:
     """The other methods' runs of the quick profile, by method: its images, encoder and steps, their own recipes.
 
-    UniAD and SimpleNet take ten times their published learning rate, a choice for so short a training. DiAD is the
-    reduced one, with a recipe of its own, since it learns an autoencoder first.
+    UniAD and SimpleNet take ten times their published learning rate, a choice for so short a training; DeSTSeg's
+    follows the batch, as its loss is summed over it. DiAD is the reduced one, with a recipe of its own, since it
+    learns an autoencoder first.
     """
     base = quick_base()
     encoder = {name: getattr(base.model, name) for name in ("backbone", "backbone_kwargs", "mean", "std")}
@@ -88,6 +89,8 @@ def quick_methods() -> dict[str, RunConfig]:
         changes, recipe = small_form(method, base.data.side)
         steps = QUICK_DIAD_STEPS if method == "diad" else base.train.steps
         lr = recipe.lr * (10 if method in ("uniad", "simplenet") else 1)
+        if method == "destseg":
+            lr *= base.train.batch_size / recipe.batch_size
         train = dataclasses.replace(recipe, steps=steps, batch_size=base.train.batch_size, seed=base.train.seed, lr=lr)
         model = for_encoder(method, {**encoder, **changes}, base.data.side)
         found[method] = dataclasses.replace(base, model=model, train=train)

@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_run import MODEL, SMALL_DIAD
 
-from mambaad.baselines import CLASSES, build_method, load_method
+from mambaad.baselines import CLASSES, build_method, keeps_features, load_method
 from mambaad.baselines.memory_bank import MemoryBank
 from mambaad.baselines.method import EncodingMethod, FeatureMethod, FittedMethod, Method, TrainedMethod
 from mambaad.baselines.uniad import FeatureTransformer, attend, neighbour_mask
 from mambaad.config import (
     METHOD_CONFIGS,
     METHODS,
+    DeSTSegConfig,
     DiADConfig,
     MemoryBankConfig,
     RD4ADConfig,
@@ -40,10 +41,20 @@ CONFIGS: dict[str, Any] = {
     "rd4ad": RD4ADConfig(**SMALL, block="basic", embedding_blocks=1, decoder_blocks=(1, 1, 1)),
     "uniad": UniADConfig(**SMALL, side=64, width=32, heads=2, layers=1, feedforward=32),
     "simplenet": SimpleNetConfig(**SMALL, width=48, hidden=32),
+    "destseg": DeSTSegConfig(**SMALL, student="mobilenetv2_050", width=32),
     "diad": DiADConfig(**SMALL, **SMALL_DIAD),
     "memory_bank": MemoryBankConfig(**SMALL, entries=64),
 }
-LR = {"mambaad": 1e-3, "rd4ad": 5e-3, "uniad": 1e-3, "simplenet": 1e-3, "diad": 1e-3, "memory_bank": 1e-3}
+LR = {
+    "mambaad": 1e-3,
+    "rd4ad": 5e-3,
+    "uniad": 1e-3,
+    "simplenet": 1e-3,
+    "destseg": 0.05,
+    "diad": 1e-3,
+    "memory_bank": 1e-3,
+}
+FROM_IMAGES = ("destseg", "diad")  # trained on images, so that no features can be kept
 
 
 def run_of(name: str, steps: int = 6, seed: int = 0) -> RunConfig:
@@ -73,8 +84,8 @@ def test_methods_follow_the_interface_and_predict(name: str) -> None:
     assert isinstance(model, TrainedMethod) != isinstance(model, FittedMethod)
     if isinstance(model, FittedMethod):
         model.fit([model.encode(images(3))], 3, 64, 0)
-    else:  # DiAD's training has no use for the encoder's features
-        assert isinstance(model, FeatureMethod) == (name != "diad")
+    else:
+        assert isinstance(model, FeatureMethod) == keeps_features(model.config) == (name not in FROM_IMAGES)
     model.train()
     prediction = model.predict(images())
     assert model.training
@@ -87,7 +98,7 @@ def test_methods_follow_the_interface_and_predict(name: str) -> None:
         model.predict(images()[..., :32])
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("diad", "memory_bank")])
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("memory_bank", *FROM_IMAGES)])
 def test_training_reduces_the_loss_and_moves_only_what_is_trained(name: str, samples: list[Any]) -> None:
     untrained = train_run(run_of(name, steps=1), samples).model
     result = train_run(run_of(name, steps=30), samples)
@@ -116,7 +127,7 @@ def test_a_run_is_repeatable_recorded_and_its_checkpoint_predicts_the_same(
     assert run_config_from_dict(to_dict(run)) == run
 
 
-@pytest.mark.parametrize("name", ["rd4ad", "uniad", "simplenet", "diad"])
+@pytest.mark.parametrize("name", ["rd4ad", "uniad", "simplenet", "destseg", "diad"])
 def test_training_resumes_to_the_same_weights(name: str, samples: list[Any], tmp_path: Any, monkeypatch: Any) -> None:
     from mambaad.engine import train
 
@@ -155,6 +166,19 @@ def test_counts_leave_out_what_does_not_run() -> None:
     assert count(CONFIGS["rd4ad"], side=64).flops_g < count_method("rd4ad").flops_g
     with pytest.raises(ValueError, match="must be one of 'rd4ad'"):
         count_method("patchcore")
+
+
+def test_destseg_is_printed_as_four_times_a_count_without_its_fusion() -> None:
+    """35.2 is right; 122.7 is four times what remains without the fusion convolution, and with what we do not count:
+    the printed counter takes 4 per value of an upsampling."""
+    counted = count_method("destseg")
+    assert f"{counted.params_m:.3f}" == "35.154"
+    assert f"{counted.flops_g:.1f}" == "40.3"
+    assert counted.repeated_flops_g == counted.boxes["encoder"]["flops_g"]
+    assert sum(box["flops_g"] for box in counted.boxes.values()) + counted.repeated_flops_g == counted.flops_g
+    fusion = 64 * 64 * 1024 * 256 * 9 / 1e9
+    assert counted.boxes["segmentation"]["fusion_flops_g"] == pytest.approx(fusion)
+    assert 4 * (counted.flops_g - fusion) == pytest.approx(122.7, rel=1e-3)
 
 
 # -- UniAD's mask

@@ -88,7 +88,11 @@ def test_counts_equal_the_printed_digits(table, tmp_path: Path) -> None:
     equal = counts["ours"].round(1) == counts["paper"]
     apart = counts[~equal]
     assert (counts[equal]["note"] == tables.COUNT_EQUAL).all()
-    assert set(apart.get("backbone", [])) == ({"ResNet50", "WideResNet50"} if "backbone" in counts else set())
+    if "backbone" not in counts:
+        odd = [f"{TABLE_6.doubts['DeSTSeg', 'flops_g']}; printed 122.7, computed 40.3"] if table is TABLE_6 else []
+        assert list(apart["note"]) == odd
+        return
+    assert set(apart["backbone"]) == {"ResNet50", "WideResNet50"}
     assert (apart["metric"] == "params_m").all()
     assert [n[:30] for n in apart["note"]] == ["printed 251.0, computed 251.4,", "printed 268.0, computed 267.7,"][
         : len(apart)
@@ -100,9 +104,6 @@ def test_other_methods_are_shown_as_published(quick) -> None:
     mad = frame[frame["metric"] == "mad"].set_index("method")
     assert mad["ours"].drop("MambaAD").isna().all()
     assert mad.loc["RD4AD", "note"].startswith("not run here: trained on real images")
-    unbuilt = frame[frame["method"].isin(["DeSTSeg"])]
-    assert unbuilt["ours"].isna().all()
-    assert unbuilt["note"].str.endswith(tables.AS_PUBLISHED).all()
     others = frame[frame["method"] != "MambaAD"]
     swapped = others[others["note"].str.contains("swapped")]
     assert set(zip(swapped["method"], swapped["metric"], strict=True)) == {("DeSTSeg", "mad"), ("SimpleNet", "mad")}

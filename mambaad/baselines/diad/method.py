@@ -39,6 +39,8 @@ class DiAD(nn.Module):
         EncoderWeightsError: weights that are unavailable or do not fit.
     """
 
+    trains_in_phases = True
+    """In every step, some parameters have no gradient."""
     latent_scale: Tensor
     shares: Tensor
 

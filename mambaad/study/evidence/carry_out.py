@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mambaad.baselines import keeps_features
 from mambaad.config import RunConfig
 from mambaad.engine import records
 from mambaad.engine.execution import Execution
@@ -67,7 +68,11 @@ def carry_out(
         encoder_file=_weights_file(run, weights),
         outputs=outputs,
         execution=Execution(
-            device="cpu", threads=1, features="float32", feature_dir=Path(outputs) / "features", progress=progress
+            device="cpu",
+            threads=1,
+            features="float32" if keeps_features(run.model) else "off",
+            feature_dir=Path(outputs) / "features",
+            progress=progress,
         ),
         observe=Resampling(),
     )

@@ -145,10 +145,10 @@ def _methods() -> list[Row]:
     main = base()
     encoder = {name: getattr(main.model, name) for name in ("backbone", "backbone_kwargs", "mean", "std")}
     found = [Row(METHODS, "MambaAD", main)]
-    for method, name in (("rd4ad", "RD4AD"), ("uniad", "UniAD"), ("simplenet", "SimpleNet")):
+    for method, name in (("rd4ad", "RD4AD"), ("uniad", "UniAD"), ("simplenet", "SimpleNet"), ("destseg", "DeSTSeg")):
         recipe = published_recipe(method)
         train = _as_long(recipe)
-        if method == "rd4ad":  # the benchmark's rule, the same as MambaAD's
+        if method in ("rd4ad", "destseg"):  # in proportion to the batch: the benchmark's rule for RD4AD and MambaAD
             train = dataclasses.replace(train, lr=recipe.lr * TRAIN.batch_size / recipe.batch_size)
         found.append(Row(METHODS, name, _with(main, for_encoder(method, encoder, SIDE), train)))
     changes, recipe = small_form("diad", SIDE)
@@ -211,6 +211,7 @@ CLAIMS = (
     ),
     *(Claim(METHODS, "MambaAD", other, +1) for other in ("RD4AD", "UniAD")),
     Claim(METHODS, "MambaAD", "SimpleNet", +1, caveat="against a training that failed"),
+    Claim(METHODS, "MambaAD", "DeSTSeg", +1),
     Claim(METHODS, "MambaAD", "memory bank", +1),
 )
 """What the paper says of its rows, as differences that this protocol can test."""
