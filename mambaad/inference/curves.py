@@ -55,16 +55,21 @@ class Curves:
         """The row of the threshold next to a value."""
         return int(np.abs(self.threshold - threshold).argmin())
 
-    def best_f1(self) -> float | None:
-        """The middle of the thresholds with the best F1 of whole images; None without both kinds.
+    def balanced(self) -> float | None:
+        """The threshold at which recall and false-positive rate of whole images are furthest apart (Youden's index).
 
-        It is chosen on the images that it is judged on, which flatters: good for a first look, not for a claim.
+        Of several as good, the middle of the lowest interval; None without images of both kinds. It is chosen on the
+        images that it is judged on, which flatters: good for a first look, not for a claim. F1 would not do: with more
+        defective images than good ones, as in most test sets, and a poor model, it is best where everything is
+        anomalous.
         """
         if not self.good or not self.defective:
             return None
-        f1 = 2 * self.defective_above / (self.defective + self.defective_above + self.good_above)
-        best = np.flatnonzero(f1 == f1.max())
-        last = best[0] + np.flatnonzero(np.append(np.diff(best) > 1, True))[0]  # of the lowest of several intervals
+        # in whole numbers, so that what is equally good is equal
+        apart = self.defective_above * self.good - self.good_above * self.defective
+        best = np.flatnonzero(apart == apart.max())
+        last = best[0] + np.flatnonzero(np.append(np.diff(best) > 1, True))[0]
+        last = min(int(last), self.threshold.size - 1)
         return float(self.threshold[self.row((self.threshold[best[0]] + self.threshold[last]) / 2)])
 
 

@@ -57,7 +57,7 @@ class CategoryResult:
     threshold: Threshold | None
     """The checkpoint's."""
     start: float
-    """The threshold that the report opens with: the checkpoint's, else the one with the best F1 on these images."""
+    """The threshold that the report opens with: the checkpoint's, else `Curves.balanced`, from these images."""
     measured: Streamed
 
 
@@ -232,7 +232,7 @@ def _result(
         pixels.histogram(),
         also=[] if threshold is None else [threshold.value],
     )
-    start = threshold.value if threshold is not None else found.best_f1()
+    start = threshold.value if threshold is not None else found.balanced()
     if start is None:
         start = float(np.median(scores))
     return CategoryResult(category, samples, scores, found, threshold, start, pixels.result())

@@ -28,7 +28,7 @@ def timing(report: Report) -> str:
 
 
 def _machine(environment: Mapping[str, Any]) -> str:
-    return f"{environment['device']}, {environment['threads']} threads, scan backend {environment['scan_backend']}"
+    return f"{environment['device']}, threads: {environment['threads']}, scan backend {environment['scan_backend']}"
 
 
 def settings(report: Report) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import binomtest
 
 from mambaad.files import write_text
 from mambaad.inference.charts import PIXEL_CHARTS, chart, image_charts, loss_chart
@@ -101,7 +102,7 @@ def _evaluation(report: Report) -> list[str]:
             sections.append(heading + inner)
     intro = (
         "An image counts as anomalous if a pixel of its map is above the threshold, so one threshold moves "
-        "everything here."
+        "everything here. All vertical axes run from 0 to 1."
     )
     misses, alarms = report.evaluated.misses, report.evaluated.false_alarms
     return [
@@ -119,9 +120,9 @@ def _curves(result: CategoryResult) -> str:
         for kind in (False, True)
     ]
     marks = [("stored threshold", row)] if result.threshold is not None else []
-    best = c.best_f1()
+    best = c.balanced()
     if best is not None:
-        marks.append(("best F1 here", c.row(best)))
+        marks.append(("best balance here", c.row(best)))
     columns = {name: _plain(getattr(c, name)) for name in COLUMNS}
     data = json.dumps({"columns": columns, "start": row, "marks": marks}, separators=(",", ":"), allow_nan=False)
     charts = image_charts(c, row) if c.good and c.defective else ["<p>Image curves need good and defective images.</p>"]
@@ -143,11 +144,20 @@ def _curves(result: CategoryResult) -> str:
 
 
 def _threshold_note(result: CategoryResult) -> str:
-    if result.threshold is not None:
-        return f"The checkpoint's {result.threshold.note}."
+    if result.threshold is None:
+        return (
+            "No threshold is stored in the checkpoint. The slider starts where recall and false-positive rate on these "
+            "very test images are furthest apart, which flatters: mambaad calibrate sets one from good images."
+        )
+    note = f"The checkpoint's {result.threshold.note}."
+    good = result.curves.good
+    if not good:
+        return note
+    above = int(result.curves.good_above[result.curves.row(result.threshold.value)])
+    interval = binomtest(above, good).proportion_ci(0.95, method="exact")
     return (
-        "No threshold is stored in the checkpoint. The slider starts at the one with the best F1 on these very test "
-        "images, which flatters: mambaad calibrate sets one from good images."
+        f"{note} Here {above} of {good} good test images are above it; 95 % interval of the rate: "
+        f"{100 * interval.low:.1f} to {100 * interval.high:.1f} %."
     )
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from scipy.integrate import trapezoid
+from sklearn.metrics import roc_curve
 
 from mambaad.inference.curves import curves
 from mambaad.metrics import StreamingMetrics, auroc, evaluate
@@ -71,16 +72,15 @@ def test_curves_run_from_everything_to_nothing_and_have_the_metrics_areas():
     limit = np.linspace(0, 0.3, 2000)
     area = trapezoid(np.interp(limit, fpr, overlap), limit) / 0.3
     assert 100 * area == pytest.approx(exact["pixel_aupro"], abs=0.3)
-    best = found.best_f1()
-    row = found.row(best)
-    f1 = 2 * found.defective_above[row] / (20 + found.defective_above[row] + found.good_above[row])
-    assert 100 * f1 == pytest.approx(exact["image_f1max"])
+    false_positive, recall, _ = roc_curve(masks.any(axis=(1, 2)), maps.max(axis=(1, 2)))
+    row = found.row(found.balanced())
+    assert found.image_recall[row] - found.image_fpr[row] == pytest.approx((recall - false_positive).max())
 
 
 def test_one_kind_of_image_has_no_best_threshold_and_no_shares():
     maps, masks = np.arange(18, dtype=np.float32).reshape(2, 3, 3), np.zeros((2, 3, 3), dtype=bool)
     found = drawn(maps, masks)
-    assert found.best_f1() is None
+    assert found.balanced() is None
     assert np.isnan(found.image_recall).all()
     assert np.isnan(found.pixel_overlap).all()
     assert found.good_above.tolist()[0] == 2

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import open_browser, wider_than_its_window
 from PIL import Image
+from scipy.stats import beta
 from test_gallery import Page
 
 from mambaad import cli
@@ -76,13 +78,16 @@ def test_without_a_script_the_numbers_at_the_threshold_are_there(run, drawn, cap
     store_threshold(checkpoint(run), threshold)
     page, text = page_of(run, capsys)
     assert threshold.note in page.text
+    low, high = beta.ppf(0.025, 1, len(good)), beta.ppf(0.975, 2, len(good) - 1)  # Clopper and Pearson, of one
+    assert f"1 of {len(good)} good test images are above it" in page.text
+    assert f"{100 * low:.1f} to {100 * high:.1f} %" in page.text
     assert f'data-label="false alarms">1 of {len(good)}<' in text
     missed = sum(s <= value for s, sample in zip(scores.scores, scores.samples, strict=True) if sample.is_defect)
     assert f'data-label="defects missed">{missed} of {len(scores.samples) - len(good)}<' in text
     data = json.loads(re.search(r'type="application/json">(.+?)</script>', text)[1])
     assert data["columns"]["threshold"][data["start"]] == pytest.approx(value, rel=1e-5)
     assert {len(column) for column in data["columns"].values()} == {len(data["columns"]["threshold"])}
-    assert [label for label, _ in data["marks"]] == ["stored threshold", "best F1 here"]
+    assert [label for label, _ in data["marks"]] == ["stored threshold", "best balance here"]
     assert page.text.count("false alarm") > page.text.count("false alarms")  # the verdict under one picture
 
 
@@ -162,3 +167,34 @@ def test_masks_larger_than_the_picture_keep_their_small_defects():
     mask[450:453, 450:453] = True
     outlined = np.asarray(_outlined(Image.new("RGB", (300, 300)), mask))
     assert outlined.any()
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+def test_in_a_browser_keys_move_the_threshold_through_the_page(run, capsys, width) -> None:
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    _, text = page_of(run, capsys)
+    data = json.loads(re.search(r'type="application/json">(.+?)</script>', text)[1])
+    columns = data["columns"]
+    page = next(run.glob("runs/own_*/report.html"))
+    with open_browser(width) as browser:
+        browser.get(page.as_uri())
+        assert not wider_than_its_window(browser)
+        slider = browser.find_element(By.CSS_SELECTOR, ".mb-bar input")
+        cell = browser.find_element(By.CSS_SELECTOR, '[data-column="good_above"]')
+        assert int(slider.get_attribute("value")) == data["start"]
+        dot = browser.find_element(By.CSS_SELECTOR, '.mb-dot[data-y="image_recall"]')
+        for key, row in ((Keys.HOME, 0), (Keys.ARROW_RIGHT, 1), (Keys.END, len(columns["threshold"]) - 1)):
+            slider.send_keys(key)
+            good = cell.get_attribute("data-of")
+            assert cell.text == f"{columns['good_above'][row]} of {good}"
+            assert float(dot.get_attribute("cy")) == pytest.approx(100 - 100 * columns["image_recall"][row])
+        verdicts = [card.text for card in browser.find_elements(By.CSS_SELECTOR, "ul.grid li b")]
+        assert set(verdicts) == {"missed", "passed"}  # nothing is above the highest threshold
+        browser.find_element(By.CSS_SELECTOR, ".mb-bar button").click()
+        assert int(slider.get_attribute("value")) == data["start"]
+        divider = browser.find_element(By.CSS_SELECTOR, ".mb-compare input")
+        divider.send_keys(Keys.HOME)
+        assert divider.get_attribute("value") == "0"
+        assert browser.get_log("browser") == []

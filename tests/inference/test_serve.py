@@ -4,7 +4,6 @@ import base64
 import io
 import os
 import re
-import shutil
 import signal
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from browser import open_browser, wider_than_its_window
 from PIL import Image
 from small_model import small
 from starlette.testclient import TestClient
@@ -213,27 +213,10 @@ def test_the_command_serves_until_it_is_interrupted(checkpoint, capsys) -> None:
 
 
 # -- a browser
-def find_browser() -> tuple[str, str]:
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if browser is None or driver is None:
-        pytest.skip("needs Chromium and chromedriver on the path")
-    return browser, driver
-
-
 @pytest.fixture
 def browser() -> Iterator:
-    from selenium import webdriver
-
-    program, driver = find_browser()
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=390,900"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield opened
-    opened.quit()
+    with open_browser() as opened:
+        yield opened
 
 
 def test_in_a_browser_an_image_gets_a_verdict_and_a_divider_that_keys_move(served, browser, tmp_path) -> None:
@@ -262,8 +245,7 @@ def test_in_a_browser_an_image_gets_a_verdict_and_a_divider_that_keys_move(serve
             pictures = scored.find_elements(By.TAG_NAME, "img")
             assert all(browser.execute_script("return arguments[0].naturalWidth", p) == 90 for p in pictures)
             assert "51%" in browser.execute_script("return getComputedStyle(arguments[0]).clipPath", pictures[1])
-            width = browser.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
-            assert width[0] <= width[1]
+            assert not wider_than_its_window(browser)
             assert [entry for entry in browser.get_log("browser") if "415" not in entry["message"]] == []
         finally:
             stop.set()
