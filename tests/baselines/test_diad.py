@@ -15,6 +15,7 @@ from small_run import MODEL, QUIETLY, SMALL_DIAD
 
 from mambaad.baselines.diad.diffusion import add_noise, alphas_cumprod, ddim, ddim_step, ddim_times
 from mambaad.baselines.diad.method import DiAD
+from mambaad.baselines.diad.text import PREFIX, empty_prompt
 from mambaad.baselines.diad.weights import load_named, load_stable_diffusion
 from mambaad.config import DataConfig, DiADConfig, RunConfig, TrainConfig, small_form
 from mambaad.data import load_dataset
@@ -279,6 +280,72 @@ def test_files_that_are_no_weights_are_refused_and_nothing_is_executed(tmp_path:
     ):
         with pytest.raises(CheckpointError, match=message):
             load_stable_diffusion(built(), tmp_path / name)
+
+
+def text_encoder(width: int = 128, layers: int = 2, words: int = 12, length: int = 5) -> dict[str, torch.Tensor]:
+    """A small text encoder's tensors as Stable Diffusion's file names them."""
+    shapes = {
+        "embeddings.token_embedding.weight": (words, width),
+        "embeddings.position_embedding.weight": (length, width),
+    }
+    shapes |= {f"final_layer_norm.{kind}": (width,) for kind in ("weight", "bias")}
+    for n in range(layers):
+        layer = f"encoder.layers.{n}."
+        for name, shape in (
+            *((f"self_attn.{part}_proj", (width, width)) for part in ("q", "k", "v", "out")),
+            ("mlp.fc1", (4 * width, width)),
+            ("mlp.fc2", (width, 4 * width)),
+        ):
+            shapes |= {f"{layer}{name}.weight": shape, f"{layer}{name}.bias": shape[:1]}
+        shapes |= {f"{layer}layer_norm{i}.{kind}": (width,) for i in (1, 2) for kind in ("weight", "bias")}
+    return {
+        PREFIX + name: normal(*shape, seed=i) / (shape[-1] ** 0.5 if len(shape) > 1 else 1)
+        for i, (name, shape) in enumerate(shapes.items())
+    }
+
+
+def test_the_empty_prompt_agrees_with_torch_s_own_transformer() -> None:
+    tensors = {name.removeprefix(PREFIX): value for name, value in text_encoder().items()}
+    x = (
+        tensors["embeddings.token_embedding.weight"][[10, 11, 11, 11, 11]]
+        + tensors["embeddings.position_embedding.weight"]
+    )
+    for n in range(2):
+        own = {
+            k.removeprefix(f"encoder.layers.{n}."): v
+            for k, v in tensors.items()
+            if k.startswith(f"encoder.layers.{n}.")
+        }
+        layer = torch.nn.TransformerEncoderLayer(
+            128, 2, 512, dropout=0.0, activation=lambda h: h * torch.sigmoid(1.702 * h), norm_first=True
+        )
+        state = {f"norm{i}.{kind}": own[f"layer_norm{i}.{kind}"] for i in (1, 2) for kind in ("weight", "bias")}
+        for kind in ("weight", "bias"):
+            state[f"self_attn.in_proj_{kind}"] = torch.cat([own[f"self_attn.{p}_proj.{kind}"] for p in "qkv"])
+            state[f"self_attn.out_proj.{kind}"] = own[f"self_attn.out_proj.{kind}"]
+            state |= {f"linear{i}.{kind}": own[f"mlp.fc{i}.{kind}"] for i in (1, 2)}
+        layer.load_state_dict(state)
+        with torch.no_grad():
+            x = layer(x[:, None], src_mask=torch.nn.Transformer.generate_square_subsequent_mask(5))[:, 0]
+    expected = torch.nn.functional.layer_norm(
+        x, (128,), tensors["final_layer_norm.weight"], tensors["final_layer_norm.bias"]
+    )
+    assert torch.allclose(empty_prompt(tensors), expected, atol=1e-4)
+
+
+def test_a_constant_context_is_the_empty_prompt_of_the_file(tmp_path: Path) -> None:
+    changes = {"learned_context": False, "context_tokens": 5, "context_width": 128}
+    model, text, path = built(**changes), text_encoder(), tmp_path / "weights.safetensors"
+    save_file(without(PREFIX, layout(model)) | text, path)
+    load_stable_diffusion(model, path)
+    expected = empty_prompt({name.removeprefix(PREFIX): value for name, value in text.items()})
+    assert torch.equal(model.context, expected)
+    assert not model.context.requires_grad
+    with pytest.raises(CheckpointError, match=r"gives a context of \(5, 128\), DiAD's is \(4, 128\)"):
+        load_stable_diffusion(built(**{**changes, "context_tokens": 4}), path)
+    save_file(without(PREFIX, layout(model)), path)
+    with pytest.raises(CheckpointError, match="no CLIP text encoder that can be read"):
+        load_stable_diffusion(model, path)
 
 
 def test_a_run_starts_from_the_file_that_it_names_and_no_other(drawn: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@
     guide        semantic-guided network: a second encoder half that sees the image, with spatial feature fusion
     diffusion    noise schedule and DDIM sampling (Song et al., ICLR 2021)
     method       the method: two phases of training, prediction
+    text         the constant context of the empty prompt (CLIP)
     weights      published Stable Diffusion weights from a file
 
 Modules of autoencoder, denoiser and guide carry the names of Stable Diffusion's tensors, so that its weights fit as

@@ -2,7 +2,7 @@
 
 A file is safetensors, or a torch file read with `weights_only=True`: nothing in it is ever executed.  Its tensors have
 the names of the original code, under `first_stage_model.` (autoencoder), `model.diffusion_model.` (denoiser) and
-`cond_stage_model.` (text encoder, not read).
+`cond_stage_model.` (text encoder, for the constant context).
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mambaad.baselines.diad.guide import copy_encoder_half
+from mambaad.baselines.diad.text import PREFIX, empty_prompt
 from mambaad.model.checkpoint import CheckpointError, read_checkpoint
 from mambaad.model.encoder_weights import weights_file_name
 
@@ -39,7 +41,7 @@ def load_named(model: DiAD, path: str | Path | None) -> None:
 
 
 def load_stable_diffusion(model: DiAD, path: str | Path) -> None:
-    """Fill autoencoder and denoiser, and the guide from the denoiser.
+    """Fill autoencoder and denoiser, the guide from the denoiser, and the context unless it is learned.
 
     Args:
         model: DiAD of the published size.
@@ -53,6 +55,26 @@ def load_stable_diffusion(model: DiAD, path: str | Path) -> None:
         own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         _fill(getattr(model, part), own, part, prefix, path)
     copy_encoder_half(model.guide, model.denoiser)
+    if not model.config.learned_context:
+        _fill_context(model, state, path)
+
+
+def _fill_context(model: DiAD, state: dict[str, Tensor], path: str | Path) -> None:
+    own = {key.removeprefix(PREFIX): value for key, value in state.items() if key.startswith(PREFIX)}
+    try:
+        context = empty_prompt(own)
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path} holds no CLIP text encoder that can be read, for the constant context: tensors named {PREFIX}... "
+            f"were expected ({error})"
+        ) from error
+    if context.shape != model.context.shape:
+        raise CheckpointError(
+            f"the text encoder in {path} gives a context of {tuple(context.shape)}, DiAD's is "
+            f"{tuple(model.context.shape)}"
+        )
+    with torch.no_grad():
+        model.context.copy_(context)
 
 
 def _read(path: Path) -> dict[str, Any]:
