@@ -7,6 +7,7 @@
     diad         latent diffusion guided by the image (He et al., AAAI 2024)
     memory_bank  nearest neighbours, after PatchCore (Roth et al., CVPR 2022)
     mambaad      the paper's own, `mambaad.model.MambaAD`
+    mambaad_bank  both, their maps added: not published, for a short training on a CPU
 
 `Method` says what training, evaluation and prediction ask of each.  Importing this package imports none of them.
 """
@@ -43,6 +44,7 @@ CLASSES: dict[str, tuple[str, str]] = {
     "destseg": ("mambaad.baselines.destseg", "DeSTSeg"),
     "diad": ("mambaad.baselines.diad.method", "DiAD"),
     "memory_bank": ("mambaad.baselines.memory_bank", "MemoryBank"),
+    "mambaad_bank": ("mambaad.baselines.mambaad_bank", "MambaADBank"),
 }
 """Module and class of every method."""
 

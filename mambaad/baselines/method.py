@@ -90,3 +90,12 @@ class FittedMethod(EncodingMethod, Protocol):
     def fit(self, batches: Iterable[Sequence[Tensor]], images: int, side: int, seed: int) -> None:
         """Learn from the encoder features of all images, once each, batch by batch."""
         ...
+
+
+@runtime_checkable
+class FinishedMethod(FeatureMethod, Protocol):
+    """Such a method that, after the last step, learns something more without gradients."""
+
+    def finish(self, images: Iterable[Tensor], held: Iterable[Tensor], number: int, side: int, seed: int) -> None:
+        """Learn from `number` normalised training images (B, 3, side, side), and from those held out."""
+        ...

@@ -21,8 +21,8 @@ class AddCommand(Protocol):
     def __call__(self, name: str, run: Run, text: str) -> argparse.ArgumentParser: ...
 
 
-def data_options(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--data", type=Path, required=True, help="root folder of the images")
+def data_options(sub: argparse.ArgumentParser, required: bool = True) -> None:
+    sub.add_argument("--data", type=Path, required=required, help="root folder of the images")
     sub.add_argument(
         "--dataset",
         default="mvtec_ad",

@@ -10,6 +10,8 @@ from typing import Any
 
 from mambaad.cli.options import SIDE, WEIGHTS, AddCommand, data_options, device_options, print_metrics, set_threads
 
+VERDICTS = 20  # lines printed, of the most anomalous images; all are in scores.csv
+
 
 def add(command: AddCommand) -> None:
     """Add the three commands."""
@@ -120,7 +122,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     from mambaad.data.tiles import Tiling
     from mambaad.inference.ground_truth import find_truth
     from mambaad.inference.predict import find_images, predict_files
-    from mambaad.inference.threshold import Threshold, stored_side, stored_threshold
+    from mambaad.inference.threshold import Threshold, stored_side, stored_threshold, stored_thresholds
     from mambaad.inference.weights_hub import resolve
     from mambaad.model.checkpoint import read_checkpoint
 
@@ -130,10 +132,10 @@ def _predict(arguments: argparse.Namespace) -> int:
     images = find_images(arguments.images, exclude=arguments.out)
     content = read_checkpoint(resolve(arguments.weights))
     side = arguments.side or stored_side(content)
-    threshold = stored_threshold(content)
+    threshold, by_category = stored_threshold(content), stored_thresholds(content)
     tiling = None if arguments.tile is None else Tiling(arguments.tile, arguments.overlap)
     if arguments.threshold is not None:
-        threshold = Threshold.given(arguments.threshold, side, arguments.tile or 0)
+        threshold, by_category = Threshold.given(arguments.threshold, side, arguments.tile or 0), {}
     try:
         if tiling is not None and arguments.ground_truth is not None:
             raise DatasetError("--ground-truth measures maps of whole images: leave out --tile")
@@ -152,6 +154,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         tiling=tiling,
         region=arguments.region,
         threshold=threshold,
+        by_category=by_category,
         truth=truth,
         maps=arguments.maps,
         overlays=not arguments.no_overlays,
@@ -164,7 +167,13 @@ def _predict(arguments: argparse.Namespace) -> int:
     if threshold is None:
         print("no threshold: mambaad calibrate sets one from good images")
     else:
-        print(f"{sum(bool(row.anomalous) for row in done.rows)} anomalous; {threshold.note}")
+        for row in done.rows[:VERDICTS]:
+            print(f"{'not OK' if row.anomalous else 'OK':6}  {row.score:.6g}  {row.name}")
+        if len(done.rows) > VERDICTS:
+            print(f"... and {len(done.rows) - VERDICTS} with lower scores")
+        print(f"{sum(bool(row.anomalous) for row in done.rows)} of {len(done.rows)} not OK")
+        for category, own in (by_category or {"": threshold}).items():
+            print(f"{category}: {own.note}" if category else own.note)
     if arguments.gallery and done.rows:
         print(f"gallery: {arguments.out / 'gallery.html'}")
     if done.metrics is not None:

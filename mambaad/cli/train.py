@@ -1,32 +1,32 @@
-"""`mambaad train`: one model on good images, evaluated where there are test images."""
+"""`mambaad train`: one model on good images, evaluated where there are test images, with a threshold."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from mambaad.cli.options import AddCommand, data_options, device_options, print_metrics
-from mambaad.config import (
-    METHODS,
-    PUBLISHED_WEIGHTS,
-    SCAN_METHODS,
-    DataConfig,
-    MethodConfig,
-    ModelConfig,
-    RunConfig,
-    TrainConfig,
-    for_encoder,
-    published_recipe,
-    small_form,
-)
+from mambaad.config import METHODS, PRESETS, SCAN_METHODS
 from mambaad.data.image_cache import default_cache_dir
 from mambaad.engine.execution import FEATURES
 
-DEFAULT_MODEL = ModelConfig()
-DECODER = ("depths", "scan", "directions")
+TRAINING = (
+    ("epochs", int, "passes over the training images"),
+    ("steps", int, "optimiser steps; overrules epochs"),
+    ("batch-size", int, "images per step"),
+    ("lr", float, "peak learning rate"),
+    ("weight-decay", float, "weight decay"),
+    ("warmup-steps", int, "steps of linear warm-up"),
+    ("clip-norm", float, "largest gradient norm"),
+    ("seed", int, "seed of everything random"),
+    ("precision", str, "32-true or bf16-mixed"),
+    ("holdout", float, "share of the good images that is kept for the threshold and not trained on"),
+    ("patience", int, "checks of the held-out images' loss without progress that end training early"),
+)
 
 
 def add(command: AddCommand) -> None:
@@ -35,11 +35,18 @@ def add(command: AddCommand) -> None:
 
 
 def _train_options(sub: argparse.ArgumentParser) -> None:
-    data_options(sub)
+    data_options(sub, required=False)
     device_options(sub)
-    sub.add_argument("--out", type=Path, required=True, help="folder for the checkpoint and the run record")
-    sub.add_argument("--method", choices=METHODS, default="mambaad", help="what is trained; all methods predict alike")
-    encoder = sub.add_argument_group("encoder")
+    sub.add_argument("--out", type=Path, help="folder for the checkpoint and the run record")
+    named = " and ".join(f"{preset.name}: {preset.purpose}" for preset in PRESETS.values())
+    sub.add_argument(
+        "--preset", choices=sorted(PRESETS), help=f"{named} (not given: paper on a CUDA device, else laptop)"
+    )
+    sub.add_argument("--config", type=Path, help="YAML file of settings, or a run's record; options overrule it")
+    sub.add_argument("--print-config", action="store_true", help="print such a file with all settings, and stop")
+    sub.add_argument("--method", choices=METHODS, help="what is trained (not given: the preset's)")
+    sub.set_defaults(dataset=None, side=None, device=None)
+    encoder = sub.add_argument_group("encoder (nothing given: the preset's)")
     encoder.add_argument("--backbone", help="timm model name (not given: the method's published one)")
     encoder.add_argument(
         "--encoder-weights",
@@ -47,8 +54,8 @@ def _train_options(sub: argparse.ArgumentParser) -> None:
         "(not given: the published tag)",
     )
     encoder.add_argument("--pad-type", help='timm padding of some backbones, for example "same"')
-    encoder.add_argument("--mean", type=float, nargs=3, default=DEFAULT_MODEL.mean, help="input mean")
-    encoder.add_argument("--std", type=float, nargs=3, default=DEFAULT_MODEL.std, help="input standard deviation")
+    encoder.add_argument("--mean", type=float, nargs=3, help="input mean (not given: ImageNet's)")
+    encoder.add_argument("--std", type=float, nargs=3, help="input standard deviation (not given: ImageNet's)")
     diffusion = sub.add_argument_group("diffusion (method diad)")
     diffusion.add_argument(
         "--diffusion-weights",
@@ -61,13 +68,15 @@ def _train_options(sub: argparse.ArgumentParser) -> None:
         "--textures", type=Path, help="folder of images, such as DTD's (not given: procedural textures)"
     )
     decoder = sub.add_argument_group("decoder (method mambaad)")
-    decoder.add_argument("--depths", type=int, nargs=4, help=f"HSS blocks per stage ({DEFAULT_MODEL.depths})")
-    decoder.add_argument("--scan", choices=SCAN_METHODS, help=f"scan order ({DEFAULT_MODEL.scan})")
-    decoder.add_argument("--directions", type=int, help=f"scan routes: 2, 4 or 8 ({DEFAULT_MODEL.directions})")
+    decoder.add_argument("--depths", type=int, nargs=4, help="HSS blocks per stage (not given: the preset's)")
+    decoder.add_argument("--scan", choices=SCAN_METHODS, help="scan order (not given: the preset's)")
+    decoder.add_argument("--directions", type=int, help="scan routes: 2, 4 or 8 (not given: the preset's)")
     training = sub.add_argument_group("training")
-    training.add_argument("--processes", type=int, default=1, help="training processes (cards) that share each batch")
+    training.add_argument("--minutes", type=float, help="time for training and evaluation, in place of steps")
+    training.add_argument("--fpr", type=float, default=0.01, help="share of good images to be above the threshold")
+    training.add_argument("--processes", type=int, help="training processes (cards) that share each batch (default: 1)")
     speed = sub.add_argument_group("speed")
-    speed.add_argument("--workers", type=int, default=0, help="processes that read images")
+    speed.add_argument("--workers", type=int, help="processes that read images (not given: none)")
     speed.add_argument(
         "--image-cache",
         type=Path,
@@ -78,108 +87,78 @@ def _train_options(sub: argparse.ArgumentParser) -> None:
     speed.add_argument(
         "--features",
         choices=FEATURES,
-        default="off",
-        help="run the frozen encoder once per image and keep its features, in full or half precision",
+        help="run the frozen encoder once per image and keep its features, in full or half precision (not given: "
+        "the preset's)",
     )
     speed.add_argument("--feature-dir", type=Path, help="folder for them (not given: the device's memory)")
     speed.add_argument("--compile", action="store_true", help="compile fusion and decoder with torch.compile")
-    for name, kind, text in (
-        ("epochs", int, "passes over the training images"),
-        ("steps", int, "optimiser steps; overrules epochs"),
-        ("batch-size", int, "images per step"),
-        ("lr", float, "peak learning rate"),
-        ("weight-decay", float, "weight decay"),
-        ("warmup-steps", int, "steps of linear warm-up"),
-        ("clip-norm", float, "largest gradient norm"),
-        ("seed", int, "seed of everything random"),
-        ("precision", str, "32-true or bf16-mixed"),
-    ):
-        training.add_argument(f"--{name}", type=kind, help=f"{text} (not given: the method's published value)")
-
-
-def model_config(arguments: argparse.Namespace) -> tuple[ModelConfig | MethodConfig, str, Path | None]:
-    """Method and network, name of the encoder weights for the record, and their file if they are local.
-
-    Raises:
-        ValueError: options of MambaAD's decoder, or of DeSTSeg, for another method.
-        DatasetError: no images in the folder of textures.
-    """
-    from mambaad.model.encoder_weights import named_encoder, weights_file_name
-
-    weights = str(arguments.encoder_weights or PUBLISHED_WEIGHTS[arguments.method])
-    values: dict[str, Any] = {"mean": tuple(arguments.mean), "std": tuple(arguments.std)}
-    if arguments.backbone:
-        values["backbone"] = arguments.backbone
-    if arguments.pad_type:
-        values["backbone_kwargs"] = {"pad_type": arguments.pad_type}
-    values = named_encoder(weights) or values
-    if arguments.textures:
-        if arguments.method != "destseg":
-            raise ValueError(f"--textures is of destseg, and {arguments.method} paints no anomalies: leave it out")
-        from mambaad.baselines.synthetic_anomalies import textures_name
-
-        values = {**values, "textures": textures_name(arguments.textures)}
-    decoder = {name: getattr(arguments, name) for name in DECODER if getattr(arguments, name) is not None}
-    if arguments.diffusion_weights and arguments.method != "diad":
-        raise ValueError(f"--diffusion-weights is of DiAD, and {arguments.method} has no diffusion: leave it out")
-    if arguments.method == "diad":
-        start = arguments.diffusion_weights
-        values |= {"diffusion_weights": weights_file_name(start)} if start else small_form("diad", arguments.side)[0]
-    if arguments.method == "mambaad":
-        model: ModelConfig | MethodConfig = ModelConfig(**values, **decoder)
-    elif decoder:
-        raise ValueError(
-            f"--{next(iter(decoder))} is of MambaAD's decoder, and {arguments.method} has none: leave it out"
-        )
-    else:
-        model = for_encoder(arguments.method, values, arguments.side)
-    is_file = weights.endswith((".safetensors", ".pth", ".pt", ".bin"))
-    if not is_file:
-        return model, weights, None
-    return model, weights_file_name(weights), Path(weights)
+    for name, kind, text in TRAINING:
+        training.add_argument(f"--{name}", type=kind, help=f"{text} (not given: the preset's)")
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from mambaad.data import index_hash, load_dataset
+    from mambaad.cli.settings import settle
+    from mambaad.data import DatasetError, index_hash, load_dataset
+    from mambaad.data.detect import guess_layout
+    from mambaad.data.row_store import CacheError
+    from mambaad.engine.budget import with_budget
     from mambaad.engine.execution import Execution
+    from mambaad.engine.processes import is_first
+    from mambaad.engine.records import write_record
     from mambaad.engine.run import execute
     from mambaad.engine.train import CHECKPOINT
+    from mambaad.inference.held_out import calibrate_run, notes
+    from mambaad.inference.threshold import check_rate
 
-    names = Execution.__dataclass_fields__.keys() & vars(arguments).keys()
-    execution = Execution(**{name: getattr(arguments, name) for name in names})
-    samples = load_dataset(arguments.dataset, arguments.data, arguments.categories)
-    model, weights, file = model_config(arguments)
-    given: dict[str, Any] = {name: getattr(arguments, name, None) for name in TrainConfig.__dataclass_fields__}
-    given = {name: value for name, value in given.items() if value is not None}
-    if arguments.method == "memory_bank" and (unused := sorted(given.keys() - {"seed"})):
-        option = unused[0].replace("_", "-")
-        raise ValueError(
-            f"--{option} is about training in steps, and a memory bank is filled in one pass: leave it out"
+    check_rate(arguments.fpr)
+    settings = settle(arguments)
+    if arguments.print_config:
+        print(settings.as_yaml(), end="")
+        return 0
+    for name in ("data", "out"):
+        if getattr(settings, name) is None:
+            raise ValueError(f"--{name} is missing: name a folder, or paths: {name} in the file of --config")
+    data, out, run = Path(str(settings.data)), Path(str(settings.out)), settings.run
+    try:
+        dataset = settings.dataset or guess_layout(data)
+    except DatasetError as error:
+        raise DatasetError(f"{error}; or name the layout with --dataset") from error
+    samples = load_dataset(dataset, data, run.data.categories)
+    run = replace(run, data=replace(run.data, dataset=dataset, index_hash=index_hash(samples, data)))
+    execution = Execution(**{"threads": None} | dict(settings.execution))
+    if arguments.minutes is not None:
+        run = with_budget(run, samples, arguments.minutes, out, execution, settings.encoder_file)
+    if is_first():
+        print(
+            f"settings (preset {settings.preset}):\n{replace(settings, run=run, dataset=dataset).as_yaml()}", flush=True
         )
-    published = bool(arguments.diffusion_weights)
-    recipe = published_recipe("diad") if published else small_form(arguments.method, arguments.side)[1]
-    run = RunConfig(
-        model=model,
-        encoder_weights=weights,
-        data=DataConfig(
-            dataset=arguments.dataset,
-            categories=tuple(arguments.categories),
-            side=arguments.side,
-            index_hash=index_hash(samples, arguments.data),
-        ),
-        train=replace(recipe, **given),
-    )
-    record = execute(
+    carry_out = partial(
+        execute,
         run,
-        arguments.out,
+        out,
         profile="own",
-        data_root=arguments.data,
+        data_root=data,
         samples=samples,
-        encoder_file=file,
+        encoder_file=settings.encoder_file,
         diffusion_file=arguments.diffusion_weights,
-        outputs=arguments.out,
-        execution=execution,
+        outputs=out,
     )
-    print(f"checkpoint: {arguments.out / 'runs' / f'own_{run.hash}' / CHECKPOINT}\nrecord: {record}")
-    print_metrics(json.loads(record.read_text())["metrics"])
+    try:
+        record = carry_out(execution=execution)
+    except CacheError as error:
+        if execution.features == "off" or arguments.features is not None:
+            raise
+        print(f"features are not kept, training is slower: {error}", file=sys.stderr)
+        execution = replace(execution, features="off")
+        record = carry_out(execution=execution)
+    checkpoint = out / "runs" / f"own_{run.hash}" / CHECKPOINT
+    print(f"checkpoint: {checkpoint}\nrecord: {record}")
+    content = json.loads(record.read_text(encoding="utf-8"))
+    print_metrics(content["metrics"])
+    if run.train.holdout and checkpoint.is_file():
+        if content.get("thresholds", {}).get("rate") != arguments.fpr:
+            found = calibrate_run(checkpoint, run, samples, rate=arguments.fpr, execution=execution)
+            content["thresholds"] = found
+            write_record(record, content)
+        print("", *notes(content["thresholds"]), sep="\n")
     return 0

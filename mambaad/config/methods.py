@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from mambaad.config.model import IMAGENET_MEAN, IMAGENET_STD, one_of
+from mambaad.config.model import IMAGENET_MEAN, IMAGENET_STD, ModelConfig, one_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,9 +210,48 @@ class DiADConfig(MethodConfig):
             raise ValueError(f"autoencoder_share must be in [0, 1), got {self.autoencoder_share}")
 
 
+Part = Literal["cosine", "euclidean", "bank"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MambaADBankConfig(MethodConfig):
+    """MambaAD and a memory bank, their maps added: this library's own, for a short training on a CPU."""
+
+    method: str = "mambaad_bank"
+    backbone: str = "efficientnet_lite0"
+    network: ModelConfig = field(default_factory=ModelConfig)
+    """MambaAD's settings; its encoder is the one above."""
+    network_side: int = 128
+    """Side of the images that the network sees, in pixels: larger ones are shrunk for it. The bank sees them whole."""
+    entries: int = 8192
+    """Positions that the bank keeps."""
+    parts: tuple[Part, ...] = ("cosine", "euclidean", "bank")
+    """Of the anomaly map: two distances between encoder and decoder features, and the distance to the bank."""
+    sigma: float = 4.0
+    """Of the map's smoothing, in pixels."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        values = self.network if isinstance(self.network, Mapping) else vars(self.network)
+        encoder = {name: getattr(self, name) for name in ("backbone", "backbone_kwargs", "mean", "std")}
+        object.__setattr__(self, "network", ModelConfig(**{**values, **encoder}))
+        object.__setattr__(self, "parts", tuple(self.parts))
+        for part in self.parts:
+            one_of("part of the map", part, get_args(Part))
+        if "bank" not in self.parts or len(set(self.parts)) != len(self.parts):
+            raise ValueError(f"parts must name 'bank' and each part once, got {self.parts}")
+        if self.entries < 1 or not self.sigma > 0:
+            raise ValueError(f"entries and sigma must be positive, got {self.entries} and {self.sigma}")
+
+
+OWN_METHODS = ("mambaad_bank",)
+"""Methods that nobody published: no part of the study."""
 METHOD_CONFIGS: dict[str, type[MethodConfig]] = {
     config.method: config
-    for config in (RD4ADConfig, UniADConfig, SimpleNetConfig, DeSTSegConfig, DiADConfig, MemoryBankConfig)
+    for config in (
+        *(RD4ADConfig, UniADConfig, SimpleNetConfig, DeSTSegConfig, DiADConfig),
+        *(MemoryBankConfig, MambaADBankConfig),
+    )
 }
 PUBLISHED_WEIGHTS: dict[str, str] = {
     "mambaad": "resnet34.bt_in1k",
@@ -222,6 +261,7 @@ PUBLISHED_WEIGHTS: dict[str, str] = {
     "destseg": "resnet18.a1_in1k",
     "diad": "resnet50.a1_in1k",
     "memory_bank": "wide_resnet50_2.racm_in1k",
+    "mambaad_bank": "imagenet_lite0",
 }
 """timm tags of the encoders' weights: the benchmark's; the memory bank's is a choice."""
 BASIC_BLOCKS: dict[str, dict[str, Any]] = {

@@ -11,6 +11,11 @@ ScanMethod = Literal["sweep", "scan", "zorder", "zigzag", "hilbert"]
 SCAN_METHODS: tuple[str, ...] = get_args(ScanMethod)
 Branches = Literal["both", "global", "local"]
 LocalConv = Literal["dwconv_1x1", "dwconv"]
+Distance = Literal["cosine", "euclidean"]
+
+LATER = {"later": True}
+"""Metadata of a field that came after the first records: left out of a record where it has its default, so that the
+hashes of those runs stay."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -69,6 +74,13 @@ class ModelConfig:
     state_size: int = 16
     """State size N of the state space model."""
 
+    # -- anomaly map
+    distance: Distance = field(default="cosine", metadata=LATER)
+    """Between encoder and decoder features at a position: "cosine" (published, 1 - cosine similarity), or "euclidean"
+    (root mean square over the channels), which also sees how strong a feature is."""
+    sigma: float = field(default=4.0, metadata=LATER)
+    """Of the map's smoothing, in pixels of the network's input."""
+
     def __post_init__(self) -> None:
         for name in ("depths", "local_kernels", "mean", "std"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
@@ -76,6 +88,7 @@ class ModelConfig:
         object.__setattr__(self, "backbone_kwargs", json.loads(json.dumps(dict(self.backbone_kwargs))))
         one_of("branches", self.branches, get_args(Branches))
         one_of("local_conv", self.local_conv, get_args(LocalConv))
+        one_of("distance", self.distance, get_args(Distance))
         one_of("directions", self.directions, (2, 4, 8))
         if isinstance(self.scan, str):
             one_of("scan", self.scan, SCAN_METHODS)
@@ -100,6 +113,8 @@ class ModelConfig:
                 raise ValueError(f"local_kernels must be odd and positive, got {self.local_kernels}")
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"drop_path must be in [0, 1), got {self.drop_path}")
+        if not self.sigma > 0:
+            raise ValueError(f"sigma must be positive, got {self.sigma}")
         if self.state_size < 1:
             raise ValueError(f"state_size must be positive, got {self.state_size}")
 

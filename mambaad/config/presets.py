@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mambaad.config.methods import PUBLISHED_WEIGHTS, method_of
+from mambaad.config.methods import PUBLISHED_WEIGHTS, MambaADBankConfig, method_of
 from mambaad.config.model import ModelConfig, one_of
-from mambaad.config.run import DataConfig, RunConfig, TrainConfig, for_encoder, published_recipe, small_form
+from mambaad.config.run import DataConfig, RunConfig, for_encoder, published_recipe, small_form
 
 LITE0_ENCODER: Mapping[str, Any] = {
     # TensorFlow's padding, and pixels in 0..255 shifted by 127 and divided by 128: as the weights were trained
@@ -48,40 +48,46 @@ class Preset:
         return replace(self.run, data=replace(data, side=self.run.data.side))
 
     def with_method(self, method: str) -> Preset:
-        """The same for another method: with its published recipe, and on a laptop with the laptop's encoder and side
-        (and DiAD reduced, `small_form`).
+        """The same for another method, with its own recipe; on a laptop with its encoder and a side that suits it, and
+        DiAD reduced (`small_form`).
 
         Raises ValueError for an unknown method.
         """
         if method == method_of(self.run.model):
             return self
+        recipe = published_recipe(method)
+        train = replace(recipe, holdout=max(recipe.holdout, self.run.train.holdout))
         if self.name == "paper":
-            train = replace(published_recipe(method), holdout=self.run.train.holdout)
             model: Any = ModelConfig() if method == "mambaad" else for_encoder(method, {}, self.run.data.side)
             return replace(
                 self, run=replace(self.run, model=model, encoder_weights=PUBLISHED_WEIGHTS[method], train=train)
             )
+        side = BANK_SIDE if method == "memory_bank" else NETWORK_SIDE
         if method == "mambaad":
-            return replace(self, run=replace(LAPTOP_MAMBAAD, data=self.run.data))
-        changes, recipe = small_form(method, self.run.data.side)
-        train = replace(recipe, holdout=self.run.train.holdout)
-        model = for_encoder(method, {**LITE0_ENCODER, **changes}, self.run.data.side)
-        return replace(self, run=replace(self.run, model=model, train=train))
+            model = LAPTOP_NETWORK
+            train = published_recipe("mambaad_bank")
+        else:
+            changes, recipe = small_form(method, side)
+            model = for_encoder(method, {**LITE0_ENCODER, **changes}, side)
+            train = replace(recipe, holdout=train.holdout)
+        return replace(self, run=replace(self.run, model=model, train=train, data=DataConfig(side=side)))
 
 
-LAPTOP_MAMBAAD = RunConfig(
-    model=ModelConfig(depths=(2, 2, 2, 2), **LITE0_ENCODER),
+NETWORK_SIDE, BANK_SIDE = 128, 256
+LAPTOP_NETWORK = ModelConfig(depths=(2, 2, 2, 2), **LITE0_ENCODER)
+LAPTOP = RunConfig(
+    model=MambaADBankConfig(**LITE0_ENCODER, network=LAPTOP_NETWORK, network_side=NETWORK_SIDE),
     encoder_weights="imagenet_lite0",
-    data=DataConfig(side=128),
-    train=TrainConfig(steps=600, batch_size=8, lr=2.5e-3, warmup_steps=20, holdout=0.1),
+    data=DataConfig(side=BANK_SIDE),
+    train=published_recipe("mambaad_bank"),
 )
 
 PRESETS: dict[str, Preset] = {
     "paper": Preset(name="paper", purpose="the published network, encoder, side and recipe", run=RunConfig()),
     "laptop": Preset(
         name="laptop",
-        purpose="an ImageNet encoder that is installed with the package, a small network, a short training",
-        run=LAPTOP_MAMBAAD,
+        purpose="a small MambaAD and a memory bank in one map, with an ImageNet encoder from an installed package",
+        run=LAPTOP,
         features="float32",
     ),
 }

@@ -7,11 +7,17 @@ therefore, and recorded.
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
+
+if TYPE_CHECKING:
+    import torch
 
 Features = Literal["off", "float32", "float16"]
 FEATURES: tuple[str, ...] = get_args(Features)
@@ -69,3 +75,12 @@ def pinned_threads(threads: int | None) -> Iterator[int]:
         yield torch.get_num_threads()
     finally:
         torch.set_num_threads(before)
+
+
+def check_compiler(device: torch.device) -> None:
+    """Raise ValueError, with the remedy, if torch.compile cannot make code for `device`."""
+    if device.type == "cuda":
+        if find_spec("triton") is None:
+            raise ValueError("torch.compile needs Triton on CUDA devices: install triton, or go without compile")
+    elif not any(map(shutil.which, filter(None, (os.environ.get("CXX"), "g++", "clang++", "c++")))):
+        raise ValueError("torch.compile needs a C++ compiler, and none was found: install g++, or go without compile")

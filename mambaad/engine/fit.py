@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mambaad.baselines.method import FittedMethod
+from mambaad.baselines.method import FinishedMethod, FittedMethod, Method
 from mambaad.config import RunConfig, method_of, to_dict
+from mambaad.data import Sample
 from mambaad.data.image_set import ImageSet
 from mambaad.device import resolve_device
 from mambaad.engine.execution import Execution
@@ -66,3 +67,34 @@ def fit(
         "workers": execution.workers,
     }
     return TrainResult(model, [], 1, seconds, str(device), execution=facts)
+
+
+def check_held(model: Method, held: Sequence[Sample]) -> None:
+    """Raise ValueError, before anything is trained, if a method that finishes on images held out would have none."""
+    if isinstance(model, FinishedMethod) and not held:
+        raise ValueError(
+            "the parts of the map are standardised by good images that were not trained on, and there are none: set "
+            "holdout above 0, and give three good images or more"
+        )
+
+
+def finish(
+    model: FinishedMethod, run: RunConfig, images: ImageSet, held: Sequence[Sample], device: torch.device, show: bool
+) -> None:
+    """What a trained method learns after its last step, from the images it was trained on and those held out.
+
+    Raises:
+        DatasetError: an image that is missing or unreadable.
+        ValueError: no images were held out.
+    """
+
+    def read(chosen: ImageSet) -> Iterator[Tensor]:
+        for batch, _, _ in DataLoader(chosen, batch_size=BATCH, generator=torch.Generator()):
+            yield batch.to(device)
+            bar.update(len(batch))
+
+    unseen = ImageSet(held, run.data.side, run.model.mean, run.model.std, cache=False) if held else None
+    with progress(len(images) + len(held), "finish", show, unit="image") as bar:
+        model.finish(
+            read(images), iter(()) if unseen is None else read(unseen), len(images), run.data.side, run.train.seed
+        )

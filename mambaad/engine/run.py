@@ -11,6 +11,7 @@ from typing import Any
 
 from mambaad.config import DataConfig, RunConfig, to_dict
 from mambaad.data import DatasetError, Sample, counts, index_hash, load_dataset
+from mambaad.data.holdout import hold_out
 from mambaad.data.synthetic.generate import write_synthetic
 from mambaad.data.validate import check_readable
 from mambaad.efficiency import count
@@ -78,7 +79,8 @@ def execute(
         samples = load_dataset(run.data.dataset, root, run.data.categories)
     index = check_index(run.data, samples, root)
     test = [sample for sample in samples if sample.split == "test"]
-    check_readable(test, execution.progress)  # not after hours of training
+    held = hold_out(samples, run.train.holdout, run.train.seed)[1]
+    check_readable([*test, *held], execution.progress)  # not after hours of training
     folder = outputs / "runs" / f"{profile}_{run.hash}"
     with locked(folder) if is_first() else nullcontext():
         if is_first():

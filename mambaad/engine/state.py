@@ -23,6 +23,7 @@ class TrainingState:
     def __init__(self, run: RunConfig) -> None:
         self.run_hash = run.hash
         self.losses: list[float] = []
+        self.held_losses: list[float] = []
         self.seconds = 0.0
         self.rng = rng_states()
 
@@ -45,6 +46,7 @@ class TrainingState:
         extra: dict[str, Any] = {
             "run_hash": self.run_hash,
             "losses": self.losses,
+            "held_losses": self.held_losses,
             "seconds": self.seconds + seconds,
             "optimizers": [optimizer.state_dict() for optimizer in optimizers],
             "rng": rng,
@@ -79,6 +81,7 @@ class TrainingState:
         for optimizer, stored in zip(optimizers, content["optimizers"], strict=True):
             optimizer.load_state_dict(stored)
         self.losses, self.seconds = list(content["losses"]), float(content["seconds"])
+        self.held_losses = list(content.get("held_losses", ()))
         self.rng = {name: states[fabric.global_rank] for name, states in content["rng"].items()}
         torch.set_rng_state(self.rng["cpu"])
         if "cuda" in self.rng and torch.cuda.is_available():

@@ -8,12 +8,9 @@ continues from its last checkpoint with the same random numbers.
 from __future__ import annotations
 
 import math
-import os
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,14 +19,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mambaad.baselines import Method, build_method, keeps_features, method_class, start_from_stable_diffusion
-from mambaad.baselines.method import FeatureMethod, FittedMethod, TexturedMethod, TrainedMethod
+from mambaad.baselines.method import FeatureMethod, FinishedMethod, FittedMethod, TexturedMethod, TrainedMethod
 from mambaad.config import RunConfig, method_of, to_dict
 from mambaad.data import Sample
+from mambaad.data.holdout import hold_out
 from mambaad.data.image_set import ImageSet
 from mambaad.device import resolve_device
-from mambaad.engine.execution import Execution, pinned_threads
+from mambaad.engine.execution import Execution, check_compiler, pinned_threads
 from mambaad.engine.feature_cache import as_features, cache_features
-from mambaad.engine.fit import fit
+from mambaad.engine.fit import check_held, finish, fit
+from mambaad.engine.held_out import check_every, held_out_loss, last_step
 from mambaad.engine.interrupt import stop_between_steps
 from mambaad.engine.optim import batches, lr_factor, total_steps
 from mambaad.engine.processes import largest, launch, mean
@@ -128,12 +127,14 @@ def _train(
         torch.manual_seed(run.train.seed + fabric.global_rank)
     if isinstance(model, TexturedMethod):
         model.use_textures(execution.textures)
-    images = _training_images(run, samples, execution)
+    kept, held = hold_out(samples, run.train.holdout, run.train.seed)
+    images = _training_images(run, kept, execution)
     if isinstance(model, FittedMethod):
         return fit(model, run, images, out, execution)
+    check_held(model, held)
     if execution.features != "off" and not keeps_features(run.model):
         raise ValueError(f"{method_of(run.model)} needs the images themselves in every step: keep no features")
-    steps = total_steps(run.train, len(images))
+    steps = end = total_steps(run.train, len(images))
     optimizers = cast(TrainedMethod, model).optimizers(run.train)
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     wrapped, *wrapped_optimizers = fabric.setup(_Step(model, execution.compile), *optimizers)
@@ -144,7 +145,7 @@ def _train(
         state.load(state_file, model, optimizers, fabric)
     show = execution.progress and fabric.is_global_zero
     cached = None
-    if execution.features != "off" and isinstance(model, FeatureMethod) and state.step < steps:
+    if execution.features != "off" and isinstance(model, FeatureMethod) and state.step < end:
         cached = cache_features(
             model,
             images,
@@ -170,6 +171,10 @@ def _train(
         pin_memory=target.type == "cuda" and not in_memory,
     )
     every = checkpoint_every or max(1, steps // 10)
+    check = None
+    if run.train.patience is not None and held:
+        check = held_out_loss(run, held, fabric.device)
+        end = last_step(steps, run.train, state.held_losses)
     wrapped.train()
     started = saved = time.perf_counter()
 
@@ -179,7 +184,9 @@ def _train(
 
     with stop_between_steps() as stop, progress(steps, "train", show, unit="step", start=state.step) as bar:
         for batch in loader:
-            factor = lr_factor(state.step, steps, run.train)
+            if state.step >= end:
+                break
+            factor = lr_factor(state.step, end, run.train)
             for optimizer, own in zip(optimizers, peaks, strict=True):
                 for group, peak in zip(optimizer.param_groups, own, strict=True):
                     group["lr"] = peak * factor
@@ -204,6 +211,9 @@ def _train(
                 stepped.step()
                 stepped.zero_grad(set_to_none=True)
             state.advance(value)
+            if check is not None and state.step % check_every(steps) == 0:
+                state.held_losses.append(mean(fabric, check(cast(TrainedMethod, model), state.step / steps)))
+                end = last_step(steps, run.train, state.held_losses)
             bar.note(f"loss {value:.3f}")
             bar.update()
             # all processes save or none: signals and clocks differ among them, and saving gathers their random states
@@ -213,20 +223,22 @@ def _train(
                 stop.signal = request
                 save()
                 raise stop.error()
-            if request and state.step < steps:
+            if request and state.step < end:
                 save()
                 saved = time.perf_counter()
     seconds = state.seconds + time.perf_counter() - started
     model.eval()
     if keep_state:
         save()
+    if isinstance(model, FinishedMethod) and fabric.is_global_zero:
+        finish(model, run, images, held, fabric.device, show)
     if state_file is not None and fabric.is_global_zero:
         save_checkpoint(state_file.with_name(CHECKPOINT), model, {"run": to_dict(run)})
         if not keep_state and stop.signal is None:
             state_file.unlink(missing_ok=True)
     if stop.signal is not None:  # it came after the last step
         raise stop.error()
-    facts = {
+    facts: dict[str, Any] = {
         "precision": run.train.precision,
         "compiled": execution.compile,
         "features": execution.features,
@@ -236,7 +248,9 @@ def _train(
         "threads": torch.get_num_threads(),
         "workers": workers,
     }
-    return TrainResult(model, thin(state.losses), steps, seconds, str(fabric.device), fabric.is_global_zero, facts)
+    if check is not None:
+        facts["held_out_loss"] = [[(k + 1) * check_every(steps), loss] for k, loss in enumerate(state.held_losses)]
+    return TrainResult(model, thin(state.losses), state.step, seconds, str(fabric.device), fabric.is_global_zero, facts)
 
 
 class _Step(nn.Module):
@@ -263,15 +277,6 @@ class _Step(nn.Module):
 
 def _images_alone(items: list[tuple[Tensor, Tensor, int]]) -> Tensor:
     return torch.stack([image for image, _, _ in items])
-
-
-def check_compiler(device: torch.device) -> None:
-    """Raise ValueError, with the remedy, if torch.compile cannot make code for `device`."""
-    if device.type == "cuda":
-        if find_spec("triton") is None:
-            raise ValueError("torch.compile needs Triton on CUDA devices: install triton, or go without compile")
-    elif not any(map(shutil.which, filter(None, (os.environ.get("CXX"), "g++", "clang++", "c++")))):
-        raise ValueError("torch.compile needs a C++ compiler, and none was found: install g++, or go without compile")
 
 
 def _training_images(run: RunConfig, samples: Sequence[Sample], execution: Execution) -> ImageSet:

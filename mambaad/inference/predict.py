@@ -29,7 +29,7 @@ from mambaad.inference.gallery import Gallery, colour_scale, overlay
 from mambaad.inference.ground_truth import measure
 from mambaad.inference.scoring import predicted
 from mambaad.inference.scoring import score_files as score_files
-from mambaad.inference.threshold import Threshold
+from mambaad.inference.threshold import Threshold, threshold_for
 from mambaad.model import check_side
 from mambaad.progress import progress as show_progress
 from mambaad.progress import tracked
@@ -108,6 +108,7 @@ def predict_files(
     tiling: Tiling | None = None,
     region: str | Path | None = None,
     threshold: Threshold | None = None,
+    by_category: Mapping[str, Threshold] | None = None,
     truth: Sequence[Sample] | None = None,
     maps: str = "npy",
     overlays: bool = True,
@@ -125,6 +126,7 @@ def predict_files(
         tiling: predict tile by tile; maps then have the image's own size. None: every image is resized to `side`.
         region: mask file that is above 0 where an image counts, for every score and map; of the images' shape.
         threshold: as calibrated for this model and this side, with the same tiles and region.
+        by_category: thresholds of single categories, for the images that lie in a folder of the category's name.
         truth: the samples of the same images, from `mambaad.inference.ground_truth.find_truth`.
         maps: "npy" or "tiff", float32, side x side pixels, or "none".
         overlays: maps painted over the images at their own size, or 1024 pixels on the long side if that is less.
@@ -140,8 +142,9 @@ def predict_files(
     if maps not in MAP_FORMATS:
         raise ValueError(f"maps must be one of {', '.join(MAP_FORMATS)}, got {maps!r}")
     check_side(model.config, side, side)
-    if threshold is not None:
-        threshold.check_side(side, tiling)
+    by_category = by_category or {}
+    for used in filter(None, (threshold, *by_category.values())):
+        used.check_side(side, tiling)
     if truth is not None and tiling is not None:
         raise ValueError("metrics compare maps and masks at one side, and maps of tiles have many: leave out the truth")
     target = resolve_device(device)
@@ -164,7 +167,8 @@ def predict_files(
                 score = float(anomaly_map.max())
                 if not np.isfinite(score):
                     raise ValueError(f"the score of {path} is {score}: the checkpoint is damaged, take another one")
-                row = Row(path, name_below(path, root), score, None if threshold is None else score > threshold.value)
+                own = threshold_for(path.absolute(), by_category, threshold)
+                row = Row(path, name_below(path, root), score, None if own is None else score > own.value)
                 save_map(map_folder / (row.name + suffix), anomaly_map)
                 rows.append(row)
         rows.sort(key=lambda row: (-row.score, row.name))

@@ -24,6 +24,8 @@ from mambaad.model.checkpoint import (
 
 KEY = "threshold"
 """Where a checkpoint holds the threshold, as plain values."""
+BY_CATEGORY = "thresholds"
+"""Where it holds those of single categories, by name."""
 DEFAULT_RATE = 0.01
 
 
@@ -150,13 +152,34 @@ def check_rate(rate: float) -> None:
 
 def stored_threshold(content: Mapping[str, Any]) -> Threshold | None:
     """The threshold in a checkpoint's content, if there is one.  Raises CheckpointError for a damaged one."""
-    values = content.get(KEY)
-    if values is None:
-        return None
+    return None if content.get(KEY) is None else _read(content[KEY])
+
+
+def stored_thresholds(content: Mapping[str, Any]) -> dict[str, Threshold]:
+    """The thresholds of single categories in a checkpoint's content; empty if there are none.  Raises
+    CheckpointError."""
+    return {str(category): _read(values) for category, values in (content.get(BY_CATEGORY) or {}).items()}
+
+
+def _read(values: Mapping[str, Any]) -> Threshold:
     try:
         return Threshold(**values)
     except TypeError as error:
         raise CheckpointError(f"the checkpoint's threshold cannot be read ({error}): calibrate again") from error
+
+
+def threshold_for(
+    name: str | Path, by_category: Mapping[str, Threshold], otherwise: Threshold | None = None
+) -> Threshold | None:
+    """The threshold of an image: that of the category whose folder it lies in, or of the only one there is.
+
+    Args:
+        name: the image's path; folders nearer to the image count first.
+        otherwise: for an image of no known category.
+    """
+    if len(by_category) == 1:
+        return next(iter(by_category.values()))
+    return next((by_category[part] for part in reversed(Path(name).parts[:-1]) if part in by_category), otherwise)
 
 
 def stored_side(content: Mapping[str, Any], default: int = 256) -> int:
@@ -170,9 +193,16 @@ def stored_side(content: Mapping[str, Any], default: int = 256) -> int:
         return default
 
 
-def store_threshold(weights: str | Path, threshold: Threshold, out: str | Path | None = None) -> Path:
+def store_threshold(
+    weights: str | Path,
+    threshold: Threshold,
+    out: str | Path | None = None,
+    *,
+    by_category: Mapping[str, Threshold] | None = None,
+) -> Path:
     """Write the checkpoint `weights` with a threshold to `out`, by default over itself; return the path written.
 
+    Thresholds of single categories that it held are replaced by `by_category`, or dropped: they were of other images.
     A published checkpoint is written as one of this project's, and only elsewhere: its file stays as it was published.
 
     Raises:
@@ -181,10 +211,13 @@ def store_threshold(weights: str | Path, threshold: Threshold, out: str | Path |
     weights = Path(weights)
     content = read_checkpoint(weights)
     out = weights if out is None else Path(out)
+    values: dict[str, Any] = {KEY: asdict(threshold)}
+    if by_category:
+        values[BY_CATEGORY] = {category: asdict(own) for category, own in by_category.items()}
     if "format" in content:
-        write_checkpoint(out, {**content, KEY: asdict(threshold)})
+        write_checkpoint(out, {**{k: v for k, v in content.items() if k != BY_CATEGORY}, **values})
         return out
     if out.resolve() == weights.resolve():
         raise CheckpointError(f"{weights} is a published checkpoint and is left as it is: name another file with --out")
-    save_checkpoint(out, load_method(content), {KEY: asdict(threshold)})
+    save_checkpoint(out, load_method(content), values)
     return out

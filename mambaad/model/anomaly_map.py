@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from mambaad.config import Distance
+
 LOSS_WEIGHT = 5.0
 SIGMA = 4.0  # pixels, at every image size
 TRUNCATE = 4.0  # the filter's radius in sigmas, scipy's default
@@ -31,23 +33,42 @@ def reconstruction_loss(encoder: Sequence[Tensor], decoder: Sequence[Tensor]) ->
 
 
 def anomaly_map(
-    encoder: Sequence[Tensor], decoder: Sequence[Tensor], side: int, sigma: float = SIGMA
+    encoder: Sequence[Tensor],
+    decoder: Sequence[Tensor],
+    side: int,
+    sigma: float = SIGMA,
+    distance: Distance = "cosine",
 ) -> Float[Tensor, "B S S"]:
     """Mean over the scales of (1 - cosine similarity over channels), upsampled to `side` pixels and smoothed.
 
     Divided by 9 and not by 3, as in the published code (sum of 3 scales over 3 unit weights): a constant factor
     that changes no metric.
 
+    Args:
+        sigma: of the smoothing, in pixels.
+        distance: "cosine", as published; "euclidean": the root mean square over the channels of the difference.
+            Training minimises its square, and a cosine does not see a feature that has only become weaker or stronger.
+
     Example:
         >>> features = [torch.ones(1, 4, side, side) for side in (16, 8, 4)]
         >>> float(anomaly_map(features, features, side=64).abs().max()) < 1e-6
         True
     """
+    return gaussian_filter(unsmoothed_map(encoder, decoder, side, distance), sigma)
+
+
+def unsmoothed_map(
+    encoder: Sequence[Tensor], decoder: Sequence[Tensor], side: int, distance: Distance = "cosine"
+) -> Float[Tensor, "B S S"]:
+    """`anomaly_map` before its smoothing."""
     scales = []
     for e, d in zip(encoder, decoder, strict=True):
-        distance = 1 - F.cosine_similarity(e.float(), d.float(), dim=1)
-        scales.append(F.interpolate(distance[:, None], size=(side, side), mode="bilinear", align_corners=True))
-    return gaussian_filter(torch.stack(scales).sum(0)[:, 0] / 9, sigma)
+        if distance == "cosine":
+            apart = 1 - F.cosine_similarity(e.float(), d.float(), dim=1)
+        else:
+            apart = (e.float() - d.float()).square().mean(1).sqrt()
+        scales.append(F.interpolate(apart[:, None], size=(side, side), mode="bilinear", align_corners=True))
+    return torch.stack(scales).sum(0)[:, 0] / 9
 
 
 def image_score(maps: Float[Tensor, "B S S"]) -> Float[Tensor, " B"]:

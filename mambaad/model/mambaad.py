@@ -11,7 +11,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mambaad.config import PUBLISHED_WEIGHTS, SIDES, SIDES_IN_WORDS, MethodConfig, ModelConfig, TrainConfig
+from mambaad.config import (
+    PUBLISHED_WEIGHTS,
+    SIDES,
+    SIDES_IN_WORDS,
+    MambaADBankConfig,
+    MethodConfig,
+    ModelConfig,
+    TrainConfig,
+)
 from mambaad.model.anomaly_map import anomaly_map, image_score, reconstruction_loss
 from mambaad.model.decoder import Decoder
 from mambaad.model.encoder import Encoder
@@ -35,6 +43,8 @@ def check_side(config: ModelConfig | MethodConfig, height: int, width: int) -> N
 
     Methods without a scan take every side that the encoder divides.
     """
+    if isinstance(config, MambaADBankConfig) and height == width and height in SIDES:
+        config, height, width = config.network, *2 * (min(height, config.network_side),)
     power_of_two = []
     if isinstance(config, ModelConfig) and config.branches != "local":
         power_of_two = [method for method, _ in config.scan_methods if method in POWER_OF_TWO_ONLY]
@@ -139,10 +149,14 @@ class MambaAD(nn.Module):
         self.eval()
         try:
             encoder_features, decoder_features = self(images)
-            maps = anomaly_map(encoder_features, decoder_features, images.shape[-1])
+            maps = self.anomaly_map(encoder_features, decoder_features, images.shape[-1])
         finally:
             self.train(training)
         return Prediction(maps, image_score(maps))
+
+    def anomaly_map(self, encoder: Sequence[Tensor], decoder: Sequence[Tensor], side: int) -> Float[Tensor, "B S S"]:
+        """Features -> anomaly maps at `side` pixels, by the distance and smoothing of the model's settings."""
+        return anomaly_map(encoder, decoder, side, self.config.sigma, self.config.distance)
 
     def normalize(self, images: Float[Tensor, "B 3 S S2"]) -> Float[Tensor, "B 3 S S2"]:
         """RGB images in 0..1 -> network input."""

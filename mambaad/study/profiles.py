@@ -16,6 +16,7 @@ from typing import Any
 
 from mambaad.config import (
     METHOD_CONFIGS,
+    OWN_METHODS,
     DataConfig,
     ModelConfig,
     RunConfig,
@@ -85,7 +86,7 @@ def quick_methods() -> dict[str, RunConfig]:
     base = quick_base()
     encoder = {name: getattr(base.model, name) for name in ("backbone", "backbone_kwargs", "mean", "std")}
     found = {}
-    for method in METHOD_CONFIGS:
+    for method in (name for name in METHOD_CONFIGS if name not in OWN_METHODS):
         changes, recipe = small_form(method, base.data.side)
         steps = QUICK_DIAD_STEPS if method == "diad" else base.train.steps
         lr = recipe.lr * (10 if method in ("uniad", "simplenet") else 1)

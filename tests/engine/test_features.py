@@ -22,9 +22,9 @@ from mambaad.data.row_store import CacheError
 from mambaad.data.synthetic.generate import write_synthetic
 from mambaad.engine import feature_cache as features
 from mambaad.engine import train
-from mambaad.engine.execution import Execution
+from mambaad.engine.execution import Execution, check_compiler
 from mambaad.engine.feature_cache import FeatureCache, as_features, cache_features, free_memory
-from mambaad.engine.train import check_compiler, train_run
+from mambaad.engine.train import train_run
 from mambaad.model import MambaAD, load_checkpoint, reconstruction_loss
 
 CPU = torch.device("cpu")

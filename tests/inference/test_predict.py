@@ -263,7 +263,7 @@ def test_predict_command(model, folder: Path, parts, tmp_path: Path, capsys: pyt
     store_threshold(weights, calibrate([0.0] * 3, 0.3, side=64))
     assert cli.main([*call, str(parts / "test")]) == 0
     captured = capsys.readouterr()
-    assert "6 anomalous; threshold 0 from 3 good images" in captured.out
+    assert "6 of 6 not OK\nthreshold 0 from 3 good images" in captured.out
     assert "protocol exact" in captured.out
     assert (tmp_path / "o" / "metrics.json").is_file()
     mask = parts / "ground_truth" / "scratch" / "d_mask.png"
@@ -278,7 +278,7 @@ def test_predict_command(model, folder: Path, parts, tmp_path: Path, capsys: pyt
     assert "no mask d_mask.png" in capsys.readouterr().err
     one = next((parts / "test" / "good").glob("*.png"))
     assert cli.main([*call, str(one), "--threshold", "9", "--maps", "none", "--no-overlays", "--gallery", "0"]) == 0
-    assert "0 anomalous; threshold 9 as given" in capsys.readouterr().out
+    assert "0 of 1 not OK\nthreshold 9 as given" in capsys.readouterr().out
     assert list(table(tmp_path / "o")) == [one.name]
     assert cli.main([*call, str(folder), "--side", "96"]) == 2
     assert "calibrate again with --side 96" in capsys.readouterr().err

@@ -42,3 +42,12 @@ def test_loss_is_five_times_the_sum_of_mean_squared_errors() -> None:
     b = [torch.randn(2, 3, 4, 4) for _ in range(3)]
     wanted = 5 * sum(((x - y) ** 2).mean() for x, y in zip(a, b, strict=True))
     assert torch.allclose(reconstruction_loss(a, b), wanted)
+
+
+def test_the_euclidean_map_is_the_root_mean_square_and_sees_strength():
+    encoder = [torch.randn(2, 4, side, side) for side in (16, 8, 4)]
+    weaker = [0.5 * scale for scale in encoder]
+    assert anomaly_map(encoder, weaker, 64).abs().max() < 1e-5
+    flat = [torch.full((1, 4, side, side), 3.0) for side in (16, 8, 4)]
+    found = anomaly_map(flat, [0.5 * scale for scale in flat], 64, distance="euclidean", sigma=2.0)
+    assert torch.allclose(found, torch.full((1, 64, 64), 3 * 1.5 / 9), atol=1e-5)

@@ -1,0 +1,129 @@
+"""Minutes in place of steps: a few steps are timed, and the schedule is fitted to what the time allows.
+
+What came out is kept beside the runs, so that the same command goes on with the same run instead of timing another one.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any, cast
+
+import torch
+
+from mambaad.baselines import build_method
+from mambaad.baselines.method import FeatureMethod, FittedMethod, TrainedMethod
+from mambaad.config import RunConfig, config_hash, method_of
+from mambaad.data import DatasetError, Sample
+from mambaad.data.holdout import hold_out
+from mambaad.data.image_set import ImageSet
+from mambaad.device import resolve_device
+from mambaad.engine.execution import Execution, pinned_threads
+from mambaad.files import write_json
+
+FILE = "budgets.json"
+STEPS_TIMED = 4  # after one that is not
+RESERVE = 0.1  # of the budget: starting, saving, and a machine that slows down
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a run takes on this machine, in seconds."""
+
+    step: float
+    """One optimiser step."""
+    encode: float
+    """The frozen encoder, per image; 0 where it runs in every step."""
+    predict: float
+    """Prediction, per image."""
+
+
+def with_budget(
+    run: RunConfig,
+    samples: Sequence[Sample],
+    minutes: float,
+    out: str | Path,
+    execution: Execution,
+    encoder_file: str | Path | None = None,
+) -> RunConfig:
+    """The run with as many steps as `minutes` allow for training and evaluation together.
+
+    The first call times the run and writes the steps to `<out>/budgets.json`; later ones with the same settings and
+    minutes read them there.
+
+    Raises:
+        ValueError: a budget that is not positive, a method that is not trained in steps, too little time for one pass
+            over the images and ten steps.
+    """
+    if not minutes > 0:
+        raise ValueError(f"minutes must be positive, got {minutes:g}")
+    path = Path(out) / FILE
+    key = f"{config_hash(replace(run, train=replace(run.train, steps=None)))} {minutes:g} min"
+    known: dict[str, int] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if key not in known:
+        known[key] = steps_within(60 * minutes, run, samples, time_run(run, samples, execution, encoder_file))
+        write_json(path, known)
+    return replace(run, train=replace(run.train, steps=known[key]))
+
+
+def steps_within(seconds: float, run: RunConfig, samples: Sequence[Sample], timing: Timing) -> int:
+    """Optimiser steps that fit into a time, after what comes before and after them.  Raises ValueError for none."""
+    train = sum(sample.split == "train" for sample in samples)
+    besides = timing.encode * train + timing.predict * (len(samples) - train * (1 - run.train.holdout))
+    steps = int((seconds * (1 - RESERVE) - besides) / timing.step)
+    if steps < 10:
+        enough = (besides + 100 * timing.step) / (1 - RESERVE) / 60
+        raise ValueError(
+            f"{seconds / 60:.3g} minutes are too few: reading and predicting the images takes about {besides:.0f} s "
+            f"here and a step {timing.step:.2g} s; allow {enough:.2g} or more"
+        )
+    return steps
+
+
+def time_run(
+    run: RunConfig, samples: Sequence[Sample], execution: Execution, encoder_file: str | Path | None = None
+) -> Timing:
+    """Time one batch of the run, on a network that is then thrown away.
+
+    Raises ValueError and what `build_method` raises.
+    """
+    device = resolve_device(execution.device)
+    kept, _ = hold_out([s for s in samples if s.split == "train"], run.train.holdout, run.train.seed)
+    size = run.train.batch_size
+    if len(kept) < size:
+        raise DatasetError(f"{len(kept)} training images are fewer than one batch of {size}: lower batch_size")
+    with pinned_threads(execution.threads), torch.random.fork_rng():
+        model: Any = build_method(run.model, encoder_file or run.encoder_weights)
+        if isinstance(model, FittedMethod):
+            raise ValueError(f"{method_of(run.model)} is filled in one pass over the images: leave out --minutes")
+        model.to(device).train()
+        images = ImageSet(kept[:size], run.data.side, run.model.mean, run.model.std)
+        optimizers = cast(TrainedMethod, model).optimizers(run.train)
+        read, batch = _timed(lambda: torch.stack([images[k][0] for k in range(size)]).to(device))
+        keeps = execution.features != "off" and isinstance(model, FeatureMethod)
+        encode, features = _timed(lambda: model.encode(batch)) if keeps else (0.0, None)
+
+        def step() -> None:
+            loss = model.loss_from_features(features) if keeps else model.loss(batch, 0.0)
+            loss.backward()
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+
+        step()
+        steps = median(_timed(step)[0] for _ in range(STEPS_TIMED))
+        model.eval()
+        predict, _ = _timed(lambda: model.predict(batch))
+    return Timing(step=steps, encode=(encode + read) / size if keeps else 0.0, predict=(predict + read) / size)
+
+
+def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    started = time.perf_counter()
+    result = work()
+    return time.perf_counter() - started, result

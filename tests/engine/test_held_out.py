@@ -1,0 +1,65 @@
+"""Training that ends when the images held out show no progress; a budget in minutes instead of steps."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small_run import QUIETLY, RUN
+
+from mambaad.config import TrainConfig
+from mambaad.data import load_dataset
+from mambaad.engine import budget
+from mambaad.engine.budget import Timing, steps_within, with_budget
+from mambaad.engine.held_out import CHECKS, last_step
+from mambaad.engine.train import train_run
+
+CONFIG = TrainConfig(holdout=0.1, patience=2)
+
+
+@given(losses=st.lists(st.floats(0.1, 10), max_size=CHECKS), steps=st.integers(20, 2000))
+def test_the_end_is_never_moved_once_it_is_known(losses, steps):
+    """Every further check leaves it where it is, or a continued run would end elsewhere."""
+    ends = [last_step(steps, CONFIG, losses[:k]) for k in range(len(losses) + 1)]
+    assert all(0 < end <= steps for end in ends)
+    early = [end for end in ends if end < steps]
+    assert len(set(early)) <= 1
+    assert last_step(steps, replace(CONFIG, patience=None), losses) == steps
+
+
+def test_falling_losses_go_on_and_flat_ones_end():
+    falling = [0.9**k for k in range(CHECKS)]
+    assert last_step(1000, CONFIG, falling) == 1000
+    flat = [1.0, 1.0, 0.995]
+    assert last_step(1000, CONFIG, flat) == 188  # 150 steps, and a quarter more
+
+
+def test_a_run_without_progress_ends_early_and_the_same_way_when_continued(drawn, tmp_path, monkeypatch):
+    run = replace(RUN, train=replace(RUN.train, steps=20, lr=1e-12, holdout=0.3, patience=2))
+    samples = load_dataset("synthetic", drawn)
+    whole = train_run(run, samples, execution=QUIETLY)
+    assert whole.steps == 4  # checks after steps 1, 2, 3 see no progress; 3 / 0.8 steps
+    assert [step for step, _ in whole.execution["held_out_loss"]] == [1, 2, 3, 4]
+    assert len(whole.loss) == 4
+    train_run(run, samples, out=tmp_path, keep_state=True, execution=QUIETLY)
+    again = train_run(run, samples, out=tmp_path, execution=QUIETLY)
+    assert (again.steps, again.loss) == (whole.steps, whole.loss)
+
+
+def test_steps_fill_the_minutes_that_reading_and_predicting_leave(drawn):
+    samples = load_dataset("synthetic", drawn)  # 9 to train, 6 of the test
+    timing = Timing(step=0.5, encode=1.0, predict=2.0)
+    assert steps_within(60, RUN, samples, timing) == int((54 - 9 - 12) / 0.5)
+    with pytest.raises(ValueError, match="minutes are too few"):
+        steps_within(25, RUN, samples, timing)
+
+
+def test_the_same_budget_gives_the_same_run(drawn, tmp_path, monkeypatch):
+    samples = load_dataset("synthetic", drawn)
+    first = with_budget(RUN, samples, 1, tmp_path, QUIETLY)
+    assert list(json.loads((tmp_path / budget.FILE).read_text()).values()) == [first.train.steps]
+    monkeypatch.setattr(budget, "time_run", lambda *_: pytest.fail("timed again"))
+    assert with_budget(RUN, samples, 1, tmp_path, QUIETLY) == first
+    with pytest.raises(ValueError, match="minutes must be positive"):
+        with_budget(RUN, samples, 0, tmp_path, QUIETLY)
