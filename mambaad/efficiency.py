@@ -17,7 +17,15 @@ from torch import nn
 
 from mambaad.baselines import build_method
 from mambaad.baselines.diad.blocks import Products
-from mambaad.config import DeSTSegConfig, DiADConfig, MemoryBankConfig, MethodConfig, ModelConfig, for_encoder
+from mambaad.config import (
+    DeSTSegConfig,
+    DiADConfig,
+    MambaADBankConfig,
+    MemoryBankConfig,
+    MethodConfig,
+    ModelConfig,
+    for_encoder,
+)
 from mambaad.model import SS2D, MambaAD, check_side
 
 NORM_FLOPS = {nn.LayerNorm: 5, nn.GroupNorm: 5, nn.InstanceNorm2d: 4, nn.BatchNorm2d: 2, nn.BatchNorm1d: 2}
@@ -62,6 +70,8 @@ def count(config: ModelConfig | MethodConfig | None = None, side: int = 256) -> 
     """
     config = config or ModelConfig()
     check_side(config, side, side)
+    if isinstance(config, MambaADBankConfig):
+        return _count_both(config, side)
     if isinstance(config, MethodConfig):
         return _count_method(config, side)
     with torch.device("meta"):
@@ -132,6 +142,19 @@ def _count_diad(config: DiADConfig, side: int) -> Efficiency:
         boxes=boxes,
         table_params_m=0.0,
         beside_params_m=sum(box["params_m"] for box in boxes.values()) - printed,
+    )
+
+
+def _count_both(config: MambaADBankConfig, side: int) -> Efficiency:
+    """MambaAD at its side and the bank at the whole one, each with an encoder."""
+    encoder = {name: getattr(config, name) for name in ("backbone", "backbone_kwargs", "mean", "std")}
+    network = count(config.network, min(side, config.network_side))
+    bank = count(MemoryBankConfig(**encoder, entries=config.entries), side)
+    return Efficiency(
+        params_m=network.params_m + bank.params_m,
+        flops_g=network.flops_g + bank.flops_g,
+        boxes={**network.boxes, **{f"bank_{name}": box for name, box in bank.boxes.items()}},
+        table_params_m=network.table_params_m,
     )
 
 

@@ -21,6 +21,7 @@ from mambaad.config import MambaADBankConfig, MemoryBankConfig, TrainConfig
 from mambaad.model.anomaly_map import gaussian_filter, image_score, unsmoothed_map
 from mambaad.model.encoder import Encoder
 from mambaad.model.mambaad import MambaAD, Prediction
+from mambaad.ops.routed_scan import Backend
 
 SMALLEST = 1e-12  # of a part's deviation
 
@@ -61,7 +62,11 @@ class MambaADBank(nn.Module):
         side = min(check_images(images), self.config.network_side)
         if side == images.shape[-1]:
             return images
-        return F.interpolate(images, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+        return F.adaptive_avg_pool2d(images, side)
+
+    def set_scan_backend(self, backend: Backend) -> None:
+        """As `MambaAD.set_scan_backend`."""
+        self.network.set_scan_backend(backend)
 
     def encode(self, images: Float[Tensor, "B 3 S S2"]) -> list[Tensor]:
         """Normalised images -> the encoder's features of the shrunk images, at strides 4, 8, 16 of their side."""
@@ -133,7 +138,8 @@ class MambaADBank(nn.Module):
         return standardised.mean(1)
 
     def predict(self, images: Float[Tensor, "B 3 S S2"]) -> Prediction:
-        """The mean of the standardised parts, smoothed; the score is its maximum, in deviations of good pixels."""
+        """The mean of the standardised parts, smoothed, and made positive as other methods' maps are; the score is its
+        maximum: about the number of deviations by which it exceeds a good pixel."""
         with evaluating(self):
-            maps = gaussian_filter(self(images), self.config.sigma)
+            maps = F.softplus(gaussian_filter(self(images), self.config.sigma))  # keeps the order
             return Prediction(maps, image_score(maps))

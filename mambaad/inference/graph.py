@@ -25,7 +25,7 @@ class Whole(nn.Module):
         self.model: Any = copy.deepcopy(model).to("cpu")
         self.features = features and isinstance(model, MambaAD)
         self.threshold = threshold
-        if isinstance(model, MambaAD):
+        if hasattr(model, "set_scan_backend"):
             self.model.set_scan_backend(backend)
         self.eval().requires_grad_(False)
 
