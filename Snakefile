@@ -202,6 +202,7 @@ rule book:
     shell:
         "rm -rf {BOOK}/_build && cp -R book/. {SOURCE}/"
         " && python -m mambaad.study.front_page {RESULTS} > {SOURCE}/findings.md 2> {log}"
+        " && python -m mambaad.study.own_parts > {SOURCE}/own_parts.md 2>> {log}"
         " && jupyter-book build -q -W -n --keep-going --path-output {BOOK} {SOURCE} > {log} 2>&1"
         # What the pages link to: records, and tables as CSV.
         " && mkdir -p {BOOK}/_build/html/results/real_v1"
