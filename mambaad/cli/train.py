@@ -140,13 +140,16 @@ def model_config(arguments: argparse.Namespace) -> tuple[ModelConfig | MethodCon
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from mambaad.data import index_hash, load_dataset
+    from mambaad.data import load_dataset
+    from mambaad.data.contents import CONTENT_CACHE, contents_hash
     from mambaad.engine.execution import Execution
     from mambaad.engine.run import execute
     from mambaad.engine.train import CHECKPOINT
+    from mambaad.files import check_output
 
     names = Execution.__dataclass_fields__.keys() & vars(arguments).keys()
     execution = Execution(**{name: getattr(arguments, name) for name in names})
+    check_output(arguments.out, folder=True)
     samples = load_dataset(arguments.dataset, arguments.data, arguments.categories)
     model, weights, file = model_config(arguments)
     given: dict[str, Any] = {name: getattr(arguments, name, None) for name in TrainConfig.__dataclass_fields__}
@@ -165,7 +168,7 @@ def _train(arguments: argparse.Namespace) -> int:
             dataset=arguments.dataset,
             categories=tuple(arguments.categories),
             side=arguments.side,
-            index_hash=index_hash(samples, arguments.data),
+            index_hash=contents_hash(samples, arguments.data, arguments.out / CONTENT_CACHE),
         ),
         train=replace(recipe, **given),
     )
