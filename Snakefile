@@ -57,7 +57,7 @@ def sources(*without: str) -> list[str]:
 RUN_SOURCES = sources("inference", "study", "benchmarks", "cli")
 ALL_SOURCES = sources()
 PUBLISHED = sorted(map(str, Path("results").glob("paper/*.csv")))
-COMMITTED = PUBLISHED + [str(p) for part in ("runs", "benchmarks", "real_v1/runs") for p in sorted(Path("results", part).glob("*.*"))]
+COMMITTED = PUBLISHED + [str(p) for part in ("runs", "benchmarks", "real_v1/runs", "reliability") for p in sorted(Path("results", part).glob("*.*"))]
 # Jobs find this environment's commands and only its kernel, whatever else is installed; each uses one thread, so that
 # two cores run two jobs; notebooks choose their own plotting backend.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -59,9 +59,26 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
+def check_output(path: str | Path, *, folder: bool = False) -> None:
+    """Raise ValueError where a file, or a `folder` of files, could not be written: told before the work, not after it.
+
+    Writes nothing.
+    """
+    path = Path(path)
+    if path.exists() and path.is_dir() != folder:
+        raise ValueError(f"{path} is a {'file: name a folder' if folder else 'folder: name a file'} to write to")
+    place = path if folder else path.parent
+    place = next((p for p in (place, *place.absolute().parents) if p.exists()), place)
+    if not place.is_dir():
+        raise ValueError(f"{path} cannot be written: {place} is a file; name another place")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ValueError(f"{path} cannot be written: {place} may only be read; name another place, or allow writing")
+
+
 def write_text(path: str | Path, text: str) -> Path:
     """UTF-8 text, written atomically; returns the path."""
-    with atomic_path(path) as temporary:
+    # without its suffix: who was killed here leaves nothing that a search for *.json or *.csv would find
+    with atomic_path(path, suffix="") as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
     return Path(path)
 

@@ -92,3 +92,12 @@ def test_nothing_else_moves_files_into_place() -> None:
             if isinstance(node, ast.Attribute) and ast.unparse(node) in ("os.replace", "os.rename", "os.getpid"):
                 found.add(path.relative_to(PACKAGE).as_posix())
     assert found <= {"files.py", "data/row_store.py", "data/synthetic/generate.py", "engine/lock.py"}
+
+
+def test_text_that_was_never_finished_is_found_by_no_search_for_its_kind(tmp_path, monkeypatch):
+    """Path.glob finds hidden files: half a record that a killed process left would be read as one."""
+    seen = []
+    monkeypatch.setattr("mambaad.files.put_in_place", lambda temporary, *_, **__: seen.append(temporary))
+    write_json(tmp_path / "record.json", {"a": 1})
+    assert seen[0].parent == tmp_path
+    assert not seen[0].match("*.json")

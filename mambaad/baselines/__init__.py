@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mambaad.baselines.method import Method
-from mambaad.config import MethodConfig, ModelConfig, method_of, model_config
-from mambaad.model.checkpoint import CheckpointError, load_checkpoint, read_checkpoint
+from mambaad.config import METHOD_CONFIGS, METHODS, MethodConfig, ModelConfig, RD4ADConfig, UniADConfig, method_of
+from mambaad.config.parse import parse, shortened
+from mambaad.model.checkpoint import CheckpointError, check_fits, load_checkpoint, read_checkpoint, state_of
 
 __all__ = [
     "CLASSES",
@@ -89,11 +90,18 @@ def load_method(path_or_content: str | Path | Mapping[str, Any], device: str | t
     name = settings.get("method", "mambaad") if isinstance(settings, Mapping) else "mambaad"
     if name == "mambaad":
         return cast(Method, load_checkpoint(content, device))
+    if not isinstance(name, str) or name not in METHOD_CONFIGS:
+        raise CheckpointError(
+            f"the checkpoint is of the method {shortened(name)}, and there are {', '.join(METHODS)}: it is damaged, or "
+            "of another version of this library"
+        )
     try:
-        model = build_method(model_config(**cast(Mapping[str, Any], settings)), weights="random")
-        state = {key: value for key, value in content["state_dict"].items() if isinstance(value, Tensor)}
+        config = parse(METHOD_CONFIGS[name], settings)
+        state = {str(key): value for key, value in state_of(content).items() if isinstance(value, Tensor)}
+        check_fits(lambda: cast(nn.Module, build_method(config, weights="random")), _blocks(config), state)
+        model = build_method(config, weights="random")
         model.load_state_dict(state)
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except ValueError as error:
         raise CheckpointError(f"the checkpoint does not fit the method {name!r}: {error}") from error
     return cast(Method, model.to(device).eval())
 
@@ -107,3 +115,10 @@ def start_from_stable_diffusion(model: Any, path: str | Path | None) -> None:
     from mambaad.baselines.diad.weights import load_named
 
     load_named(model, path)
+
+
+def _blocks(config: MethodConfig) -> int:
+    """Blocks whose number the settings choose: each has tensors of its own."""
+    if isinstance(config, UniADConfig):
+        return config.layers
+    return config.embedding_blocks + sum(config.decoder_blocks) if isinstance(config, RD4ADConfig) else 0

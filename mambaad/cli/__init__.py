@@ -7,6 +7,7 @@ SIGTERM in 143.
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Callable, Sequence
 
@@ -24,6 +25,9 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):  # a file's name may be none in the terminal's encoding
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     arguments = parser().parse_args(argv)
     return exit_code(lambda: arguments.run(arguments), arguments.command)
 
@@ -45,7 +49,7 @@ def exit_code(work: Callable[[], int], command: str) -> int:
         where = "" if error.filename is None else f"{_one_line(error.filename)}: "
         print(f"mambaad {command}: {where}{error.strerror or _one_line(error)}", file=sys.stderr)
         return 2
-    except (ValueError, FloatingPointError) as error:
+    except (ValueError, ArithmeticError) as error:
         print(f"mambaad {command}: {_one_line(error)}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:

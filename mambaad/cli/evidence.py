@@ -24,9 +24,12 @@ def add(command: AddCommand) -> None:
 
 
 def _evidence(arguments: argparse.Namespace) -> int:
+    from mambaad.files import check_output
     from mambaad.study.evidence import protocol
     from mambaad.study.evidence.carry_out import carry_out, recorded
 
+    for folder in (arguments.results, arguments.outputs):
+        check_output(folder, folder=True)
     if arguments.tables:
         from mambaad.study.evidence.long_table import write_tables
 

@@ -35,16 +35,20 @@ def _export(arguments: argparse.Namespace) -> int:
 
     from mambaad.baselines import load_method
     from mambaad.data.pixels import read_rgb, resize_rgb
-    from mambaad.files import atomic_path
+    from mambaad.files import atomic_path, check_output
     from mambaad.inference.export import RUNNER, export
     from mambaad.inference.predict import find_images
     from mambaad.inference.threshold import stored_side, stored_threshold
     from mambaad.inference.weights_hub import resolve
+    from mambaad.model import check_side
     from mambaad.model.checkpoint import read_checkpoint
 
     set_threads(arguments)
+    check_output(arguments.out)
     content = read_checkpoint(resolve(arguments.weights))
-    side = arguments.side or stored_side(content)
+    side = stored_side(content) if arguments.side is None else arguments.side
+    model = load_method(content)
+    check_side(model.config, side, side)
     threshold = stored_threshold(content)
     if threshold is not None and (threshold.side != side or threshold.tile):
         threshold = None  # of other images than the graph takes
@@ -59,7 +63,7 @@ def _export(arguments: argparse.Namespace) -> int:
     if arguments.input == "float":
         images = images.permute(0, 3, 1, 2).float() / 255
     record = export(
-        load_method(content),
+        model,
         arguments.out,
         images,
         format=arguments.format,

@@ -40,8 +40,10 @@ def _doctor(arguments: argparse.Namespace) -> int:
 def _benchmark(arguments: argparse.Namespace) -> int:
     from mambaad.benchmarks import run_suite
     from mambaad.device import resolve_device
+    from mambaad.files import check_output
 
     device = str(resolve_device(arguments.device))
+    check_output(arguments.out, folder=True)
     unknown = [name for name in arguments.suites if name not in SUITES]
     if unknown:
         raise ValueError(f"benchmark must be one of {sorted(SUITES)}, got {unknown[0]!r}")

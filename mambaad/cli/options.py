@@ -42,9 +42,13 @@ def device_options(sub: argparse.ArgumentParser, threads: int | None = None) -> 
 
 
 def set_threads(arguments: argparse.Namespace) -> None:
-    if arguments.threads:
+    """Give torch the number of threads asked for.  Raises ValueError for one that no machine has."""
+    if arguments.threads is not None:
         import torch
 
+        from mambaad.engine.execution import Execution
+
+        Execution(threads=arguments.threads)
         torch.set_num_threads(arguments.threads)
 
 

@@ -78,19 +78,21 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from mambaad.data import load_dataset
     from mambaad.engine.evaluate import evaluate_samples
     from mambaad.engine.execution import Execution
-    from mambaad.files import write_json
+    from mambaad.files import check_output, write_json
     from mambaad.inference.threshold import stored_side
     from mambaad.inference.weights_hub import resolve, trained_on
     from mambaad.model.checkpoint import read_checkpoint
 
     execution = Execution(device=arguments.device, threads=arguments.threads)
+    if arguments.out:
+        check_output(arguments.out)
     path = resolve(arguments.weights)
     # a file may have the name of published weights; then it is a file
     published = None if Path(arguments.weights).is_file() else trained_on(arguments.weights)
     content = read_checkpoint(path)
     dataset = arguments.dataset or (published.name if published else "mvtec_ad")
     samples = load_dataset(dataset, arguments.data, arguments.categories)
-    side = arguments.side or stored_side(content)
+    side = stored_side(content) if arguments.side is None else arguments.side
     results = evaluate_samples(load_method(content), samples, side, execution)
     print_metrics(results)
     if arguments.out:
@@ -120,6 +122,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     from mambaad.baselines import load_method
     from mambaad.data import DatasetError
     from mambaad.data.tiles import Tiling
+    from mambaad.files import check_output
     from mambaad.inference.ground_truth import find_truth
     from mambaad.inference.predict import find_images, predict_files
     from mambaad.inference.threshold import Threshold, stored_side, stored_threshold, stored_thresholds
@@ -127,11 +130,12 @@ def _predict(arguments: argparse.Namespace) -> int:
     from mambaad.model.checkpoint import read_checkpoint
 
     set_threads(arguments)
+    check_output(arguments.out, folder=True)
     if arguments.watch is not None:
         return _watch(arguments)
     images = find_images(arguments.images, exclude=arguments.out)
     content = read_checkpoint(resolve(arguments.weights))
-    side = arguments.side or stored_side(content)
+    side = stored_side(content) if arguments.side is None else arguments.side
     threshold, by_category = stored_threshold(content), stored_thresholds(content)
     tiling = None if arguments.tile is None else Tiling(arguments.tile, arguments.overlap)
     if arguments.threshold is not None:
@@ -195,7 +199,7 @@ def _watch(arguments: argparse.Namespace) -> int:
         raise ValueError("--watch scores whole images: leave out --tile and --region, or --watch")
     path = resolve(arguments.weights)
     content = read_checkpoint(path)
-    side = arguments.side or stored_side(content)
+    side = stored_side(content) if arguments.side is None else arguments.side
     threshold = stored_threshold(content)
     if arguments.threshold is not None:
         threshold = Threshold.given(arguments.threshold, side)
@@ -227,20 +231,30 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     from mambaad.baselines import load_method
     from mambaad.data import DatasetError
     from mambaad.data.tiles import Tiling
+    from mambaad.files import check_output
     from mambaad.inference.predict import find_images, score_files
-    from mambaad.inference.threshold import calibrate, check_good_alone, check_rate, store_threshold, stored_side
+    from mambaad.inference.threshold import (
+        calibrate,
+        check_good_alone,
+        check_rate,
+        check_unseen,
+        store_threshold,
+        stored_side,
+    )
     from mambaad.inference.weights_hub import resolve
     from mambaad.model.checkpoint import read_checkpoint
 
     set_threads(arguments)
     check_rate(arguments.fpr)
+    check_output(arguments.out or resolve(arguments.weights))
     images = find_images(arguments.data)
     check_good_alone(arguments.data, images)
     path = resolve(arguments.weights)
     content = read_checkpoint(path)
     if "format" not in content and arguments.out is None:
         raise DatasetError(f"{path} is a published checkpoint and is left as it is: name another file with --out")
-    side = arguments.side or stored_side(content)
+    check_unseen(content, images)
+    side = stored_side(content) if arguments.side is None else arguments.side
     tiling = None if arguments.tile is None else Tiling(arguments.tile, arguments.overlap)
     scores, failed = score_files(
         load_method(content),

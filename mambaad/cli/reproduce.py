@@ -10,6 +10,7 @@ from pathlib import Path
 from mambaad.config import ModelConfig, RunConfig
 from mambaad.data.datasets.catalog import DATASETS
 from mambaad.engine.records import record_path
+from mambaad.files import check_output
 from mambaad.study import plan
 from mambaad.study.profiles import PROFILES, SubsetOptions, load_subset, quick_base, save_subset
 from mambaad.study.tables_spec import TABLES
@@ -57,6 +58,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
 def reproduce(arguments: argparse.Namespace) -> int:
     """The command itself; returns the exit code."""
     arguments.results = results = arguments.results or Path("build") / arguments.profile / "results"
+    check_output(results, folder=True)
     if arguments.prepare:
         print(f"images: {_images(quick_base(), arguments)}")
         return 0
@@ -117,7 +119,8 @@ def _subset(arguments: argparse.Namespace) -> SubsetOptions:
     """The subset study: as it was started in this results folder, or as the options say."""
     import dataclasses
 
-    from mambaad.data import index_hash, load_dataset
+    from mambaad.data import load_dataset
+    from mambaad.data.contents import CONTENT_CACHE, contents_hash
     from mambaad.model.encoder_weights import weights_file_name
     from mambaad.study.profiles import QUICK_TRAIN
 
@@ -129,7 +132,7 @@ def _subset(arguments: argparse.Namespace) -> SubsetOptions:
     return SubsetOptions(
         dataset=arguments.dataset,
         categories=tuple(arguments.categories),
-        index_hash=index_hash(samples, arguments.data_dir),
+        index_hash=contents_hash(samples, arguments.data_dir, arguments.results / CONTENT_CACHE),
         side=arguments.side,
         encoder_weights=weights_file_name(arguments.encoder_file) if arguments.encoder_file else "embedded",
         backbone=arguments.backbone,

@@ -98,7 +98,8 @@ def _train_options(sub: argparse.ArgumentParser) -> None:
 
 def _train(arguments: argparse.Namespace) -> int:
     from mambaad.cli.settings import settle
-    from mambaad.data import DatasetError, index_hash, load_dataset
+    from mambaad.data import DatasetError, load_dataset
+    from mambaad.data.contents import CONTENT_CACHE, contents_hash
     from mambaad.data.detect import guess_layout
     from mambaad.data.row_store import CacheError
     from mambaad.engine.budget import with_budget
@@ -107,6 +108,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from mambaad.engine.records import write_record
     from mambaad.engine.run import execute
     from mambaad.engine.train import CHECKPOINT
+    from mambaad.files import check_output
     from mambaad.inference.held_out import calibrate_run, notes
     from mambaad.inference.threshold import check_rate
 
@@ -119,12 +121,14 @@ def _train(arguments: argparse.Namespace) -> int:
         if getattr(settings, name) is None:
             raise ValueError(f"--{name} is missing: name a folder, or paths: {name} in the file of --config")
     data, out, run = Path(str(settings.data)), Path(str(settings.out)), settings.run
+    check_output(out, folder=True)
     try:
         dataset = settings.dataset or guess_layout(data)
     except DatasetError as error:
         raise DatasetError(f"{error}; or name the layout with --dataset") from error
     samples = load_dataset(dataset, data, run.data.categories)
-    run = replace(run, data=replace(run.data, dataset=dataset, index_hash=index_hash(samples, data)))
+    index = contents_hash(samples, data, out / CONTENT_CACHE)
+    run = replace(run, data=replace(run.data, dataset=dataset, index_hash=index))
     execution = Execution(**{"threads": None} | dict(settings.execution))
     if arguments.minutes is not None:
         run = with_budget(run, samples, arguments.minutes, out, execution, settings.encoder_file)

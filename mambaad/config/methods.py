@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from mambaad.config.model import IMAGENET_MEAN, IMAGENET_STD, ModelConfig, one_of
+from mambaad.config.model import IMAGENET_MEAN, IMAGENET_STD, ModelConfig, check_normalisation, one_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,15 @@ class MethodConfig:
         one_of("method", self.method, (type(self).method,))
         for name in ("mean", "std"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        check_normalisation(self.mean, self.std)
         object.__setattr__(self, "backbone_kwargs", json.loads(json.dumps(dict(self.backbone_kwargs))))
+
+
+def positive(config: MethodConfig, *names: str) -> None:
+    """Raise ValueError for a field below 1."""
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} must be positive, got {getattr(config, name)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +86,12 @@ class UniADConfig(MethodConfig):
         super().__post_init__()
         if self.side % 32 or self.side < 64:
             raise ValueError(f"side must be a multiple of 32 from 64 on, got {self.side}")
+        positive(self, "width", "heads", "layers", "feedforward")
+        if not 0 <= self.dropout < 1 or self.jitter < 0 or (self.neighbours or 0) < 0:
+            raise ValueError(
+                "dropout must be in [0, 1), jitter and neighbours not negative, "
+                f"got {self.dropout}, {self.jitter} and {self.neighbours}"
+            )
         if self.width % (2 * self.heads):
             raise ValueError(f"width must be divisible by twice the heads, got {self.width} and {self.heads}")
 
@@ -97,6 +111,10 @@ class SimpleNetConfig(MethodConfig):
     margin: float = 0.5
     discriminator_lr: float = 2.0
     """Learning rate of the discriminator in multiples of the projection's."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "width", "hidden")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -25,6 +26,12 @@ def one_of(name: str, value: object, allowed: tuple[Any, ...]) -> None:
     """Raise ValueError, naming what is allowed, for another value."""
     if value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
+
+
+def check_normalisation(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    """Raise ValueError for anything but three finite means and three positive, finite standard deviations."""
+    if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+        raise ValueError(f"mean must be three finite numbers and std three positive ones, got {mean} and {std}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +93,7 @@ class ModelConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         # as JSON has it, so that a config equals its own record
         object.__setattr__(self, "backbone_kwargs", json.loads(json.dumps(dict(self.backbone_kwargs))))
+        check_normalisation(self.mean, self.std)
         one_of("branches", self.branches, get_args(Branches))
         one_of("local_conv", self.local_conv, get_args(LocalConv))
         one_of("distance", self.distance, get_args(Distance))

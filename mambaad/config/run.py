@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -28,6 +29,11 @@ Protocol = Literal["exact", "paper"]
 SIDES = range(64, 1024 + 1, 32)
 """Sides of the square network input, in pixels: the encoder and the first decoder stage divide them by 32."""
 
+MOST = 10**9
+"""Of steps, epochs and images in a batch: more is a slip of the hand."""
+MOST_SEED = 2**63 - 1 - MOST
+"""Epochs and processes are added to it, and torch's generators take 64 bits."""
+
 SIDES_IN_WORDS = f"a multiple of {SIDES.step} from {SIDES[0]} to {SIDES[-1]}"
 
 
@@ -47,7 +53,8 @@ class DataConfig:
     side: int = 256
     """Side of the square network input, in pixels."""
     index_hash: str = ""
-    """Hash of the files of a data set on disk (relative paths and sizes); empty for the synthetic set."""
+    """Hash of the files of a data set on disk: relative paths and contents, or paths and sizes; empty for the synthetic
+    set."""
     synthetic_seed: int = 0
     """Seed of the synthetic set."""
     synthetic_train: int = 40
@@ -102,12 +109,23 @@ class TrainConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"steps must be at least 1 or None, got {self.steps}")
-        if self.lr <= 0 or self.clip_norm <= 0:
+        for name in ("epochs", "batch_size", "steps", "warmup_steps"):
+            if (getattr(self, name) or 0) > MOST:
+                raise ValueError(f"{name} must be at most {MOST}, got {getattr(self, name)}")
+        if not (0 < self.lr < math.inf and 0 < self.clip_norm < math.inf):
             raise ValueError(f"lr and clip_norm must be positive, got {self.lr} and {self.clip_norm}")
         if not 0 <= self.holdout <= 0.5:
             raise ValueError(f"holdout must be in [0, 0.5], got {self.holdout}")
         if self.patience is not None and (self.patience < 1 or not self.holdout):
             raise ValueError(f"patience must be at least 1 and needs a holdout, got {self.patience} and {self.holdout}")
+        if not 0 <= self.weight_decay < math.inf or not 0 <= self.decay < math.inf:
+            raise ValueError(f"weight_decay and decay must not be negative, got {self.weight_decay} and {self.decay}")
+        if self.warmup_steps < 0:
+            raise ValueError(f"warmup_steps must not be negative, got {self.warmup_steps}")
+        if not 0 <= self.seed <= MOST_SEED:
+            raise ValueError(f"seed must be from 0 to {MOST_SEED}, got {self.seed}")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be two numbers in [0, 1), got {self.betas}")
         if not 0 < self.decay_at <= 1:
             raise ValueError(f"decay_at must be in (0, 1], got {self.decay_at}")
         one_of("precision", self.precision, ("32-true", "bf16-mixed"))

@@ -1,5 +1,5 @@
-"""Images in, tensors out.  Reading order: sample, pixels, transforms, datasets, synthetic, image_set, image_cache,
-validate, detect.
+"""Images in, tensors out.  Reading order: sample, contents, pixels, transforms, datasets, synthetic, image_set,
+image_cache, validate, detect.
 
 Every loader takes a root folder and the categories wanted and returns a list of `Sample`. What needs arrays or tensors
 is imported from its own module: naming a data set or listing its samples does not wait for them.

@@ -34,7 +34,13 @@ def _open(path: str | Path, what: str) -> Image.Image:
 def _decode(source: Path | BinaryIO, name: str, what: str, remedy: str) -> Image.Image:
     try:
         with Image.open(source) as image:
+            # a camera's MPO file holds its photograph first, then previews and depth
+            frames = 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+            if frames > 1:
+                raise DatasetError(f"{name}: holds {frames} images, expected one; save each as a file of its own")
             return ImageOps.exif_transpose(image)
+    except DatasetError:
+        raise
     except _UNREADABLE as error:
         raise DatasetError(f"{name}: cannot be read as {what} ({error}); {remedy}") from error
 

@@ -65,7 +65,7 @@ def index_hash(samples: Iterable[Sample], root: str | Path) -> str:
             lines.append("/".join(path.parts[path.parts.index(INDEX_FOLDER) :]) + "\n")
         else:
             lines.append(f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n")
-    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()[:12]
+    return hashlib.sha256("".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 def counts(samples: Iterable[Sample]) -> dict[str, dict[str, int]]:
@@ -88,6 +88,8 @@ def select_categories(root: Path, available: Sequence[str], wanted: Sequence[str
     unknown = [name for name in wanted if name not in available]
     if unknown:
         raise DatasetError(f"{root}: no category {', '.join(unknown)}; available: {', '.join(available)}")
+    if len(set(wanted)) < len(wanted):
+        raise DatasetError(f"{root}: the categories {', '.join(wanted)} name one twice: name each once")
     return list(wanted or available)
 
 
@@ -95,6 +97,8 @@ def read_json(path: Path) -> Any:
     """The content of an index file.  Raises DatasetError if it is missing or broken."""
     try:
         return json.loads(path.read_bytes())
+    except RecursionError as error:
+        raise DatasetError(f"{path}: is nested too deeply; unpack or download the file again") from error
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path}: cannot be read as JSON ({error}); unpack or download the file again") from error
 
@@ -106,7 +110,7 @@ def listed_file(base: Path, name: str, index: Path, on_fault: OnFault) -> Path |
         on_fault(f"{index}: expected paths below {base}, got {name!r}; correct the index")
         return None
     path = base / relative
-    if not path.is_file():
+    if "\0" in name or not path.is_file():
         on_fault(f"{path}: no such file, but {index} lists it; unpack or download the data set again")
         return None
     return path

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Features = Literal["off", "float32", "float16"]
 FEATURES: tuple[str, ...] = get_args(Features)
+MOST = 1024  # threads or processes on one machine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +61,8 @@ class Execution:
             raise ValueError(f"features must be one of {', '.join(FEATURES)}, got {self.features!r}")
         for name, least in (("threads", 1), ("processes", 1), ("workers", 0)):
             number = getattr(self, name)
-            if number is not None and number < least:
-                raise ValueError(f"{name} must be at least {least}, got {number}")
+            if number is not None and not least <= number <= MOST:
+                raise ValueError(f"{name} must be from {least} to {MOST}, got {number}")
 
 
 @contextmanager

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -27,9 +27,14 @@ BATCH = 16
 
 
 def fit(
-    model: FittedMethod, run: RunConfig, images: ImageSet, out: str | Path | None, execution: Execution
+    model: FittedMethod,
+    run: RunConfig,
+    images: ImageSet,
+    out: str | Path | None,
+    execution: Execution,
+    facts: Mapping[str, Any],
 ) -> TrainResult:
-    """Fit a method on its training images; a checkpoint is written to `out`, if named.
+    """Fit a method on its training images; a checkpoint with `facts` is written to `out`, if named.
 
     Raises:
         DatasetError: an image that is missing or unreadable.
@@ -57,8 +62,8 @@ def fit(
         model.fit(encoded(), len(images), run.data.side, run.train.seed)
     seconds = time.perf_counter() - started
     if out is not None:
-        save_checkpoint(Path(out) / CHECKPOINT, model, {"run": to_dict(run)})
-    facts = {
+        save_checkpoint(Path(out) / CHECKPOINT, model, {"run": to_dict(run), **facts})
+    carried_out = {
         "precision": run.train.precision,
         "compiled": False,
         "image_cache": execution.image_cache is not None,
@@ -66,7 +71,7 @@ def fit(
         "threads": torch.get_num_threads(),
         "workers": execution.workers,
     }
-    return TrainResult(model, [], 1, seconds, str(device), execution=facts)
+    return TrainResult(model, [], 1, seconds, str(device), execution=carried_out)
 
 
 def check_held(model: Method, held: Sequence[Sample]) -> None:

@@ -18,13 +18,13 @@ def launch(target: torch.device, processes: int, precision: Any, phases: bool = 
 
     Raises:
         ValueError: a launcher, such as torchrun, started another number of processes than the run has: each would
-            train by itself, into the same folder.
+            train by itself, or with those it starts, into the same folder.
     """
     started = int(os.environ.get("WORLD_SIZE", "1"))
-    if started > 1 and processes == 1:
+    if started not in (1, processes):
         raise ValueError(
-            f"a launcher started {started} processes (WORLD_SIZE), and each would train the whole run by itself: say "
-            f"--processes {started} as well, or start one process without the launcher"
+            f"a launcher started {started} processes (WORLD_SIZE), and the run has {processes}: say --processes "
+            f"{started} as well, or start one process without the launcher"
         )
     if processes == 1:
         device = [target.index or 0] if target.type == "cuda" else 1

@@ -11,6 +11,7 @@ from typing import Any
 
 from mambaad.config import DataConfig, RunConfig, to_dict
 from mambaad.data import DatasetError, Sample, counts, index_hash, load_dataset
+from mambaad.data.contents import CONTENT_CACHE, content_hashes, contents_hash
 from mambaad.data.holdout import hold_out
 from mambaad.data.synthetic.generate import write_synthetic
 from mambaad.data.validate import check_readable
@@ -23,6 +24,7 @@ from mambaad.engine.lock import locked
 from mambaad.engine.processes import is_first
 from mambaad.engine.train import TRAINING_STATE, train_run
 from mambaad.files import write_text
+from mambaad.model.checkpoint import TRAINING_FILES
 from mambaad.model.encoder_weights import weights_sha256
 
 DATA_ROOT = "data_root.txt"
@@ -77,9 +79,9 @@ def execute(
     root = data_folder(run.data, data_root, outputs)
     if samples is None:
         samples = load_dataset(run.data.dataset, root, run.data.categories)
-    index = check_index(run.data, samples, root)
+    index = check_index(run.data, samples, root, outputs / CONTENT_CACHE)
     test = [sample for sample in samples if sample.split == "test"]
-    held = hold_out(samples, run.train.holdout, run.train.seed)[1]
+    kept, held = hold_out(samples, run.train.holdout, run.train.seed)
     check_readable([*test, *held], execution.progress)  # not after hours of training
     folder = outputs / "runs" / f"{profile}_{run.hash}"
     with locked(folder) if is_first() else nullcontext():
@@ -94,6 +96,7 @@ def execute(
                 out=folder,
                 keep_state=True,
                 execution=execution,
+                facts=_training_files(kept, outputs) if is_first() else None,
             )
             if not trained.is_main:
                 raise SystemExit(0)  # one of several training processes: the first one evaluates and writes the record
@@ -173,9 +176,20 @@ def data_folder(data: DataConfig, data_root: str | Path | None, outputs: Path) -
     )
 
 
-def check_index(data: DataConfig, samples: Sequence[Sample], root: Path) -> str:
-    """Hash of the files a run sees.  Raises DatasetError if the run's settings name other files."""
+def _training_files(samples: Sequence[Sample], outputs: Path) -> dict[str, Any]:
+    """What the checkpoint says of the images behind it: a threshold must not be calibrated on them."""
+    images = [sample.image for sample in samples if sample.split == "train"]
+    return {TRAINING_FILES: sorted(set(content_hashes(images, outputs / CONTENT_CACHE)))}
+
+
+def check_index(data: DataConfig, samples: Sequence[Sample], root: Path, cache: Path | None = None) -> str:
+    """Hash of the files a run sees, of their contents where the run's settings have that, else of their sizes.
+
+    Raises DatasetError if the settings name other files.
+    """
     found = index_hash(samples, root)
+    if data.index_hash and found != data.index_hash:
+        found = contents_hash(samples, root, cache)
     if data.index_hash and found != data.index_hash:
         raise DatasetError(
             f"the files below {root} have the index hash {found}, this run is about {data.index_hash}: "

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -69,6 +70,7 @@ def train_run(
     checkpoint_every: int | None = None,
     keep_state: bool = False,
     execution: Execution | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> TrainResult:
     """Train one run on those of its data set's samples that are for training.
 
@@ -83,6 +85,7 @@ def train_run(
         keep_state: keep the training state after the last step, so that a later call with the same run trains nothing;
             for who removes it once the results are safe.
         execution: device, threads, caches and the like; None: the defaults of `Execution`.
+        facts: plain values to be kept in checkpoint.pth.
 
     Raises:
         CacheError: no room for images or features, or a folder that cannot be written.
@@ -96,7 +99,8 @@ def train_run(
     """
     execution = execution or Execution()
     with pinned_threads(execution.threads):
-        return _train(run, samples, encoder_file, diffusion_file, out, checkpoint_every, keep_state, execution)
+        kept = facts or {}
+        return _train(run, samples, encoder_file, diffusion_file, out, checkpoint_every, keep_state, execution, kept)
 
 
 def _train(
@@ -108,6 +112,7 @@ def _train(
     checkpoint_every: int | None,
     keep_state: bool,
     execution: Execution,
+    facts: Mapping[str, Any],
 ) -> TrainResult:
     check_side(run.model, run.data.side, run.data.side)
     target = resolve_device(execution.device)
@@ -130,7 +135,7 @@ def _train(
     kept, held = hold_out(samples, run.train.holdout, run.train.seed)
     images = _training_images(run, kept, execution)
     if isinstance(model, FittedMethod):
-        return fit(model, run, images, out, execution)
+        return fit(model, run, images, out, execution, facts)
     check_held(model, held)
     if execution.features != "off" and not keeps_features(run.model):
         raise ValueError(f"{method_of(run.model)} needs the images themselves in every step: keep no features")
@@ -161,10 +166,10 @@ def _train(
     in_memory = execution.features != "off" and execution.feature_dir is None
     loader: DataLoader[Any] = DataLoader(
         images if cached is None else cached,
-        batch_sampler=[
+        batch_sampler=(
             batch[fabric.global_rank :: processes]
-            for batch in list(batches(len(images), run.train, steps))[state.step :]
-        ],
+            for batch in islice(batches(len(images), run.train, steps), state.step, None)
+        ),
         collate_fn=_images_alone if cached is None else list,
         num_workers=0 if in_memory else workers,
         generator=torch.Generator(),  # or the loader draws from the global one, and a continued run differs
@@ -233,12 +238,12 @@ def _train(
     if isinstance(model, FinishedMethod) and fabric.is_global_zero:
         finish(model, run, images, held, fabric.device, show)
     if state_file is not None and fabric.is_global_zero:
-        save_checkpoint(state_file.with_name(CHECKPOINT), model, {"run": to_dict(run)})
+        save_checkpoint(state_file.with_name(CHECKPOINT), model, {"run": to_dict(run), **facts})
         if not keep_state and stop.signal is None:
             state_file.unlink(missing_ok=True)
     if stop.signal is not None:  # it came after the last step
         raise stop.error()
-    facts: dict[str, Any] = {
+    told: dict[str, Any] = {
         "precision": run.train.precision,
         "compiled": execution.compile,
         "features": execution.features,
@@ -249,8 +254,8 @@ def _train(
         "workers": workers,
     }
     if check is not None:
-        facts["held_out_loss"] = [[(k + 1) * check_every(steps), loss] for k, loss in enumerate(state.held_losses)]
-    return TrainResult(model, thin(state.losses), state.step, seconds, str(fabric.device), fabric.is_global_zero, facts)
+        told["held_out_loss"] = [[(k + 1) * check_every(steps), loss] for k, loss in enumerate(state.held_losses)]
+    return TrainResult(model, thin(state.losses), state.step, seconds, str(fabric.device), fabric.is_global_zero, told)
 
 
 class _Step(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -69,7 +70,7 @@ class Gallery:
         )
         note = "no threshold: calibrate one on good images to have images called anomalous"
         if threshold is not None:
-            above = sum(score > threshold.value for score in scores)
+            above = sum(map(threshold.exceeded_by, scores))
             note = f"{above} above the {threshold.note}"
         self._file.write(
             head("Anomaly scores", _STYLE)
@@ -96,7 +97,7 @@ class Gallery:
         badge = {"": "", "yes": '<b class="bad">anomalous</b>', "no": "<b>normal</b>"}[state]
         shown = text
         if link is not None:
-            shown = f'<a href="{html.escape(quote(link), quote=True)}">{text}</a>'
+            shown = f'<a href="{html.escape(quote(os.fsencode(link)), quote=True)}">{text}</a>'
         pictures = compare(image, mixed, name, side=THUMBNAIL, at=0)
         self._file.write(
             f'<li data-name="{text}" data-score="{score:.9g}" data-anomalous="{state}">{pictures}'

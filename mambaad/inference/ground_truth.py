@@ -11,6 +11,7 @@ import numpy as np
 from mambaad.data import DatasetError, Sample
 from mambaad.data.datasets.mvtec_ad import IMAGE_SUFFIXES
 from mambaad.data.transforms import load_mask
+from mambaad.inference.threshold import above
 from mambaad.metrics import per_category
 from mambaad.metrics.per_category import CategoryMetrics, Piece, measure_category
 
@@ -100,8 +101,8 @@ def measure(
             (False, "false_positive_rate", "good_images"),
             (True, "true_positive_rate", "defective_images"),
         ):
-            above = [score > threshold for score in scores[kind]]
-            report["threshold"] |= {rate: sum(above) / len(above) if above else None, number: len(above)}
+            over = [above(score, threshold) for score in scores[kind]]
+            report["threshold"] |= {rate: sum(over) / len(over) if over else None, number: len(over)}
     return report
 
 

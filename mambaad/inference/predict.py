@@ -2,7 +2,8 @@
 
 Two passes: the first runs the network and writes maps and scores, the second paints the maps over the images, all on
 one colour scale, which only the scores of the first pass give.  Images and maps stream through both: what stays in
-memory is one row per image.  `scores.csv` is written after both, so where it is, everything that it names is.
+memory is one row per image.  `scores.csv` is written between both: a full disk or a picture that vanished does not
+cost the scores.
 """
 
 from __future__ import annotations
@@ -153,6 +154,8 @@ def predict_files(
     if twice := [name for name, number in names.items() if number > 1]:
         raise ValueError(f"two images would be written as {twice[0]}: name the folder above all images as root")
     out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file: name a folder for the scores, maps and pictures")
     out.mkdir(parents=True, exist_ok=True)
     temporary = temporary_sibling(out / "maps")
     map_folder = temporary if maps == "none" else out / "maps"
@@ -168,16 +171,17 @@ def predict_files(
                 if not np.isfinite(score):
                     raise ValueError(f"the score of {path} is {score}: the checkpoint is damaged, take another one")
                 own = threshold_for(path.absolute(), by_category, threshold)
-                row = Row(path, name_below(path, root), score, None if own is None else score > own.value)
+                row = Row(path, name_below(path, root), score, None if own is None else own.exceeded_by(score))
                 save_map(map_folder / (row.name + suffix), anomaly_map)
                 rows.append(row)
         rows.sort(key=lambda row: (-row.score, row.name))
         for name in ("metrics.json", "gallery.html"):  # an earlier call's, of other maps
             (out / name).unlink(missing_ok=True)
-        if rows and (overlays or gallery):
-            _paint(rows, failed, out, threshold, map_folder, suffix, overlays, gallery, root, progress)
+        # before the pictures: what fails among them does not cost the scores
         _write_scores(temporary / "scores.csv", rows, failed, root)
         put_in_place(temporary / "scores.csv", out / "scores.csv")
+        if rows and (overlays or gallery):
+            _paint(rows, failed, out, threshold, map_folder, suffix, overlays, gallery, root, progress)
         if truth is not None:
             scored = {row.path: row for row in rows}
             metrics = measure(

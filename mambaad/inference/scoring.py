@@ -34,6 +34,8 @@ def score_files(
     """Scores of image files, and the reasons for those that cannot be read.  Writes nothing.  Raises ValueError as
     `predict_files`."""
     check_side(model.config, side, side)
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     failed: dict[Path, str] = {}
     with show_progress(len(images), "scores", progress, unit="image") as bar:
         target, counts = resolve_device(device), None if region is None else read_mask(region)

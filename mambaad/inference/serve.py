@@ -153,7 +153,7 @@ def judge(served: Served, content: bytes, threshold: Threshold | None) -> dict[s
     low, high = colour_scale([score], None if threshold is None else threshold.value)
     return {
         "score": score,
-        "verdict": None if threshold is None else "not OK" if score > threshold.value else "OK",
+        "verdict": None if threshold is None else "not OK" if threshold.exceeded_by(score) else "OK",
         "threshold": None if threshold is None else threshold.value,
         "width": image.width,
         "height": image.height,

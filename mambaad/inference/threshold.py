@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from mambaad.baselines import load_method
+from mambaad.config import SIDES, SIDES_IN_WORDS
+from mambaad.config.parse import parse, shortened
 from mambaad.data import DatasetError
+from mambaad.data.contents import content_hashes
 from mambaad.data.tiles import Tiling
 from mambaad.model.checkpoint import (
+    TRAINING_FILES,
     CheckpointError,
     read_checkpoint,
     save_checkpoint,
@@ -29,9 +33,19 @@ BY_CATEGORY = "thresholds"
 DEFAULT_RATE = 0.01
 
 
+TOLERANCE = 1e-5
+"""By so much of a threshold a score has to be above it: the same image scores about 1e-7 more or less in another batch,
+with other threads or on another machine, and calibration puts the threshold on the score of an image."""
+
+
+def above(score: float, threshold: float) -> bool:
+    """Whether a score is above a threshold by more than rounding."""
+    return score > threshold + TOLERANCE * abs(threshold)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Threshold:
-    """An image is anomalous if its score is above `value`."""
+    """An image is anomalous if its score is above `value` by more than rounding (`above`)."""
 
     value: float
     rate: float
@@ -67,6 +81,10 @@ class Threshold:
                 f"the threshold is of {_in_words(self.tile)} and the images would be scored in {_in_words(tile)}: "
                 "calibrate again with the same --tile, or give --threshold"
             )
+
+    def exceeded_by(self, score: float) -> bool:
+        """Whether an image of this score is anomalous, see `above`."""
+        return above(score, self.value)
 
     @property
     def note(self) -> str:
@@ -144,6 +162,17 @@ def check_good_alone(folder: str | Path, images: Sequence[Path]) -> None:
         raise DatasetError(f"{folder} holds images beside the good ones, defective by their place: {what}")
 
 
+def check_unseen(content: Mapping[str, Any], images: Sequence[Path]) -> None:
+    """Raise DatasetError for images that a checkpoint was trained on, whatever their names and places are now."""
+    trained = set(map(str, content.get(TRAINING_FILES) or ()))
+    seen = [p for p, found in zip(images, content_hashes(images), strict=True) if found in trained] if trained else []
+    if seen:
+        raise DatasetError(
+            f"{len(seen)} of {len(images)} images were trained on, among them {seen[0]}: their scores are lower than "
+            "those of new images; calibrate on good images that the training did not see"
+        )
+
+
 def check_rate(rate: float) -> None:
     """Raise ValueError for a false-positive rate that is not between 0 and 1."""
     if not 0 < rate < 1:
@@ -163,9 +192,12 @@ def stored_thresholds(content: Mapping[str, Any]) -> dict[str, Threshold]:
 
 def _read(values: Mapping[str, Any]) -> Threshold:
     try:
-        return Threshold(**values)
-    except TypeError as error:
+        threshold = parse(Threshold, values)
+        if threshold.side not in SIDES:
+            raise ValueError(f"its side must be {SIDES_IN_WORDS}, got {shortened(threshold.side)}")
+    except ValueError as error:
         raise CheckpointError(f"the checkpoint's threshold cannot be read ({error}): calibrate again") from error
+    return threshold
 
 
 def threshold_for(
@@ -188,9 +220,10 @@ def stored_side(content: Mapping[str, Any], default: int = 256) -> int:
     if threshold is not None:
         return threshold.side
     try:
-        return int(content["run"]["data"]["side"])
-    except (KeyError, TypeError):
+        side = content["run"]["data"]["side"]
+    except (KeyError, TypeError, IndexError):
         return default
+    return side if isinstance(side, int) and side in SIDES else default
 
 
 def store_threshold(

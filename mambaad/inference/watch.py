@@ -163,7 +163,7 @@ def watch_folder(
                     ):
                         continue  # the image has gone or changed: what is there now is met in a later look
                     watched.done[path] = watched.waiting.pop(path).stamp
-                    verdict = None if threshold is None else score > threshold.value
+                    verdict = None if threshold is None else threshold.exceeded_by(score)
                     yield _append(table, Scored(name, score, verdict, ""))
             sleep(interval)
 

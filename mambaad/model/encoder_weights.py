@@ -124,10 +124,20 @@ def _stage(key: str) -> str:
 def _read_file(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise EncoderWeightsError(f"the encoder weights file {path} does not exist: {WAYS_OUT}")
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    return state.get("state_dict", state)
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = state.get("state_dict", state)
+        tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
+    except (MemoryError, OSError):
+        raise
+    except Exception as error:  # both readers fail in many ways on bytes that are not theirs
+        raise EncoderWeightsError(
+            f"{path} holds no tensors by name and was not loaded ({type(error).__name__}): it is damaged, of another "
+            f"program, or holds code; {WAYS_OUT}"
+        ) from error
+    return tensors
 
 
 def _from_hub(backbone: str, tag: str) -> dict[str, Tensor]:

@@ -118,7 +118,7 @@ class SubsetOptions:
     categories: tuple[str, ...] = ()
     """Categories, all in one model; empty: all of the data root."""
     index_hash: str = ""
-    """Hash of the data root's files (`mambaad.data.index_hash`), so that runs on other files get another name."""
+    """Hash of the data root's files (`mambaad.data.contents`), so that runs on other files get another name."""
     side: int = 256
     """Side of the images in pixels."""
     encoder_weights: str = "embedded"

@@ -30,7 +30,9 @@ import torch
 from mambaad import cli
 from mambaad.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from mambaad.data.synthetic.generate import write_synthetic
+from mambaad.engine.environment import code_version
 from mambaad.engine.execution import Execution
+from mambaad.engine.records import record_path
 from mambaad.engine.run import execute
 from mambaad.engine.train import CHECKPOINT, TRAINING_STATE
 from mambaad.files import write_json
@@ -113,8 +115,7 @@ def wait(children: list[int], seconds: float | None) -> dict[int, int]:
 
 def outcome(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Weights and record of a finished run, its times taken out."""
-    (record,) = (folder / "results" / "runs").glob("*.json")
-    content = json.loads(record.read_text(encoding="utf-8"))
+    content = json.loads(record_path(folder / "results", "quick", RUN.hash).read_text(encoding="utf-8"))
     del content["wall_seconds"], content["train"]["seconds_per_step"]
     checkpoint = folder / "runs" / f"quick_{RUN.hash}" / CHECKPOINT
     return torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"], content
@@ -132,7 +133,7 @@ def same(one: tuple[dict[str, torch.Tensor], Any], other: tuple[dict[str, torch.
 def moment(folder: Path) -> str:
     """Where a run was when it was killed, by the files it left."""
     own = folder / "runs" / f"quick_{RUN.hash}"
-    if list((folder / "results").glob("runs/*.json")):
+    if record_path(folder / "results", "quick", RUN.hash).is_file():
         return "after the record"
     if list(own.glob(".*.tmp*")) or list((folder / "results").glob("runs/.*.tmp*")):
         return "while writing a file"
@@ -153,7 +154,7 @@ def one_run(
         alive = [child for child in children if child not in ended]
         if not alive:
             wrong += [f"exit code {code}" for code in ended.values() if code]
-            if wrong or list((folder / "results").glob("runs/*.json")):
+            if wrong or record_path(folder / "results", "quick", RUN.hash).is_file():
                 return {"moments": dict(moments), "kills": moments.total(), "wrong": wrong}
             continue
         # one of several may be taken away alone; others that wait for it in vain are killed three seconds later
@@ -194,9 +195,11 @@ def main() -> int:
         "runs_equal": 0,
         "moments": {},
         "wrong": [],
+        "code": [],
     }
     if arguments.out.is_file():
         record |= {k: v for k, v in json.loads(arguments.out.read_text()).items() if k not in ("command", "wanted")}
+    record["code"] = sorted({*record["code"], code_version()["commit"] or "unknown"})
     with tempfile.TemporaryDirectory() as place:
         top = Path(place)
         images = write_synthetic(top / "images", side=64, seed=0, train=9, test=6, categories=("gear",))

@@ -13,7 +13,7 @@ from layouts import save
 from PIL import Image
 
 from mambaad.data import DatasetError
-from mambaad.data.pixels import image_size
+from mambaad.data.pixels import image_size, read_rgb
 from mambaad.data.transforms import load_image, load_mask
 
 PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -163,3 +163,13 @@ def test_missing_and_broken_files(tmp_path: Path) -> None:
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DatasetError, match=r"cut\.png: cannot be read as an image"):
         load_image(tmp_path / "cut.png", 8, *PLAIN)
+
+
+def test_a_file_of_several_images_is_refused(tmp_path):
+    """Only the first of them would be looked at, and the others passed over in silence."""
+    pages = [Image.new("L", (8, 8), 40 * k) for k in range(3)]
+    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(DatasetError, match=r"stack\.tif: holds 3 images, expected one"):
+        read_rgb(tmp_path / "stack.tif")
+    pages[0].save(tmp_path / "one.tif")
+    assert read_rgb(tmp_path / "one.tif").size == (8, 8)

@@ -149,7 +149,9 @@ def test_a_launcher_with_other_processes_is_refused(
     options = ["--depths", "2", "2", "2", "2", "--side", "64", "--batch-size", "4", "--steps", "1", "--device", "cpu"]
     data = ["--data", str(drawn), "--out", str(tmp_path / "out"), "--encoder-weights", "embedded"]
     assert cli.main(["train", *data, *options]) == 2
-    assert "a launcher started 2 processes" in capsys.readouterr().err
+    assert "a launcher started 2 processes (WORLD_SIZE), and the run has 1" in capsys.readouterr().err
+    assert cli.main(["train", *data, *options, "--processes", "4"]) == 2
+    assert "a launcher started 2 processes (WORLD_SIZE), and the run has 4" in capsys.readouterr().err
     assert not list((tmp_path / "out").rglob("*.p*t*"))
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from mambaad.config import ModelConfig
 from mambaad.data import DatasetError
 from mambaad.inference.threshold import (
     Threshold,
+    above,
     calibrate,
     check_good_alone,
     store_threshold,
@@ -23,7 +25,7 @@ from mambaad.inference.threshold import (
     stored_threshold,
 )
 from mambaad.model import CheckpointError
-from mambaad.model.checkpoint import read_checkpoint
+from mambaad.model.checkpoint import TRAINING_FILES, read_checkpoint
 
 SMALL = ModelConfig(
     backbone="resnet18", backbone_kwargs={"channels": (8, 16, 32, 64)}, depths=(2, 2, 2, 2), scan="sweep", directions=2
@@ -166,3 +168,41 @@ def test_calibrate_command(model, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "holds the folders test" in capsys.readouterr().err
     assert cli.main([*call, str(good), "--fpr", "1"]) == 2
     assert "between 0 and 1" in capsys.readouterr().err
+
+
+def test_images_of_the_training_are_refused_under_any_name(model, tmp_path, capsys):
+    from PIL import Image
+
+    from mambaad.data.contents import content_hashes
+
+    seen, unseen = tmp_path / "seen.png", tmp_path / "photos" / "0.png"
+    unseen.parent.mkdir()
+    Image.new("RGB", (40, 50), (1, 2, 3)).save(seen)
+    Image.new("RGB", (40, 50), (1, 2, 4)).save(unseen)
+    weights = tmp_path / "c.pth"
+    mambaad.save_checkpoint(weights, model, {TRAINING_FILES: content_hashes([seen])})
+    call = ["calibrate", "--weights", str(weights), "--side", "64", "--device", "cpu", "--data", str(unseen.parent)]
+    assert cli.main(call) == 0
+    (unseen.parent / "another_name.png").write_bytes(seen.read_bytes())
+    assert cli.main(call) == 2
+    assert "1 of 2 images were trained on, among them" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "damage", [3, [], {"value": "0.5"}, {"value": 0.5, "side": 10**9}, {"side": -64}, {"side": True}, {"images": 1.5}]
+)
+def test_a_damaged_threshold_is_refused(damage):
+    whole = asdict(calibrate([0.1, 0.2, 0.3], 0.5, side=64))
+    assert stored_threshold({"threshold": whole}) is not None
+    values = whole | damage if isinstance(damage, dict) else damage
+    with pytest.raises(CheckpointError, match="the checkpoint's threshold cannot be read"):
+        stored_threshold({"threshold": values})
+
+
+def test_rounding_does_not_flip_the_verdict():
+    """Scores of the same image differ by about 1e-7 with the batch: one on the threshold is not above it."""
+    threshold = calibrate([0.1, 0.2, 0.3], 0.01, side=64)
+    assert not threshold.exceeded_by(0.3 + 6e-8)
+    assert threshold.exceeded_by(0.3001)
+    assert not above(0.0, 0.0)
+    assert above(-0.1, -0.2)

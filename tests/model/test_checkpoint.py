@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,8 @@ import torch
 from published_layout import SMALL, publish
 
 import mambaad
-from mambaad.config import ModelConfig
+from mambaad.baselines import load_method
+from mambaad.config import ModelConfig, to_dict
 from mambaad.model import CheckpointError
 from mambaad.model.published_checkpoint import infer_config, published_key_map, rename_published
 
@@ -140,3 +143,69 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path: Path) -> None:
         mambaad.load_checkpoint(tmp_path / "list.pth")
     with pytest.raises(CheckpointError, match="no tensors"):
         mambaad.load_checkpoint({})
+
+
+def test_the_message_of_a_refused_file_does_not_say_how_to_read_it_nevertheless(tmp_path):
+    torch.save({"surprise": Hostile()}, tmp_path / "hostile.pth")
+    with pytest.raises(CheckpointError) as caught:
+        mambaad.load_checkpoint(tmp_path / "hostile.pth")
+    for word in ("weights_only", "trust", "option", "allowlist", "safe_globals"):
+        assert word not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ({"config": None}, "settings cannot be used: expected fields"),
+        ({"config": {"dephts": [1]}}, "unknown field 'dephts'"),
+        ({"config": {"depths": 3}}, "depths: Input should be a valid array"),
+        ({"config": {"state_size": 10**9}}, "does not fit the network"),
+        ({"config": {"depths": [10**8] * 4}}, "400000000 blocks"),
+        ({"config": {"backbone": "hf-hub:somebody/something"}}, "must be a timm model name"),
+        ({"config": {"backbone_kwargs": {"no_such": 1}}}, "cannot be built"),
+        ({"config": {"backbone_kwargs": {"channels": [8, 8, 8, 10**9]}}}, "does not fit the network|cannot be built"),
+        ({"state_dict": [1, 2]}, "state dict is a list"),
+        ({"state_dict": {}}, "no tensors"),
+        ({"state_dict": {"a": torch.zeros(2)}}, "8 blocks, and it holds 1 tensors"),
+    ],
+)
+def test_a_checkpoint_that_was_tampered_with_is_refused_before_memory_is_taken(model, damage, said):
+    content = {"format": "mambaad-checkpoint-1", "config": to_dict(SMALL), "state_dict": model.state_dict()}
+    if isinstance(damage.get("config"), dict):
+        damage = {"config": content["config"] | damage["config"]}
+    for load in (mambaad.load_checkpoint, load_method):
+        with pytest.raises(CheckpointError, match=said) as caught:
+            load(content | damage)
+        assert len(str(caught.value)) < 2000
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [torch.complex64, torch.int32, "sparse"])
+def test_tensors_of_another_type_are_refused(model, kind):
+    state = dict(model.state_dict())
+    tensor = state["half_fpn.fuse.0.weight"]
+    state["half_fpn.fuse.0.weight"] = tensor.to_sparse() if kind == "sparse" else tensor.to(kind)
+    with pytest.raises(CheckpointError, match=r"1 of wrong type: half_fpn\.fuse\.0\.weight"):
+        mambaad.load_checkpoint({"config": to_dict(SMALL), "state_dict": state})
+
+
+@pytest.mark.parametrize("method", ["nonsense", 3, None, "uniad", "memory_bank"])
+def test_a_checkpoint_of_another_method_is_refused(model, method):
+    content = {"config": to_dict(SMALL) | {"method": method}, "state_dict": model.state_dict()}
+    with pytest.raises(CheckpointError, match="method"):
+        load_method(content)
+
+
+def test_a_full_disk_is_called_by_its_name_and_leaves_nothing(model, tmp_path):
+    """In a process of its own: a limit on the size of files cannot be taken back."""
+    code = (
+        "import resource, sys, torch\n"
+        "from mambaad.model.checkpoint import write_checkpoint\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, 2**16))\n"
+        "try:\n    write_checkpoint(sys.argv[1], {'state_dict': {'a': torch.zeros(2**16)}})\n"
+        "except OSError as error:\n    print(error.filename, error.strerror)\n"
+    )
+    path = tmp_path / "c.pth"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{path} File too large\n"
+    assert list(tmp_path.iterdir()) == []

@@ -21,6 +21,7 @@ import os
 import warnings
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,43 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mambaad.config.parse import parse
 from mambaad.data.image_cache import default_cache_dir
 from mambaad.data.sample import INDEX_FOLDER, DatasetError, OnFault, Sample, raise_fault, select_categories
 from mambaad.files import atomic_path, write_text
 from mambaad.progress import progress as show_progress
 
+
+@dataclass(frozen=True)
+class Photograph:
+    """What is read of an image's entry."""
+
+    file_name: str
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        if not (0 < self.height <= LONGEST and 0 < self.width <= LONGEST):
+            raise ValueError(f"an image of {self.width} x {self.height} pixels")
+
+
+@dataclass(frozen=True)
+class Polygons:
+    """Corners of an object's outlines, x and y by turns."""
+
+    points: list[list[float]]
+
+
+@dataclass(frozen=True)
+class RunLengths:
+    """An object's pixels: lengths of runs, or pycocotools' text of them."""
+
+    size: list[int]
+    counts: list[int] | str
+
+
 SPLITS, HELD_OUT = 4, 20
+LONGEST = 10_000  # pixels of an image's side
 ANNOTATIONS = {"train": "annotations/instances_train2017.json", "val": "annotations/instances_val2017.json"}
 IMAGES = {"train": "train2017", "val": "val2017"}
 INDEX_FILE = "coco_ad.json"
@@ -155,18 +187,25 @@ def _annotations(path: Path, *, with_segments: bool) -> tuple[list[dict[str, Any
     try:
         content = json.loads(text, object_hook=hook)
         ids = sorted(entry["id"] for entry in content["categories"])
-        images = {entry["id"]: {k: entry[k] for k in ("file_name", "height", "width")} for entry in content["images"]}
+        images = {entry["id"]: asdict(parse(Photograph, entry, others=True)) for entry in content["images"]}
         position = {identifier: k for k, identifier in enumerate(ids)}
         objects: dict[int, list[tuple[int, Any]]] = defaultdict(list)
         for entry in content["annotations"]:
-            segment = entry["segmentation"] if with_segments else None
+            segment = _segment(entry["segmentation"]) if with_segments else None
             objects[entry["image_id"]].append((position[entry["category_id"]], segment))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DatasetError(f"{path}: expected COCO's instance annotations, got {error!r}; download it again") from error
     if len(ids) != SPLITS * HELD_OUT:
         raise DatasetError(f"{path}: expected the {SPLITS * HELD_OUT} classes of COCO 2017, got {len(ids)}")
     with_objects = [images[k] | {"objects": objects[k]} for k in sorted(images) if k in objects]
     return with_objects, hashlib.sha256(text).hexdigest()[:12]
+
+
+def _segment(segment: Any) -> Any:
+    """Polygons as they are, or run lengths, checked: the codec takes what it is given.  Raises ValueError."""
+    if isinstance(segment, list):
+        return parse(Polygons, {"points": segment}).points
+    return asdict(parse(RunLengths, segment, others=True))
 
 
 def _normal(images: list[dict[str, Any]], split: int) -> list[str]:

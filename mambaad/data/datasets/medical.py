@@ -4,6 +4,9 @@
     <root>/{brain,liver,retinal}/test/{good,<defect>}/...
     <root>/{brain,liver,retinal}/ground_truth/<defect>/...
 
+Masks that do not have their images' names are paired with them by position in the order of names, as the published code
+does.
+
 Source: Zhang et al., "Exploring Plain ViT Reconstruction for Multi-class Unsupervised Anomaly Detection", 2023; the
 images are those of Bao et al., "BMAD: Benchmarks for Medical Anomaly Detection", 2024.
 """
@@ -33,4 +36,6 @@ def load_medical(root: str | Path, categories: Sequence[str] = (), on_fault: OnF
             "name the folder that holds them"
         )
     chosen = select_categories(root, available, categories)
-    return [s for name in chosen for s in load_category(root / name, name, sizes=False, on_fault=on_fault)]
+    return [
+        s for name in chosen for s in load_category(root / name, name, sizes=False, by_position=True, on_fault=on_fault)
+    ]

@@ -9,9 +9,11 @@ Paths are below the root. The mask's is empty for good images.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mambaad.config.parse import parse
 from mambaad.data.sample import (
     DatasetError,
     OnFault,
@@ -23,6 +25,17 @@ from mambaad.data.sample import (
     report_repeats,
     select_categories,
 )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is read of an index's entry; it may have more."""
+
+    img_path: str
+    anomaly: Literal[0, 1]
+    mask_path: str | None = None
+    specie_name: str | None = None
+
 
 SPLITS: dict[str, Literal["train", "test"]] = {"train": "train", "validation": "train", "test": "test"}
 """What each split of an index is used for: that of MVTec 3D-AD has good images for validation, which are trained on."""
@@ -77,18 +90,18 @@ def _sample(
     has_masks: bool,
     on_fault: OnFault,
 ) -> Sample | None:
-    fields = entry if isinstance(entry, dict) else {}
-    name, mask_name, anomaly = fields.get("img_path"), fields.get("mask_path"), fields.get("anomaly")
-    if not isinstance(name, str) or anomaly not in (0, 1):
-        on_fault(f"{index}: expected entries with img_path and anomaly 0 or 1, got {entry!r}; correct the index")
+    try:
+        fields = parse(Entry, entry, others=True)
+    except ValueError as error:
+        on_fault(f"{index}: expected entries with img_path and anomaly 0 or 1: {error}; correct the index")
         return None
-    image = listed_file(root, name, index, on_fault)
+    image = listed_file(root, fields.img_path, index, on_fault)
     if image is None:
         return None
     kind = "good"
-    if anomaly:
-        kind = fields.get("specie_name") or "anomaly"
+    if fields.anomaly:
+        kind = fields.specie_name or "anomaly"
         kind = "anomaly" if kind == "good" else kind  # the flag decides, the name only groups
-    mask = listed_file(root, mask_name, index, on_fault) if anomaly and mask_name else None
+    mask = listed_file(root, fields.mask_path, index, on_fault) if fields.anomaly and fields.mask_path else None
     sample = Sample(image, category, "train" if split == "train" else "test", kind, mask)
-    return checked_sample(sample, index, needs_mask=has_masks and not mask_name, on_fault=on_fault)
+    return checked_sample(sample, index, needs_mask=has_masks and not fields.mask_path, on_fault=on_fault)

@@ -34,12 +34,22 @@ def kinds_in(folder: Path) -> list[str]:
 
 
 def load_category(
-    folder: Path, category: str, *, masks: bool = True, sizes: bool = True, on_fault: OnFault = raise_fault
+    folder: Path,
+    category: str,
+    *,
+    masks: bool = True,
+    sizes: bool = True,
+    by_position: bool = False,
+    on_fault: OnFault = raise_fault,
 ) -> list[Sample]:
     """The samples of one category: train, test/good, then the defects by name.
 
-    With `masks` every defective image must have one; without, masks are taken where they are.  With `sizes` a mask
-    must have its image's size.  Faults go to `on_fault`, naming the folder or file and what was expected.
+    Args:
+        masks: every defective image must have one; otherwise masks are taken where they are.
+        sizes: a mask must have its image's size.
+        by_position: pair images and masks of a defect whose names do not match as they stand in the order of their
+            names, if there are as many of both.
+        on_fault: is told of faults, with the folder or file and what was expected.
     """
     train = images_in(folder / "train" / "good")
     if not train:
@@ -49,8 +59,11 @@ def load_category(
     samples = [Sample(path, category, "train") for path in train]
     for kind in kinds_in(folder / "test"):
         truth = {path.stem: path for path in images_in(folder / "ground_truth" / kind)} if kind != "good" else {}
-        for path in images_in(folder / "test" / kind):
-            mask = truth.get(f"{path.stem}_mask", truth.get(path.stem))
+        images = images_in(folder / "test" / kind)
+        found = [truth.get(f"{path.stem}_mask", truth.get(path.stem)) for path in images]
+        if by_position and None in found and len(truth) == len(images):
+            found = list(images_in(folder / "ground_truth" / kind))
+        for path, mask in zip(images, found, strict=True):
             if kind != "good" and masks and mask is None:
                 expected = folder / "ground_truth" / kind / f"{path.stem}_mask.png"
                 on_fault(f"{path}: a defective image without a mask, expected {expected}")

@@ -13,8 +13,10 @@ Detection", 2024.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from mambaad.config.parse import parse
 from mambaad.data.sample import (
     DatasetError,
     OnFault,
@@ -26,6 +28,16 @@ from mambaad.data.sample import (
     report_repeats,
     select_categories,
 )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is read of an index's entry; it may have more."""
+
+    image_path: str
+    anomaly_class: str
+    mask_path: str | None = None
+
 
 JSON_FOLDERS = (
     "",
@@ -91,15 +103,16 @@ def image_folder(root: Path, indexes: dict[str, Path]) -> Path:
 
 
 def _sample(entry: object, folder: Path, category: str, split: str, index: Path, on_fault: OnFault) -> Sample | None:
-    fields = entry if isinstance(entry, dict) else {}
-    name, kind, mask_name = fields.get("image_path"), fields.get("anomaly_class"), fields.get("mask_path")
-    if not isinstance(name, str) or not isinstance(kind, str):
-        on_fault(f"{index}: expected entries with image_path and anomaly_class, got {entry!r}; download it again")
+    try:
+        fields = parse(Entry, entry, others=True)
+    except ValueError as error:
+        on_fault(f"{index}: expected entries with image_path and anomaly_class: {error}; download it again")
         return None
-    image = listed_file(folder, name, index, on_fault)
+    image = listed_file(folder, fields.image_path, index, on_fault)
     if image is None:
         return None
+    kind = fields.anomaly_class
     bad = kind != "OK"
-    mask = listed_file(folder, mask_name, index, on_fault) if bad and mask_name else None
+    mask = listed_file(folder, fields.mask_path, index, on_fault) if bad and fields.mask_path else None
     sample = Sample(image, category, "train" if split == "train" else "test", kind if bad else "good", mask)
-    return checked_sample(sample, index, needs_mask=not mask_name, on_fault=on_fault)
+    return checked_sample(sample, index, needs_mask=not fields.mask_path, on_fault=on_fault)

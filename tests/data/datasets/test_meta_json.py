@@ -50,7 +50,7 @@ META_ERRORS = {
     "broken": (lambda root: (root / "meta.json").write_text("]"), r"meta\.json: cannot be read as JSON"),
     "no split": (lambda root: (root / "meta.json").write_text('{"train": {}}'), "found no 'test'"),
     "no object": (lambda root: (root / "meta.json").write_text("[]"), "found no 'train'"),
-    "entry": (_meta_entry("bolt", 0, anomaly="no"), "entries with img_path and anomaly 0 or 1, got"),
+    "entry": (_meta_entry("bolt", 0, anomaly="no"), "entries with img_path and anomaly 0 or 1: "),
     "image gone": (_meta_entry("bolt", 0, img_path="none.png"), r"none\.png: no such file, but .*meta\.json"),
     "only some masks": (_meta_entry("bolt", 1, mask_path=""), "is a defective image without a mask"),
 }
@@ -70,3 +70,29 @@ def test_the_anomaly_flag_decides_not_the_name(tmp_path: Path) -> None:
     _meta_entry("bolt", 1, specie_name="good")(root)
     kinds = [s.defect for s in load_dataset("meta_json", root, ("bolt",))]
     assert kinds == ["good", "good", "anomaly", "anomaly"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"specie_name": 3}, "specie_name: Input should be a valid string, got 3"),
+        ({"mask_path": ["a"]}, "mask_path"),
+        ({"anomaly": "1"}, "anomaly: Input should be 0 or 1"),
+        ({"img_path": {"a": 1}}, "img_path"),
+        ({"img_path": "a\0b"}, "no such file"),
+    ],
+)
+def test_values_of_another_type_are_named(tmp_path, entry, said):
+    root = layouts.write_meta_json(tmp_path)
+    index = json.loads((root / "meta.json").read_text())
+    index["test"]["bolt"][0] |= entry
+    (root / "meta.json").write_text(json.dumps(index))
+    with pytest.raises(DatasetError, match=said):
+        load_dataset("meta_json", root)
+
+
+def test_an_index_that_is_nested_without_end_is_refused(tmp_path):
+    root = layouts.write_meta_json(tmp_path)
+    (root / "meta.json").write_text("[" * 100_000)
+    with pytest.raises(DatasetError, match=r"nested too deeply|cannot be read as JSON"):
+        load_dataset("meta_json", root)

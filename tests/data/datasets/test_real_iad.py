@@ -54,7 +54,7 @@ REAL_IAD_ERRORS = {
     "broken index": (lambda root: (root / "usb.json").write_text("{"), r"usb\.json: cannot be read as JSON"),
     "no list": (lambda root: (root / "usb.json").write_text('{"train": []}'), "found no list 'test'"),
     "list of lists": (lambda root: (root / "usb.json").write_text("[]"), "found no list 'train'"),
-    "entry": (_real_iad_entry(image_path=3), "entries with image_path and anomaly_class, got"),
+    "entry": (_real_iad_entry(image_path=3), "entries with image_path and anomaly_class: "),
     "image gone": (_real_iad_entry(image_path="NG/none.jpg"), r"none\.jpg: no such file, but .*usb\.json lists it"),
     "mask gone": (_real_iad_entry(mask_path="NG/none.png"), r"none\.png: no such file, but .*usb\.json lists it"),
     "no mask": (_real_iad_entry(mask_path=None), "is a defective image without a mask"),

@@ -1,0 +1,96 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Reliability
+#
+# What happens when things go wrong: a run is killed, a disk is full, a file holds what nobody would write. Each section
+# shows a record in `results/reliability/` with the command that made it; nothing here is typed in.
+
+# %% tags=["hide-input"]
+from IPython.display import Markdown, display
+
+from mambaad.study import reliability
+from mambaad.study.notebook import check_parameters, results_folder
+from mambaad.study.table_view import plain
+
+# %% tags=["parameters"]
+source: str = "results"  # folder of records; not the study's own, since these are made apart from it
+
+# %% tags=["hide-input"]
+given = check_parameters(globals(), source=str)
+folder = results_folder(given.source) / "reliability"
+records = reliability.read_records(folder)
+
+
+def show(kind, table):
+    """The records of a kind as a table, with their commands; or that there is none."""
+    found = records.get(kind, [])
+    if not found:
+        display(Markdown(f"**There is no record of this in `{given.source}/reliability` yet.**"))
+        return
+    display(plain(table(found)))
+    display(Markdown(f"*{reliability.made_by(found)}*"))
+
+
+# %% [markdown]
+# ## Killed at random moments
+#
+# A training run of a small network, with its evaluation and its record, is ended by a signal at a random moment and
+# started again, until it finishes. Weights, loss curve and every number of the record must then equal, bit for bit,
+# those of a run that nobody disturbed. SIGKILL leaves a process no time for anything; at SIGTERM and Ctrl-C (SIGINT)
+# a run saves its state and ends with exit code 143 or 130. Columns named *hit* say what the run was at, as far as the
+# files it left tell.
+
+# %% tags=["hide-input"]
+show("kills", reliability.kills)
+
+# %% [markdown]
+# ## Faults
+#
+# Each fault must end in one sentence and exit code 2, leave no unfinished file, and not cost what was trained before:
+# the same command, run again without the fault, must end in the weights of an undisturbed run, bit for bit.
+
+# %% tags=["hide-input"]
+show("faults", reliability.faults)
+
+# %% [markdown]
+# ## Inputs that nobody would write
+#
+# Tables, indices, settings, thresholds, checkpoints and images, generated or damaged byte by byte, and read as the
+# command line reads them. An input *worked*, or was *refused* in a sentence with exit code 2 (1 for a data set found
+# faulty). Anything else, such as a traceback, another exit code or a file that appeared, is *wrong*.
+
+# %% tags=["hide-input"]
+show("fuzz", reliability.inputs)
+
+# %% [markdown]
+# ## Do the tests notice
+#
+# One operator, number or comparison of the code is changed at a time; a good test suite fails. The changes are a random
+# sample of those that are possible in each file, and only the file's own tests are run. What survives is listed with
+# the reason: often the change makes no difference to any result, sometimes a test is missing.
+
+# %% tags=["hide-input"]
+show("mutation", reliability.mutations)
+
+# %% tags=["hide-input"]
+if "mutation" in records:
+    display(plain(reliability.survivors(records["mutation"], folder)))
+
+# %% [markdown]
+# ## What the tests reach
+#
+# Lines and branches of the package that the default test run goes through.
+
+# %% tags=["hide-input"]
+show("coverage", reliability.coverage)
