@@ -314,7 +314,7 @@ def show(ax, picture, title, mask, **options):
     if mask.any():
         ax.contour(mask.numpy(), levels=[0.5], colors="#d55e00", linewidths=1.6)
     ax.set_axis_off()
-    ax.set_title(title, fontsize=10)
+    ax.set_title(title, fontsize=11)
 
 
 test = [s for s in samples if s.split == "test"]

@@ -116,7 +116,7 @@ for ax, m, t, name in zip(axes.flat, maps, truth, words, strict=True):
     if t.any():
         ax.contour(t, levels=[0.5], colors="#d55e00", linewidths=1.4)
     ax.set_axis_off()
-    ax.set_title(name, fontsize=8.5)
+    ax.set_title(name, fontsize=11)
 live(
     "threshold-bench",
     still=figure,

@@ -134,7 +134,7 @@
     host.append(
       el("div", { class: "live-controls" }, [threshold.node, best, rule.node, outlier.node, times.node]),
       panel("Green: found. Orange: false alarm. Blue: missed.", gallery), text,
-      el("div", { class: "live-panels", style: "grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr))" }, plots.map(([name, node]) => panel({ ROC: "Recall over false alarms (ROC)", PR: "Precision over recall", PRO: "PRO over false alarms" }[name], node))),
+      el("div", { class: "live-panels", style: "grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr))" }, plots.map(([name, node]) => panel({ ROC: "Recall over FPR (ROC)", PR: "Precision over recall", PRO: "PRO over FPR" }[name], node))),
       panel("Each region: share found (the PRO value is their mean)", bars), sums);
 
     function curve(node, points, now, top, dots) {
