@@ -232,20 +232,30 @@ def _decoder(model: MambaAD, side: int) -> tuple[int, int, int]:
     layers = einsum = tables = 0
     for i, stage in enumerate(model.decoder.stages):
         tokens = (side * 2**i // 32) ** 2
-        expand = model.decoder.expands[i - 1] if i else nn.Identity()
-        for module in [*expand.modules(), *stage.modules()]:
-            if isinstance(module, SS2D):
-                k, inner, rank = module.dt_proj.shape
-                einsum += tokens * k * inner * (sum(module.sizes) + rank)
-                tables += 2 * tokens  # visiting order and its inverse
-            elif isinstance(module, nn.Linear):
-                # the patch expansion works before upsampling
-                at = tokens // 4 if module in expand.modules() else tokens
-                layers += _flops(module, at * module.out_features)
-            elif isinstance(module, nn.Conv2d):
-                layers += _flops(module, tokens * module.out_channels)
-            elif isinstance(module, nn.LayerNorm):
-                layers += _flops(module, tokens * math.prod(module.normalized_shape))
-            elif isinstance(module, nn.InstanceNorm2d):
-                layers += _flops(module, tokens * module.num_features)
+        parts = [module_flops(stage, tokens)]
+        if i:
+            expand: Any = model.decoder.expands[i - 1]
+            # its Linear works before upsampling
+            parts += [module_flops(expand.expand, tokens // 4), module_flops(expand.norm, tokens)]
+        layers += sum(part[0] for part in parts)
+        einsum += sum(part[1] for part in parts)
+        tables += 2 * tokens * sum(isinstance(module, SS2D) for module in stage.modules())  # order and its inverse
     return layers, einsum, tables
+
+
+def module_flops(module: nn.Module, tokens: int) -> tuple[int, int]:
+    """FLOPs of a part of the decoder that keeps its number of tokens: (layers, the einsums of SS2D)."""
+    layers = einsum = 0
+    for child in module.modules():
+        if isinstance(child, SS2D):
+            k, inner, rank = child.dt_proj.shape
+            einsum += tokens * k * inner * (sum(child.sizes) + rank)
+        elif isinstance(child, nn.Linear):
+            layers += _flops(child, tokens * child.out_features)
+        elif isinstance(child, nn.Conv2d):
+            layers += _flops(child, tokens * child.out_channels)
+        elif isinstance(child, nn.LayerNorm):
+            layers += _flops(child, tokens * math.prod(child.normalized_shape))
+        elif isinstance(child, nn.InstanceNorm2d):
+            layers += _flops(child, tokens * child.num_features)
+    return layers, einsum

@@ -55,7 +55,7 @@ def show(ax, picture, title, mask=None, **options):
     if mask is not None:
         ax.contour(np.asarray(mask), levels=[0.5], colors="#d55e00", linewidths=1.6)
     ax.set_axis_off()
-    ax.set_title(title, fontsize=10)
+    ax.set_title(title, fontsize=11)
 
 
 # %% [markdown]
@@ -114,7 +114,7 @@ for row, stride, e, d in zip(axes, (4, 8, 16), encoder, decoder, strict=True):
         row, (e[0], d[0], e[1]), ("encoder", "decoder rebuilds", "encoder, good twin"), strict=True
     ):
         show(ax, coloured(features), f"{title}" if stride == 4 else "")
-    row[0].text(-0.04 * n, n / 2, f"stride {stride}", rotation=90, va="center", ha="right", fontsize=10)
+    row[0].text(-0.04 * n, n / 2, f"stride {stride}", rotation=90, va="center", ha="right", fontsize=11)
 plot(
     figure,
     alt="Feature maps in false colours at three strides. At the defect the encoder's colours change; the decoder's "

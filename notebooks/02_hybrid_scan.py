@@ -187,11 +187,11 @@ table(
 
 # %% tags=["hide-input"]
 figure, axes = plt.subplots(2, 4, figsize=(WIDTH, 2.9))
-names = ("image", "transposed", "rotated", "rot., transp.")
+names = ("image", "transposed", "rotated", "rot., tr.")
 titles = (*(f"{i}: {name}" for i, name in enumerate(names)), *(f"{i + 4}: {i} reversed" for i in range(4)))
 for ax, route, title in zip(axes.flat, method_routes("hilbert", 8, 8), titles, strict=True):
     draw_route(ax, route, title)
-    ax.title.set_fontsize(9.5)
+    ax.title.set_fontsize(11)
 plot(
     figure,
     alt="The eight routes of the Hilbert order: four mirror images of one curve, and the same backwards.",
@@ -295,7 +295,7 @@ for row, method in zip(axes, ORDERS, strict=True):
         picture = ax.imshow(heard, norm="log", vmin=1e-3, vmax=1)
         ax.scatter(source[1], source[0], s=16, marker="o", color="#d55e00")
         ax.set_axis_off()
-        ax.set_title(f"{method}, K = {k}", fontsize=10)
+        ax.set_title(f"{method}, K = {k}", fontsize=11)
 figure.colorbar(picture, ax=axes, location="bottom", shrink=0.6, aspect=30, label="influence / largest")
 plot(
     figure,
@@ -383,7 +383,7 @@ figure, axes = plt.subplots(2, 4, figsize=(WIDTH, 2.9))
 titles = [method for method, number in scan for _ in range(number)]
 for k, (ax, route, title) in enumerate(zip(axes.flat, routes, titles, strict=True)):
     draw_route(ax, route, f"{k}: {title}")
-    ax.title.set_fontsize(9.5)
+    ax.title.set_fontsize(11)
 plot(
     figure,
     alt="Eight routes of a hybrid: two of sweep, two of scan, four of hilbert.",

@@ -116,7 +116,7 @@ for ax, m, t, name in zip(axes.flat, maps, truth, words, strict=True):
     if t.any():
         ax.contour(t, levels=[0.5], colors="#d55e00", linewidths=1.4)
     ax.set_axis_off()
-    ax.set_title(name, fontsize=8.5)
+    ax.set_title(name, fontsize=11)
 live(
     "threshold-bench",
     still=figure,
@@ -142,7 +142,7 @@ live(
 #   even where precision is poor.
 # - **AP** (average precision): the mean precision over recall, each step weighted by the recall it adds. It punishes
 #   false
-#   alarms by their number, and is the strictest of the seven.
+#   alarms by their number, and is the strictest of these here.
 # - **F1max**: the F1 of the best threshold, chosen with the truth in hand: a bound on what a user can reach.
 #
 # All three are used for images too, where an image's score is the largest value of its map.

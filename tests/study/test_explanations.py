@@ -89,6 +89,10 @@ def test_network() -> None:
     watched = sum(page["seen"][box]["parameters (M)"].sum() for box in ("encoder", "fusion", "decoder"))
     assert watched + page["counted"].table_params_m == pytest.approx(page["counted"].params_m)
     assert page["seen"]["decoder"]["output"].iloc[-1] == "64 × 64 × 64"
+    costs = page["costs"].set_index("box")
+    flops = costs["FLOPs (10⁹)"].filter(like="decoder")
+    assert costs["parameters (M)"].drop(["sum", "printed in the paper"]).idxmax() == "decoder, stride 32"
+    assert flops.idxmin() == "decoder, stride 32"
     assert [step for step, _ in page["result"].loss] == [1, 2, 3]
     assert np.isfinite([value for row in page["rows"] for value in row[1:]]).all()
     assert not Path(page["root"]).exists()

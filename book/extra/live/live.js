@@ -69,8 +69,8 @@
       figure.dataset.ready = "";
       const data = figure.querySelector("script[type='application/json']");
       const host = el("div", { class: "live-host" });
-      build(host, data ? JSON.parse(data.textContent) : null);
       const still = figure.querySelector(".live-still");
+      build(host, data ? JSON.parse(data.textContent) : null, still && still.firstElementChild);
       if (still) still.replaceWith(host); else figure.prepend(host);
     }
   }

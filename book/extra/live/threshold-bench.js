@@ -119,10 +119,12 @@
     const rule = choice("Protocol", [["exact", "exact"], ["paper", "paper (grids)"]], "exact", (v) => { state.rule = v; draw(); });
     const times = slider("its score", { min: 1.5, max: 6, step: 0.5, value: 3, show: (v) => `${v} × the largest`, change: (v) => { state.times = v; draw(); } });
     const outlier = check("add one outlier pixel", false, (v) => { state.outlier = v; draw(); });
-    const best = el("button", { type: "button", onclick: () => {
+    const toBest = () => {
       const top = clean.rows.reduce((a, b) => (f1(b, clean.P) > f1(a, clean.P) ? b : a));
-      threshold.set((state.at = Math.round(200 * (top.score / clean.high)) / 200)); draw();
-    } }, "Go to the best F1");
+      threshold.set((state.at = Math.round(200 * (top.score / clean.high)) / 200));
+      draw();
+    };
+    const best = el("button", { type: "button", onclick: toBest }, "Go to the best F1");
     const tiles = data.cases.map((c) => el("canvas", { width: side, height: side, role: "img", "aria-label": c.words, style: "width:100%;image-rendering:pixelated;border-radius:4px;background-size:100% 100%" }));
     tiles.forEach((tile, i) => { tile.style.backgroundImage = `url(${data.cases[i].image})`; });
     const gallery = el("div", { style: "display:grid;grid-template-columns:repeat(4,1fr);gap:6px" }, tiles.map((tile, i) => el("div", { style: "font-size:0.75rem;line-height:1.3" }, [tile, data.cases[i].words])));
@@ -132,7 +134,7 @@
     host.append(
       el("div", { class: "live-controls" }, [threshold.node, best, rule.node, outlier.node, times.node]),
       panel("Green: found. Orange: false alarm. Blue: missed.", gallery), text,
-      el("div", { class: "live-panels", style: "grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr))" }, plots.map(([name, node]) => panel({ ROC: "ROC: found over false alarms", PR: "Precision over recall", PRO: "PRO: mean region found, false alarms to 30 %" }[name], node))),
+      el("div", { class: "live-panels", style: "grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr))" }, plots.map(([name, node]) => panel({ ROC: "Recall over FPR (ROC)", PR: "Precision over recall", PRO: "PRO over FPR" }[name], node))),
       panel("Each region: share found (the PRO value is their mean)", bars), sums);
 
     function curve(node, points, now, top, dots) {
@@ -179,7 +181,7 @@
       sums.textContent = `Over all thresholds, in percent, protocol ${state.rule}: AU-ROC ${percent(auroc(L))}, AP ${percent(averagePrecision(L))}, F1max ${both(f1max(L), f1Grid(L))}, AU-PRO ${both(auproExact(L), auproPaper(L))}.` +
         (state.outlier ? ` One normal pixel now scores ${state.times} times the former maximum: the grids of the paper protocol stretch, the exact values hardly move.` : "");
     }
-    draw();
+    toBest();
   }
   mount("threshold-bench", build);
 })(typeof window === "undefined" ? globalThis : window);
