@@ -46,7 +46,7 @@ evidence: $(READY) ## make the runs on real images (DATA=folder of mvtec/ and ot
 
 # Bound threads: the times of a run agree better with each other; the metrics' threads are numpy's and are not bound.
 benchmark: $(READY) ## time this library on this machine and replace the benchmark records
-	@OMP_PROC_BIND=true $(BIN)/python -m mambaad benchmark scan stages model scaling
+	@OMP_PROC_BIND=true $(BIN)/python -m mambaad benchmark scan stages model scaling methods
 	@$(BIN)/python -m mambaad benchmark metrics
 
 test: $(READY) ## run the tests
