@@ -22,7 +22,10 @@ def _lighten(app: Any, pagename: str, templatename: str, context: dict[str, Any]
     for kind in ("script_files", "css_files"):
         context[kind] = [f for f in context.get(kind, []) if not any(name in _path(f) for name in UNUSED)]
     if body := context.get("body"):
-        context["body"] = re.sub(r"<thead>.*?</thead>", _with_scopes, body, flags=re.DOTALL)
+        body = re.sub(r"<thead>.*?</thead>", _with_scopes, body, flags=re.DOTALL)
+        body = re.sub(r"<dl>\s*((?:<dd>(?:(?!<dd>).)*?</dd>\s*)+)</dl>", _lines, body, flags=re.DOTALL)
+        # a list whose children are no list items for a screen reader
+        context["body"] = body.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
 
 
 def _path(file: Any) -> str:
@@ -32,6 +35,11 @@ def _path(file: Any) -> str:
 def _with_scopes(head: re.Match[str]) -> str:
     """Tables written in Markdown have heads of columns only."""
     return re.sub(r"<th(?![^>]*scope=)(?=[ >])", '<th scope="col"', head.group())
+
+
+def _lines(signature: re.Match[str]) -> str:
+    """A long signature is broken into lines, which Sphinx writes as a list of definitions without terms."""
+    return signature.group(1).replace("<dd>", '<span class="sig-line">').replace("</dd>", "</span>")
 
 
 def _mend_theme(app: Any, exception: Exception | None) -> None:
