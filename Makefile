@@ -8,6 +8,9 @@ SHELL := bash
 PYTHON ?= python3
 PROFILE ?= quick
 CORES ?= 2
+PORT ?= 8000
+# Real images for the evidence page of `make book`; without them it shows none.
+IMAGES ?= $(wildcard ../shared/data)
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -18,7 +21,7 @@ NOISE = ^(\[.*\]|Assuming|Building|Using|Rules claim|Provided|Select|Execute|Fin
 graph = set -o pipefail; $(SNAKEMAKE) $(1) --unlock >/dev/null 2>&1 || true; \
 	$(SNAKEMAKE) $(1) 2>&1 | { grep --line-buffered -vE '$(NOISE)' || true; }
 
-.PHONY: help setup reproduce book records evidence benchmark test lint lock clean
+.PHONY: help setup reproduce book serve records evidence benchmark test lint lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || grep '##' Makefile
@@ -30,8 +33,12 @@ reproduce: $(READY) ## run the study here (PROFILE=quick, CORES=2) and build the
 	@echo "Open build/$(PROFILE)/book/_build/html/index.html"
 
 book: $(READY) ## build the book from the committed records, without training
-	@$(call graph,--config profile=$(PROFILE) train=False build=build results=results)
+	@$(call graph,--config profile=$(PROFILE) train=False build=build results=results images=$(IMAGES))
 	@echo "Open build/book/_build/html/index.html"
+
+serve: book ## build the book and show it at http://localhost:8000 (PORT=8000) until Ctrl-C
+	@echo "http://localhost:$(PORT)"
+	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/book/_build/html $(PORT)
 
 records: reproduce ## replace the committed records and tables by the ones just produced
 	@rm -f results/runs/$(PROFILE)_*.json results/tables/*.csv
@@ -46,7 +53,7 @@ evidence: $(READY) ## make the runs on real images (DATA=folder of mvtec/ and ot
 
 # Bound threads: the times of a run agree better with each other; the metrics' threads are numpy's and are not bound.
 benchmark: $(READY) ## time this library on this machine and replace the benchmark records
-	@OMP_PROC_BIND=true $(BIN)/python -m mambaad benchmark scan stages model scaling
+	@OMP_PROC_BIND=true $(BIN)/python -m mambaad benchmark scan stages model scaling methods
 	@$(BIN)/python -m mambaad benchmark metrics
 
 test: $(READY) ## run the tests

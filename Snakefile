@@ -17,6 +17,7 @@ from pathlib import Path
 import jupytext
 
 from mambaad.study import plan
+from mambaad.study.evidence import protocol
 from mambaad.study.tables_spec import TABLES
 
 PROFILE = config.get("profile", "quick")
@@ -28,6 +29,7 @@ LOGS, BOOK = f"{BUILD}/logs", f"{BUILD}/book"
 DATA = config.get("data", f"{BUILD}/data" if PROFILE == "quick" or not TRAIN else None)
 if DATA is None:
     raise ValueError(f"the profile {PROFILE!r} needs its images: --config data=FOLDER, one folder for each data set")
+IMAGES = config.get("images", "")  # root of the real images, for the photographs of the evidence page
 SOURCE = f"{BOOK}/source"  # the book's texts and the executed notebooks, side by side
 
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("*.py"))
@@ -58,6 +60,10 @@ RUN_SOURCES = sources("inference", "study", "benchmarks", "cli")
 ALL_SOURCES = sources()
 PUBLISHED = sorted(map(str, Path("results").glob("paper/*.csv")))
 COMMITTED = PUBLISHED + [str(p) for part in ("runs", "benchmarks", "real_v1/runs", "reliability") for p in sorted(Path("results", part).glob("*.*"))]
+COMMITTED += sorted(map(str, Path("results/noise_floor").glob("*/runs/*.json")))
+# The network whose maps are shown: the protocol's main row, trained anew where it is not at hand (two minutes).
+SHOWN_RUN = protocol.base_row().run(protocol.SEEDS[0]).hash
+SHOWN_WEIGHTS = f"build/{protocol.NAME}/runs/{protocol.NAME}_{SHOWN_RUN}/checkpoint.pth" if IMAGES else ""
 # Jobs find this environment's commands and only its kernel, whatever else is installed; each uses one thread, so that
 # two cores run two jobs; notebooks choose their own plotting backend.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -88,6 +94,8 @@ def parameters(stem: str) -> str:
     if own.get("profile", "quick") != "quick":
         return ""
     values = {"profile": PROFILE, "mode": "report", "results": RESULTS}
+    if IMAGES:
+        values |= {"images": str(Path(IMAGES).resolve()), "network": SHOWN_WEIGHTS}
     return " ".join(f"-p {name} {shlex.quote(value)}" for name, value in values.items() if name in own)
 
 
@@ -165,6 +173,7 @@ rule notebook:
         text="notebooks/{stem}.py",
         library=ALL_SOURCES,
         committed=COMMITTED,
+        network=lambda wildcards: SHOWN_WEIGHTS if SHOWN_WEIGHTS and "-p network" in parameters(wildcards.stem) else [],
     output:
         page=f"{SOURCE}/notebooks/{{stem}}.ipynb",
     params:
@@ -177,10 +186,25 @@ rule notebook:
     shell: EXECUTE
 
 
+if IMAGES:
+
+    rule shown_network:
+        message: "Train the network whose maps are shown"
+        output: SHOWN_WEIGHTS
+        log: f"{LOGS}/shown_network.log"
+        params:
+            results=f"{BUILD}/work/{protocol.NAME}",
+        threads: 1
+        shell:
+            # The record goes into a folder of its own: the committed one stays what it is.
+            "rm -rf {params.results} && python -m mambaad evidence --run {SHOWN_RUN} --data {IMAGES}"
+            " --results {params.results} --outputs build/{protocol.NAME} > {log} 2>&1"
+
+
 rule contact_sheet:
     message: "Contact sheet of the synthetic images"
     input: RUN_SOURCES
-    output: f"{SOURCE}/figures/contact_sheet.png"
+    output: f"{SOURCE}/figures/contact_sheet.webp"
     log: f"{LOGS}/contact_sheet.log"
     params:
         images=f"{BUILD}/work/contact_sheet",
@@ -194,14 +218,14 @@ rule contact_sheet:
 rule book:
     message: "Book"
     input:
-        figure=f"{SOURCE}/figures/contact_sheet.png",
+        figure=f"{SOURCE}/figures/contact_sheet.webp",
         texts=[str(path) for path in Path("book").rglob("*") if path.is_file()],
         notebooks=expand(f"{SOURCE}/notebooks/{{stem}}.ipynb", stem=NOTEBOOKS),
     output: f"{BOOK}/_build/html/index.html"
     log: f"{LOGS}/book.log"
     shell:
         "rm -rf {BOOK}/_build && cp -R book/. {SOURCE}/"
-        " && python -m mambaad.study.front_page {RESULTS} > {SOURCE}/findings.md 2> {log}"
+        " && python -m mambaad.study.front_page {RESULTS} {SOURCE} > {log} 2>&1"
         " && python -m mambaad.study.own_parts > {SOURCE}/own_parts.md 2>> {log}"
         " && jupyter-book build -q -W -n --keep-going --path-output {BOOK} {SOURCE} > {log} 2>&1"
         # What the pages link to: records, and tables as CSV.

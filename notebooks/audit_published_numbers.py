@@ -23,18 +23,18 @@
 # The per-category tables exist in two printings: *images*, pictures in the authors' repository, and *neurips*, the
 # text of the NeurIPS paper.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 from IPython.display import display
 
-from mambaad.study import figures, published_numbers
+from mambaad.study import figures, page_figures, published_numbers
 from mambaad.study.audit import checks, claims
 from mambaad.study.notebook import check_parameters, published_folder
 from mambaad.study.table_view import plain
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-cell"] mystnb={"code_prompt_show": "Parameters of this notebook"}
 paper: str = "results/paper"  # folder of the published numbers, relative to the repository
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 given = check_parameters(globals(), paper=str)
 root = published_folder(given.paper)
 images = checks.per_category("images", root)
@@ -45,28 +45,35 @@ neurips = checks.per_category("neurips", root)
 #
 # **1.** Table 6 gives DeSTSeg the mAD of SimpleNet and the other way round. The seven metrics of table 1 settle it.
 
-# %%
-plain(checks.mad_of_table_6(root))
+# %% tags=["remove-input"]
+plain(
+    checks.mad_of_table_6(root),
+    caption="mAD of the six methods on MVTec-AD: table 6, table 1, and the mean of the seven metrics, %.",
+)
 
 # %% [markdown]
 # **2.** MambaAD's mAD on VisA is 78.7 in table 1, which its seven metrics confirm, and 78.9 in tables 2 and 3.
 
-# %%
-plain(checks.mambaad_visa(root))
+# %% tags=["remove-input"]
+plain(checks.mambaad_visa(root), caption="mAD of MambaAD on VisA, as different tables print it, %.")
 
 # %% [markdown]
 # **3.** UniAD on VisA: the row of table 1 is not the printed mean of the appendix, in any of the seven metrics. All
 # other means of the two agree, but for one last digit that the NeurIPS text changed (SimpleNet on MVTec-3D).
 
-# %%
-plain(checks.main_against_appendix("neurips", root), 1)
+# %% tags=["remove-input"]
+plain(
+    checks.main_against_appendix("neurips", root),
+    1,
+    caption="Table 1 against the printed means of the appendix, where they differ, %.",
+)
 
 # %% [markdown]
 # **4.** Row 1 of table 2 (a plain Mamba decoder with two directions) and *global* of table 3 (eight directions) are
 # different networks with the same printed accuracy on both data sets.
 
-# %%
-plain(checks.tables_2_and_3(root), 1)
+# %% tags=["remove-input"]
+plain(checks.tables_2_and_3(root), 1, caption='Row 1 of table 2 and "global" of table 3, mAD in %.')
 
 # %% [markdown]
 # ## Printed means against their own rows
@@ -74,26 +81,38 @@ plain(checks.tables_2_and_3(root), 1)
 # Rounding can move the difference between a printed mean and the mean of its printed rows by at most 0.1. Beyond that
 # lie:
 
-# %%
+# %% tags=["remove-input"]
 differences = checks.mean_differences(images)
-plain(checks.mean_differences(images, more_than=0.08))
+plain(
+    checks.mean_differences(images, more_than=0.08),
+    caption="Printed means against the means of their rows, pictures, %.",
+)
 
-# %%
-figures.mean_differences(differences)
+# %% tags=["remove-input"]
+beyond = int((differences["difference"].abs() > 0.1 + 1e-9).sum())
+page_figures.plot(
+    figures.mean_differences(differences),
+    caption="Printed mean minus mean of the printed rows, one dot per data set, method and metric; the grey band is "
+    "what rounding allows.",
+    alt=f"Dot plot: {len(differences)} differences on six data sets, {beyond} of them outside the band of ±0.1.",
+)
 
 # %% [markdown]
 # **5, 6, 7.** Behind all but one of these are cells that the NeurIPS text prints differently: four lost their first
 # digit (35.4 became 5.4), two categories of MVTec-AD give RD4AD the values of UniAD, and *liver* gives UniAD those of
 # RD4AD. With the NeurIPS cells in place one difference beyond rounding is left, **8**, DiAD's AU-PRO on Uni-Medical:
 
-# %%
-plain(checks.mean_differences(neurips, more_than=0.1))
+# %% tags=["remove-input"]
+plain(checks.mean_differences(neurips, more_than=0.1), caption="The same, NeurIPS text, %.")
 
 # %% [markdown]
 # **9.** The single-class tables have one, UniAD's image AP on MVTec-AD:
 
-# %%
-plain(checks.mean_differences(published_numbers.load("single_class", root), more_than=0.1))
+# %% tags=["remove-input"]
+plain(
+    checks.mean_differences(published_numbers.load("single_class", root), more_than=0.1),
+    caption="The same, single-class tables, %.",
+)
 
 # %% [markdown]
 # ## Values that do not fit together
@@ -107,12 +126,16 @@ plain(checks.mean_differences(published_numbers.load("single_class", root), more
 # AP and F1max look exchanged (an inference). If they are, MambaAD and not DiAD has the best pixel AP on COCO-AD. For
 # DeSTSeg, F1max is too low, as a coarse grid of thresholds would make it.
 
-# %%
+# %% tags=["remove-input"]
 above = checks.ap_above_limit(neurips)
-plain(above, 1)
+plain(above, 1, caption="Pixel AP beyond what the printed F1max allows, %.")
 
-# %%
-figures.ap_against_f1max(neurips, above)
+# %% tags=["remove-input"]
+page_figures.plot(
+    figures.ap_against_f1max(neurips, above),
+    caption="Pixel AP over pixel F1max, one dot per category and method; the line is the largest AP for an F1max.",
+    alt=f"Scatter plot: nearly all dots lie below the line; {len(above)} lie above it, those of the table.",
+)
 
 # %% [markdown]
 # The pictures have an eighth, VisA *capsules* of DeSTSeg, whose F1max lost its first digit (item 5).
@@ -122,15 +145,23 @@ figures.ap_against_f1max(neurips, above)
 # that of every other method in seven categories, also below SimpleNet's, whose ranking is close to chance there. This
 # suggests that DiAD was counted on other images (an inference).
 
-# %%
-plain(checks.f1max_below_others("realiad", "DiAD", at_least=5, root=root), 1)
+# %% tags=["remove-input"]
+plain(
+    checks.f1max_below_others("realiad", "DiAD", at_least=5, root=root),
+    1,
+    caption="Image F1max on Real-IAD: DiAD against the other methods, %.",
+)
 
 # %% [markdown]
 # **12.** MVTec-AD, image level, DiAD: with the numbers of anomalous and normal images of these categories, the printed
 # AU-ROC forces a higher AP and a higher F1max than are printed, for every possible ranking.
 
-# %%
-plain(checks.mvtec_image_level("DiAD", root), 1)
+# %% tags=["remove-input"]
+plain(
+    checks.mvtec_image_level("DiAD", root),
+    1,
+    caption="DiAD on MVTec-AD, image level: printed, and forced by the printed AU-ROC, %.",
+)
 
 # %% [markdown]
 # ## Text against tables
@@ -138,35 +169,35 @@ plain(checks.mvtec_image_level("DiAD", root), 1)
 # **13.** Section 4.2 gives MambaAD's image F1max on MVTec-AD as 97.6; all tables have 97.8, which also fits the quoted
 # gain of 1.3 over DiAD.
 
-# %%
-plain(claims.quoted_f1max(root), 1)
+# %% tags=["remove-input"]
+plain(claims.quoted_f1max(root), 1, caption="Image F1max of MambaAD on MVTec-AD, text and tables, %.")
 
 # %% [markdown]
 # **14.** Gains between the rows of table 3, in the text and in the table:
 
-# %%
-plain(claims.branch_gains(root), 1)
+# %% tags=["remove-input"]
+plain(claims.branch_gains(root), 1, caption="Gains in mAD, text and table 3, points.")
 
 # %% [markdown]
 # **15.** Depth [3,4,6,3] is said to cost slightly more than [2,9,2,2] and to be consistently better. It has fewer
 # parameters, and a slightly lower pixel AP and AU-PRO; its average is higher. WideResNet50's average is higher still.
 
-# %%
-plain(claims.depth_claim(root), 1)
+# %% tags=["remove-input"]
+plain(claims.depth_claim(root), 1, caption="Depths and encoders of table 4 that the text compares.")
 
 # %% [markdown]
 # **16.** "State of the art on six data sets with seven metrics": MambaAD has the best printed value alone in 31 of the
 # 42 cells. The others:
 
-# %%
-plain(checks.best_methods(root), 1)
+# %% tags=["remove-input"]
+plain(checks.best_methods(root), 1, caption="Cells in which MambaAD is not alone at the top, %.")
 
 # %% [markdown]
 # **17.** The single-method rows of table 5 differ from hilbert with eight directions by less than the spread of 0.3
 # that table 1 prints for that model, and hilbert-8 is best neither in pixel AP nor in AU-PRO.
 
-# %%
-plain(claims.scan_spread(root))
+# %% tags=["remove-input"]
+plain(claims.scan_spread(root), caption="Rows of table 5 against hilbert 8, mAD in %.")
 
 # %% [markdown]
 # **18.** Typography, without effect on values: in the pictures, RD4AD's 60.4 for pixel F1max on *carpet* is bold and
@@ -174,7 +205,7 @@ plain(claims.scan_spread(root))
 #
 # ## Summary
 
-# %%
+# %% tags=["remove-input"]
 summary = claims.findings(root)
-display(plain(summary))
+display(plain(summary, caption="The list of `results/paper/README.md`, and what the files say."))
 print(f"{(summary['found'] == 'found').sum()} of {len(summary)} contradictions found in the files")

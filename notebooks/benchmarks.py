@@ -23,19 +23,17 @@ import math
 
 import matplotlib.pyplot as plt
 import pandas as pd
-import seaborn as sns
 from IPython.display import Markdown, display
 
-from mambaad.study import figures
+from mambaad.study import page_figures
 from mambaad.study.notebook import check_parameters, results_folder
 from mambaad.study.table_view import plain
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-cell"] mystnb={"code_prompt_show": "Parameters of this notebook"}
 source: str = "results"  # folder of records; not the study's own, since timings are made apart from it
 
 # %% tags=["hide-input"]
 given = check_parameters(globals(), source=str)
-plt.rcParams.update({**sns.axes_style("whitegrid"), **figures.STYLE, "figure.constrained_layout.use": True})
 folder = results_folder(given.source) / "benchmarks"
 
 
@@ -75,24 +73,30 @@ elif all("cpu" in found and len(found) == 1 for found in suites.values() if foun
 
 # %% tags=["hide-input"]
 for rows, facts in suites["scan"].values():
-    figure, panels = plt.subplots(1, 2, figsize=(7.5, 2.6))
-    for panel, (kind, part) in zip(panels, rows.groupby("pass", sort=False), strict=True):
+    kinds = rows.groupby("pass", sort=False)
+    with page_figures.style():
+        figure, panels = plt.subplots(len(kinds), 1, figsize=(page_figures.WIDTH, 2.3 * len(kinds)), squeeze=False)
+    for panel, (kind, part) in zip(panels[:, 0], kinds, strict=True):
         ordered = part.sort_values("median_ms")
-        panel.barh(ordered["form"], ordered["median_ms"], color="C0")
+        panel.barh(ordered["form"], ordered["median_ms"], color=page_figures.BLUE)
         panel.set(xscale="log", xlabel="milliseconds (log scale)", title=kind)
-        panel.bar_label(
-            panel.containers[0],
-            [f"{v:.0f}" if v >= 100 else f"{v:.1f}" for v in ordered["median_ms"]],
-            padding=3,
-            fontsize=8,
-        )
+        labels = [f"{v:.0f}" if v >= 100 else f"{v:.1f}" for v in ordered["median_ms"]]
+        panel.bar_label(panel.containers[0], labels, padding=3)
         panel.set_xlim(right=ordered["median_ms"].max() * 4)
-        panel.grid(axis="y", visible=False)
-    display(figure)
-    plt.close(figure)
+    slowest, quickest = (getattr(rows.groupby("form")["median_ms"].sum(), end)() for end in ("idxmax", "idxmin"))
+    display(
+        page_figures.plot(
+            figure,
+            caption="Median time of one scan by form, shorter is quicker.",
+            alt=f"Bar chart of {rows['form'].nunique()} forms of the scan: quickest {quickest}, slowest {slowest}.",
+        )
+    )
     columns = ["form", "pass", "times_faster_than_loop", "times_faster_than_chunked", "median_ms", "min_ms", "max_ms"]
     names = {"times_faster_than_loop": "× loop", "times_faster_than_chunked": "× chunked"}
-    display(plain(rows[columns].rename(columns=names), 1), Markdown(f"× is how many times faster. {machine(facts)}"))
+    display(
+        plain(rows[columns].rename(columns=names), 1, caption="The scan: times in milliseconds, medians."),
+        Markdown(f"× is how many times faster. {machine(facts)}"),
+    )
 
 # %% [markdown]
 # ### How far from the limit
@@ -120,7 +124,7 @@ for rows, facts in suites["stages"].values():
         f"{facts['multiply_adds_per_s'] / 1e9:.0f} billion multiply-adds per second, "
         f"{facts['bytes_per_s'] / 1e9:.0f} GB/s."
     )
-    display(plain(shown), Markdown(f"{rates} {machine(facts)}"))
+    display(plain(shown, caption="The native scan against its limits."), Markdown(f"{rates} {machine(facts)}"))
 
 # %% tags=["hide-input"]
 sentences = []
@@ -149,7 +153,7 @@ for rows, facts in suites["model"].values():
     columns = ["pass", "batch", "scan", "times_faster_than_loop", "scan_share", "median_ms", "min_ms", "max_ms"]
     shown = rows[columns].rename(columns={"times_faster_than_loop": "× loop", "scan_share": "scan's share"})
     shown["scan's share"] = [f"{v:.0%}" if v == v else "" for v in rows["scan_share"]]
-    display(plain(shown, 1), Markdown(machine(facts)))
+    display(plain(shown, 1, caption="The whole network: times in milliseconds."), Markdown(machine(facts)))
     lines = []
     for kind, part in rows.groupby("pass", sort=False):
         loop, fused = part.iloc[0], part.iloc[-1]
@@ -172,24 +176,31 @@ for rows, facts in suites["model"].values():
 # %% tags=["hide-input"]
 for rows, facts in suites["scaling"].values():
     axes = list(rows["axis"].unique())
-    figure, panels = plt.subplots(1, len(axes), figsize=(2.3 * len(axes), 2.6))
-    for panel, axis in zip(panels, axes, strict=True):
+    with page_figures.style():
+        figure, panels = plt.subplots(len(axes), 1, figsize=(page_figures.WIDTH, 2.2 * len(axes)), squeeze=False)
+    for panel, axis in zip(panels[:, 0], axes, strict=True):
         part = rows[rows["axis"] == axis]
-        panel.plot(part["value"], part["median_ms"], marker="o", markersize=4)
-        panel.set(xlabel={"side": "side, pixels", "K": "routes K"}.get(axis, axis))
+        panel.plot(part["value"], part["median_ms"], marker="o", markersize=4, color=page_figures.BLUE)
+        panel.set(xlabel={"side": "side, pixels", "K": "routes K"}.get(axis, axis), ylabel="milliseconds")
         if axis == "side":
-            panel.set(xscale="log", yscale="log", ylabel="milliseconds")
+            panel.set(xscale="log", yscale="log")
         else:
             panel.set_ylim(bottom=0)
         panel.set_xticks(part["value"], [str(v) for v in part["value"]])
         panel.minorticks_off()
-    display(figure)
-    plt.close(figure)
     fitted = facts["exponents_in_pixels"]
     words = f"Exponent in the number of pixels: time {fitted['median_ms']:.2f}"
     if "peak_mb" in fitted and not math.isnan(fitted["peak_mb"]):
         words += f", memory {fitted['peak_mb']:.2f}"
-    display(plain(rows, 1), Markdown(f"{words}. {machine(facts)}"))
+    display(
+        page_figures.plot(
+            figure,
+            caption="Time of one forward pass as one setting grows.",
+            alt=f"Line plots over {', '.join(axes)}. {words}.",
+        ),
+        plain(rows, 1, caption="The same as numbers."),
+        Markdown(f"{words}. {machine(facts)}"),
+    )
 
 # %% [markdown]
 # ## The metrics
@@ -202,4 +213,6 @@ for rows, facts in suites["scaling"].values():
 for rows, facts in suites["metrics"].values():
     shown = rows[["scores", "implementation", "median_ms", "min_ms", "max_ms", "ratio", "largest_difference"]].copy()
     shown["largest_difference"] = shown["largest_difference"].map(lambda v: f"{v:.1e}")
-    display(plain(shown, 1), Markdown(machine(facts)))
+    display(
+        plain(shown, 1, caption="The seven metrics of one category: times in milliseconds."), Markdown(machine(facts))
+    )

@@ -55,7 +55,7 @@ display(
 
 # %% tags=["hide-input"]
 table = totals(found, [float(word) for word in given.speeds.split()])
-display(plain(table, decimals=1))
+display(plain(table, decimals=1, caption="Time for all runs, by images per second of one card and number of cards."))
 
 # %% [markdown]
 # The columns assume one run per card, the longest first. Beyond some number of cards the time no longer falls: the

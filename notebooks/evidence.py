@@ -26,23 +26,41 @@
 # Settings, statistics and the rule for verdicts were written down before the first run
 # (`results/protocols/real_v1.md`). Every value below is computed from the records in `results/real_v1/runs`.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 import json
 
-from IPython.display import Markdown, display
+from IPython.display import HTML, Markdown, display
 
-from mambaad.study import table_page
-from mambaad.study.evidence import protocol, report, sensitivity
+from mambaad.study import noise_floor, table_page
+from mambaad.study.evidence import photographs, protocol, report, sensitivity
+from mambaad.study.evidence.forest import forest, lines
 from mambaad.study.notebook import check_parameters, results_folder
 from mambaad.study.table_view import plain
 from mambaad.study.tables_spec import TABLE_1, TABLE_2, TABLE_3, TABLE_4, TABLE_5, TABLE_7
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-cell"] mystnb={"code_prompt_show": "Parameters of this notebook"}
 evidence: str = "results/real_v1"  # folder of the protocol's records, relative to the repository
+noise: str = "results/noise_floor"  # folder of the records of scripts/noise_floor.py
+images: str = ""  # root of the real images; without it no photograph is shown
+network: str = ""  # checkpoint of the main row, trained by the protocol
 
-# %% tags=["hide-input"]
-given = check_parameters(globals(), evidence=str)
+# %% tags=["remove-cell"]
+given = check_parameters(globals(), evidence=str, noise=str, images=str, network=str)
 folder = results_folder(given.evidence)
+
+
+def group(name, reference):
+    """The differences to one row and the rows themselves, or that they are not recorded yet."""
+    found = lines(name, reference, folder) if reference else []
+    if found:
+        display(forest(found, reference, RECORDS))
+    if len(report.row_means(name, folder)):
+        display(table_page.measured_rows(name, folder))
+    else:
+        display(Markdown(f"*{report.TITLES[name]}*: no run is recorded yet."))
+
+
+RECORDS = f"{table_page.FILES}/{protocol.NAME}/runs"
 
 # %% [markdown]
 # ## How far the runs are
@@ -50,8 +68,10 @@ folder = results_folder(given.evidence)
 # Runs are made in the order of this list, most informative first, and recorded as they end. A verdict needs at least
 # three seeds.
 
-# %% tags=["hide-input"]
-display(plain(report.status(folder), 0))
+# %% tags=["remove-input"]
+display(
+    plain(report.status(folder), 0, caption="Runs recorded and planned; a run that two groups share counts in both.")
+)
 
 # %% [markdown]
 # ## What holds
@@ -60,8 +80,8 @@ display(plain(report.status(folder), 0))
 # *detectable* is the smallest true difference that so many seeds would find four times out of five. A difference that
 # is not seen is not a proof of equality: the verdict names the size it stays below.
 
-# %% tags=["hide-input"]
-display(plain(report.claims(folder)))
+# %% tags=["remove-input"]
+display(plain(report.claims(folder), caption="Every claim, the difference measured in points of mAD, and the verdict."))
 display(Markdown("\n".join(f"- {sentence}" for sentence in report.findings(folder))))
 
 # %% [markdown]
@@ -72,36 +92,22 @@ display(Markdown("\n".join(f"- {sentence}" for sentence in report.findings(folde
 # The paper's choice, the Hilbert curve in eight routes, against the other eleven rows. Dots left of zero are worse
 # than the Hilbert curve. In print the whole column spans 1.5 points of mAD on MVTec-AD.
 
-# %% tags=["hide-input"]
-GROUP = TABLE_5.name
-if len(report.row_means(GROUP, folder)):
-    display(table_page.forest(report.differences(GROUP, "hilbert 8", folder), "hilbert 8"))
-    display(plain(report.row_means(GROUP, folder)))
-else:
-    display(Markdown("No run of this group is recorded yet."))
+# %% tags=["remove-input"]
+group(TABLE_5.name, protocol.REFERENCES[TABLE_5.name])
 
 # %% [markdown]
 # ## One part after the other, and the two branches (tables 2 and 3)
 
-# %% tags=["hide-input"]
-for GROUP, reference in ((TABLE_2.name, "Mamba decoder"), (TABLE_3.name, "global")):
-    means = report.row_means(GROUP, folder)
-    if len(means) > 1:
-        found = report.differences(GROUP, reference, folder)
-        display(Markdown(f"*{report.TITLES[GROUP]}*"), table_page.forest(found, reference), plain(means))
-    else:
-        display(Markdown(f"*{report.TITLES[GROUP]}*: fewer than two rows are recorded yet."))
+# %% tags=["remove-input"]
+for name, reference in ((TABLE_2.name, "Mamba decoder"), (TABLE_3.name, "global")):
+    group(name, reference)
 
 # %% [markdown]
 # ## Encoder, depth, and designs of the LSS module (tables 1, 4 and 7)
 
-# %% tags=["hide-input"]
-for GROUP in (TABLE_1.name, TABLE_4.name, TABLE_7.name):
-    means = report.row_means(GROUP, folder)
-    if len(means):
-        display(Markdown(f"*{report.TITLES[GROUP]}*"), plain(means))
-    else:
-        display(Markdown(f"*{report.TITLES[GROUP]}*: no run is recorded yet."))
+# %% tags=["remove-input"]
+for name in (TABLE_1.name, TABLE_4.name, TABLE_7.name):
+    group(name, protocol.REFERENCES.get(name, ""))
 
 # %% [markdown]
 # ## MambaAD and the other methods (tables 1 and 6)
@@ -112,12 +118,8 @@ for GROUP in (TABLE_1.name, TABLE_4.name, TABLE_7.name):
 # **SimpleNet did not train**: its loss stays at 1.00, that of a discriminator that tells nothing apart. Its published
 # noise is absolute and seems too weak for this encoder's features. Its row is a failed training, not a comparison.
 
-# %% tags=["hide-input"]
-means = report.row_means(protocol.METHODS, folder)
-if len(means) > 1:
-    display(table_page.forest(report.differences(protocol.METHODS, "MambaAD", folder), "MambaAD"), plain(means))
-else:
-    display(Markdown("The other methods are not recorded yet."))
+# %% tags=["remove-input"]
+group(protocol.METHODS, protocol.REFERENCES[protocol.METHODS])
 
 # %% [markdown]
 # ## Category by category
@@ -127,10 +129,32 @@ else:
 # bounding boxes, so its pixel values reward boxes; glassfiber is a series of nearly equal frames, whose image score
 # says little.
 
-# %% tags=["hide-input"]
-main = next(row for row in protocol.rows(TABLE_5.name) if row.name == "hilbert 8")
+# %% tags=["remove-input"]
+main = protocol.base_row()
 table = report.categories(main, folder)
-display(plain(table) if len(table) else Markdown("The main row is not recorded yet."))
+if len(table):
+    display(plain(table, caption="The main row by category, %: mean over seeds (lowest to highest seed)."))
+else:
+    display(Markdown("The main row is not recorded yet."))
+
+# %% [markdown]
+# ## Photographs, failures first
+#
+# Which images stand here is decided by a rule and not by eye: in each category the defect with the lowest score, the
+# good part with the highest, and those in the middle. White outline: the annotated defect. The scale of colours is one
+# for each category, from the median score of its good parts.
+
+# %% tags=["remove-input"]
+if given.images and given.network:
+    for figure in photographs.figures(results_folder(given.images), results_folder(given.network)).values():
+        display(HTML(figure))
+else:
+    display(
+        Markdown(
+            "This copy of the book was built without the images, which are not part of the project. "
+            "`make book IMAGES=folder` shows them; `mambaad data where real_v1` says where they come from."
+        )
+    )
 
 # %% [markdown]
 # ## How much the reading matters
@@ -140,12 +164,33 @@ display(plain(table) if len(table) else Markdown("The main row is not recorded y
 # stands behind. The last line changes the metrics' rules instead: protocol *paper* against *exact*. A difference
 # between two networks that is smaller than these shifts depends on how the map is read.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 stored = folder / sensitivity.FILE
 if stored.is_file():
-    display(plain(report.sensitivities(json.loads(stored.read_text(encoding="utf-8")))))
+    shifts = report.sensitivities(json.loads(stored.read_text(encoding="utf-8")))
+    display(plain(shifts, caption="Shifts against the published reading, in points, mean over seeds."))
 else:
     display(Markdown("Not measured yet: `mambaad evidence --sensitivity`."))
+
+# %% [markdown]
+# ## Noise floor
+#
+# How far does mAD move when nothing that matters is changed? The main run of the quick profile (synthetic images, 64
+# pixels, 120 steps), with one thing varied at a time; exact metrics, percent. Rounding is enough: with another number
+# of threads sums are added up in another order, and a short training amplifies the last digit.
+#
+# It happened to this book. One run, 560b9efa3ae0, stood in the committed tables with 78.2 (commit 11c4ea7), 77.3
+# (703ec72) and 77.6 (57d0661), though its settings and seed never changed: the code around it computed the same sums in
+# another order. With two threads in place of one it once gave 78.6 in place of 77.3; that pair was not kept. Since then
+# every committed run names its threads and is made with one, and no row of the quick profile is called better than
+# another.
+
+# %% tags=["remove-input"]
+floor = noise_floor.table(results_folder(given.noise))
+if len(floor):
+    display(plain(floor, 1, caption="mAD of the quick profile's main run, one thing varied at a time, points."))
+else:
+    display(Markdown("Not measured yet: `python scripts/noise_floor.py`."))
 
 # %% [markdown]
 # ## Rerun it
@@ -157,5 +202,6 @@ else:
 # make evidence DATA=folder WEIGHTS=folder_of_resnet18
 # ```
 #
-# A single run: `mambaad evidence --data folder --run HASH`, with a hash that `mambaad evidence --list` prints. On the
-# same machine and with the same versions the digits come out the same; elsewhere, expect the spread of the seeds.
+# A single run: `mambaad evidence --data folder --run HASH --results build/again`, with a hash that
+# `mambaad evidence --list` prints. It ends by saying whether its mAD lies where the recorded seeds let one expect a
+# further run. On the same machine and with the same versions the digits come out the same.

@@ -21,9 +21,6 @@
 # **reduced form**, trained from nothing: the published one starts from Stable Diffusion, and is some fifty times as
 # large.
 #
-# The page keeps three things apart: what the paper prints; what we measured on five real categories, with several seeds
-# and intervals; and, folded, a run at reduced scale on synthetic images, which tests the pipeline and nothing else.
-#
 # Beside the real images, what is *ours* depends on the profile:
 #
 # - **quick**: small networks with the embedded encoder on synthetic images, in the folded block alone: they show that
@@ -38,16 +35,16 @@
 # other in places (see the notebook `audit_published_numbers`): UniAD's row on VisA, for one, is not the mean of its
 # categories.
 
-# %% tags=["hide-input"]
-from IPython.display import Markdown, display
+# %% tags=["remove-cell"]
+from IPython.display import HTML, display
 
-from mambaad.study import figures, published_weights, table_page, table_view
+from mambaad.study import figures, page_figures, published_weights, table_page, table_view
 from mambaad.study.evidence import protocol
 from mambaad.study.notebook import MODES, check_parameters, loss_of_rows, results_folder, table_from
 from mambaad.study.profiles import PROFILES
 from mambaad.study.tables_spec import TABLE_1
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-cell"] mystnb={"code_prompt_show": "Parameters of this notebook"}
 profile: str = "quick"  # quick (synthetic images), subset (your images) or paper (the paper's data sets)
 mode: str = "report"  # report: from the records as they are; run: make the missing runs first; published_weights
 results: str = "results"  # folder of records and tables, relative to the repository
@@ -57,7 +54,7 @@ encoder_file: str = ""  # mode run, profile subset: local encoder weights
 weights: str = ""  # mode published_weights: checkpoint file, such as mambaad_mvtec.pth
 dataset: str = "mvtec_ad"  # mode published_weights: mvtec_ad, visa, realiad, medical, coco0 to coco3 or mvtec3d
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 given = check_parameters(
     globals(),
     profile=PROFILES,
@@ -70,11 +67,6 @@ given = check_parameters(
     dataset=published_weights.PAPER_NAMES,
 )
 TRAINED = given.mode != "published_weights"
-
-# %% [markdown]
-# ## In print: means over the categories
-
-# %%
 if TRAINED:
     frame = table_from(TABLE_1, given)
     title = ""
@@ -83,53 +75,66 @@ else:
     frame = published_weights.published_weights_table(given.dataset, metrics, results_folder(given.results))
     title = f"Published weights, evaluated here on {given.dataset} without training."
 means, categories = table_view.means_and_categories(frame)
-(
-    table_page.printed(TABLE_1, given.profile, means)
-    if TRAINED
-    else table_view.styled(TABLE_1, given.profile, means, title=title)
-)
-
-# %%
-Markdown(table_view.notes(TABLE_1, means))
 
 # %% [markdown]
-# ## Measured here, on real images
+# ## In print and measured
+
+# %% tags=["remove-input"]
+if TRAINED:
+    display(table_page.overview(TABLE_1, means, results_folder(given.evidence), protocol.METHODS))
+else:
+    display(table_view.styled(TABLE_1, given.profile, means, title=title))
+
+# %% [markdown]
+# ## What the measurements say
 #
 # SimpleNet did not train here: its loss stays at 1.00, that of a discriminator that tells nothing apart. Its published
 # noise is absolute and seems too weak for this encoder's features.
 
-# %%
+# %% tags=["remove-input"]
 table_page.measured(TABLE_1, results_folder(given.evidence), protocol.METHODS)
 
 # %% [markdown]
-# ## At reduced scale
+# ## Everything in print
 
-# %%
+# %% tags=["remove-input"]
 if TRAINED:
-    display(table_page.reduced(TABLE_1, given.profile, means))
+    display(table_page.printed(TABLE_1, given.profile, means))
+display(HTML(table_view.notes(TABLE_1, means)))
 
 # %% [markdown]
-# ## Category by category
-#
-# A mean hides much: one hard category among easy ones can decide the order of two methods. In the profiles subset and
-# paper each category stands here, with the paper's value beside it; those of the real images are in the CSV above.
+# A mean hides much: one hard category among easy ones can decide the order of two methods. The printed categories stand
+# on the page {doc}`per_category`.
 
-# %%
-if TRAINED and given.profile == "quick":
-    display(table_page.reduced(TABLE_1, given.profile, categories))
-elif len(categories):
+# %% tags=["remove-input"]
+if len(categories) and given.profile != "quick":
     display(table_view.styled(TABLE_1, given.profile, categories, title=title))
-    display(figures.categories(categories))
-else:
-    print("not run yet")
+    display(
+        page_figures.plot(
+            figures.categories(categories),
+            caption="Per category: ours, and as rings the values in print.",
+            alt=f"Dot plot of {len(categories['category'].unique())} categories; the table above has every value.",
+        )
+    )
 
 # %% [markdown]
-# ## Training, in the profile's runs
+# ## At reduced scale, and again
 #
 # MambaAD's loss is five times the sum, over three scales, of the mean squared difference between the encoder's features
 # and the decoder's. A low loss is no aim in itself: a decoder that also copies defects has a low loss and finds
 # nothing. The other methods have losses of their own, which cannot be compared with it.
 
-# %%
+# %% tags=["remove-input"]
 if TRAINED:
-    display(figures.loss_curves(loss_of_rows(TABLE_1, given)))
+    display(table_page.reduced(TABLE_1, given.profile, means))
+    losses = loss_of_rows(TABLE_1, given)
+    display(
+        page_figures.plot(
+            figures.loss_curves(losses),
+            caption="Training loss in the profile's runs, each method with its own loss.",
+            alt=f"Line plot over optimiser steps, logarithmic; one line each for {', '.join(losses) or 'no run yet'}.",
+        )
+    )
+
+# %% tags=["remove-input"]
+table_page.again(TABLE_1)

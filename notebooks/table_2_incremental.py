@@ -24,19 +24,16 @@
 #
 # Most of the printed gain comes with the second row. The step to the third is 1.1 on MVTec-AD and 0.9 on VisA, with a
 # printed spread of ±0.3 and ±0.5 for the full model.
-#
-# The page keeps three things apart: what the paper prints; what we measured on five real categories, with several seeds
-# and intervals; and, folded, a run at reduced scale on synthetic images, which tests the pipeline and nothing else.
 
-# %% tags=["hide-input"]
-from IPython.display import Markdown
+# %% tags=["remove-cell"]
+from IPython.display import HTML
 
 from mambaad.study import table_page, table_view
 from mambaad.study.notebook import MODES, check_parameters, results_folder, table_from
 from mambaad.study.profiles import PROFILES
 from mambaad.study.tables_spec import TABLE_2
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-cell"] mystnb={"code_prompt_show": "Parameters of this notebook"}
 profile: str = "quick"  # quick (synthetic images), subset (your images) or paper (the paper's data sets)
 mode: str = "report"  # report: from the records as they are; run: make the missing runs first
 results: str = "results"  # folder of records and tables, relative to the repository
@@ -44,33 +41,42 @@ evidence: str = "results/real_v1"  # folder of the records on real images
 data_root: str = ""  # mode run: images of the subset, or folder with one folder per data set of the paper
 encoder_file: str = ""  # mode run, profile subset: local encoder weights
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 given = check_parameters(
     globals(), profile=PROFILES, mode=MODES, results=str, evidence=str, data_root=str, encoder_file=str
 )
+frame = table_from(TABLE_2, given)
 
 # %% [markdown]
-# ## In print
+# ## In print and measured
 
-# %%
-frame = table_from(TABLE_2, given)
+# %% tags=["remove-input"]
+table_page.overview(TABLE_2, frame, results_folder(given.evidence))
+
+# %% [markdown]
+# ## What the measurements say
+
+# %% tags=["remove-input"]
+table_page.measured(TABLE_2, results_folder(given.evidence))
+
+# %% [markdown]
+# ## Everything in print
+
+# %% tags=["remove-input"]
 table_page.printed(TABLE_2, given.profile, frame)
 
-# %%
-Markdown(table_view.notes(TABLE_2, frame))
+# %% tags=["remove-input"]
+HTML(table_view.notes(TABLE_2, frame))
 
 # %% [markdown]
 # The first row is not the row *global* of table 3, which has eight directions (22.5 million parameters, here 18.65),
 # although both are printed with the same accuracy on both data sets. And 78.9 for VisA is 78.7 in table 1.
 
 # %% [markdown]
-# ## Measured here, on real images
+# ## At reduced scale, and again
 
-# %%
-table_page.measured(TABLE_2, results_folder(given.evidence))
-
-# %% [markdown]
-# ## At reduced scale
-
-# %%
+# %% tags=["remove-input"]
 table_page.reduced(TABLE_2, given.profile, frame)
+
+# %% tags=["remove-input"]
+table_page.again(TABLE_2)

@@ -24,20 +24,18 @@
 # and both together are 3.9 (MVTec-AD) and 6.0 (VisA) better. The text names other gains, +2.7 and +1.6, which the
 # table does not give.
 #
-# The page keeps three things apart: what the paper prints; what we measured on five real categories, with several seeds
-# and intervals; and, folded, a run at reduced scale on synthetic images, which tests the pipeline and nothing else.
 # Parameters and FLOPs are computed for the paper's network (ResNet34, 256×256) in every profile, by the convention that
 # gives the printed digits: multiply-accumulates, without the recurrence of the scan itself.
 
-# %% tags=["hide-input"]
-from IPython.display import Markdown
+# %% tags=["remove-cell"]
+from IPython.display import HTML
 
 from mambaad.study import table_page, table_view
 from mambaad.study.notebook import MODES, check_parameters, results_folder, table_from
 from mambaad.study.profiles import PROFILES
 from mambaad.study.tables_spec import TABLE_3
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-cell"] mystnb={"code_prompt_show": "Parameters of this notebook"}
 profile: str = "quick"  # quick (synthetic images), subset (your images) or paper (the paper's data sets)
 mode: str = "report"  # report: from the records as they are; run: make the missing runs first
 results: str = "results"  # folder of records and tables, relative to the repository
@@ -45,29 +43,38 @@ evidence: str = "results/real_v1"  # folder of the records on real images
 data_root: str = ""  # mode run: images of the subset, or folder with one folder per data set of the paper
 encoder_file: str = ""  # mode run, profile subset: local encoder weights
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 given = check_parameters(
     globals(), profile=PROFILES, mode=MODES, results=str, evidence=str, data_root=str, encoder_file=str
 )
-
-# %% [markdown]
-# ## In print
-
-# %%
 frame = table_from(TABLE_3, given)
-table_page.printed(TABLE_3, given.profile, frame)
-
-# %%
-Markdown(table_view.notes(TABLE_3, frame))
 
 # %% [markdown]
-# ## Measured here, on real images
+# ## In print and measured
 
-# %%
+# %% tags=["remove-input"]
+table_page.overview(TABLE_3, frame, results_folder(given.evidence))
+
+# %% [markdown]
+# ## What the measurements say
+
+# %% tags=["remove-input"]
 table_page.measured(TABLE_3, results_folder(given.evidence))
 
 # %% [markdown]
-# ## At reduced scale
+# ## Everything in print
 
-# %%
+# %% tags=["remove-input"]
+table_page.printed(TABLE_3, given.profile, frame)
+
+# %% tags=["remove-input"]
+HTML(table_view.notes(TABLE_3, frame))
+
+# %% [markdown]
+# ## At reduced scale, and again
+
+# %% tags=["remove-input"]
 table_page.reduced(TABLE_3, given.profile, frame)
+
+# %% tags=["remove-input"]
+table_page.again(TABLE_3)

@@ -22,8 +22,6 @@
 # table [2,9,2,2] has *more* parameters and fewer FLOPs, and is slightly higher in pixel AP and AU-PRO. WideResNet50
 # has the highest average.
 #
-# The page keeps three things apart: what the paper prints; what we measured on five real categories, with several seeds
-# and intervals; and, folded, a run at reduced scale on synthetic images, which tests the pipeline and nothing else.
 # Parameters and FLOPs are computed for every row, whatever the profile. Two printed parameter counts seem to be rounded
 # to a whole number: ResNet50 is printed as 251.0 and has 251.4 million, WideResNet50 is printed as 268.0 and has 267.7.
 #
@@ -31,15 +29,15 @@
 # encoder is trained with the three depths; these rows are not in the paper. For ResNet18, ResNet50 and WideResNet50
 # neither the paper nor its code says which ImageNet weights were used; the profile *paper* takes timm's `tv_in1k`.
 
-# %% tags=["hide-input"]
-from IPython.display import Markdown
+# %% tags=["remove-cell"]
+from IPython.display import HTML
 
 from mambaad.study import table_page, table_view
 from mambaad.study.notebook import MODES, check_parameters, results_folder, table_from
 from mambaad.study.profiles import PROFILES
 from mambaad.study.tables_spec import TABLE_4
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-cell"] mystnb={"code_prompt_show": "Parameters of this notebook"}
 profile: str = "quick"  # quick (synthetic images), subset (your images) or paper (the paper's data sets)
 mode: str = "report"  # report: from the records as they are; run: make the missing runs first
 results: str = "results"  # folder of records and tables, relative to the repository
@@ -47,29 +45,38 @@ evidence: str = "results/real_v1"  # folder of the records on real images
 data_root: str = ""  # mode run: images of the subset, or folder with one folder per data set of the paper
 encoder_file: str = ""  # mode run, profile subset: local encoder weights
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 given = check_parameters(
     globals(), profile=PROFILES, mode=MODES, results=str, evidence=str, data_root=str, encoder_file=str
 )
-
-# %% [markdown]
-# ## In print
-
-# %%
 frame = table_from(TABLE_4, given)
-table_page.printed(TABLE_4, given.profile, frame)
-
-# %%
-Markdown(table_view.notes(TABLE_4, frame))
 
 # %% [markdown]
-# ## Measured here, on real images
+# ## In print and measured
 
-# %%
+# %% tags=["remove-input"]
+table_page.overview(TABLE_4, frame, results_folder(given.evidence))
+
+# %% [markdown]
+# ## What the measurements say
+
+# %% tags=["remove-input"]
 table_page.measured(TABLE_4, results_folder(given.evidence))
 
 # %% [markdown]
-# ## At reduced scale
+# ## Everything in print
 
-# %%
+# %% tags=["remove-input"]
+table_page.printed(TABLE_4, given.profile, frame)
+
+# %% tags=["remove-input"]
+HTML(table_view.notes(TABLE_4, frame))
+
+# %% [markdown]
+# ## At reduced scale, and again
+
+# %% tags=["remove-input"]
 table_page.reduced(TABLE_4, given.profile, frame)
+
+# %% tags=["remove-input"]
+table_page.again(TABLE_4)

@@ -30,34 +30,42 @@
 #
 # Parameters and FLOPs need no images, so ours stand beside the printed ones.
 
-# %% tags=["hide-input"]
-from IPython.display import Markdown
+# %% tags=["remove-cell"]
+from IPython.display import HTML, Markdown
 
 from mambaad.efficiency import count_method
-from mambaad.study import figures, table_page, table_view
+from mambaad.study import figures, page_figures, table_page, table_view
 from mambaad.study.notebook import MODES, check_parameters, table_from
 from mambaad.study.profiles import PROFILES
 from mambaad.study.tables_spec import TABLE_6
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-cell"] mystnb={"code_prompt_show": "Parameters of this notebook"}
 profile: str = "quick"  # quick (synthetic images), subset (your images) or paper (the paper's data sets)
 mode: str = "report"  # report: from the records as they are; run: make the missing runs first
 results: str = "results"  # folder of records and tables, relative to the repository
 data_root: str = ""  # mode run: images of the subset, or folder with one folder per data set of the paper
 encoder_file: str = ""  # mode run, profile subset: local encoder weights
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 given = check_parameters(globals(), profile=PROFILES, mode=MODES, results=str, data_root=str, encoder_file=str)
+frame = table_from(TABLE_6, given)
 
 # %% [markdown]
-# ## In print
+# ## In print and computed
 
-# %%
-frame = table_from(TABLE_6, given)
+# %% tags=["remove-input"]
 table_page.printed(TABLE_6, given.profile, frame, ("mad", "params_m", "flops_g"))
 
-# %%
-Markdown(table_view.notes(TABLE_6, frame))
+# %% tags=["remove-input"]
+HTML(table_view.notes(TABLE_6, frame))
+
+# %% tags=["remove-input"]
+page_figures.plot(
+    figures.efficiency(frame),
+    caption="mAD on MVTec-AD over FLOPs, both as printed; the area of a dot is proportional to the number of "
+    "parameters. Table 6 exchanges two values of mAD: dots are filled where table 1 has them, else hollow.",
+    alt="Scatter plot of the six methods of table 6: " + figures.efficiency_in_words(frame),
+)
 
 # %% [markdown]
 # ## DeSTSeg, printed three times too high
@@ -65,7 +73,7 @@ Markdown(table_view.notes(TABLE_6, frame))
 # The cell holds four times one image's count (a batch of four, or 512×512 pixels), without the convolution that fuses
 # the branches of its pyramid:
 
-# %%
+# %% tags=["remove-input"]
 destseg = count_method("destseg")
 fusion = destseg.boxes["segmentation"]["fusion_flops_g"]
 printed = frame.query("method == 'DeSTSeg' and metric == 'flops_g'")["paper"].item()
@@ -85,14 +93,11 @@ Markdown(
 # autoencoder alone, encoding and decoding once. So the two printed numbers seem to belong to different parts of the
 # method (an inference).
 
-# %%
+# %% tags=["remove-input"]
 table_page.parts("diad")
 
 # %% [markdown]
-# ## Cost and accuracy
-#
-# The area of a dot is proportional to the number of parameters. Table 6 exchanges the mAD of two methods; filled dots
-# are where table 1 has them.
+# ## Again
 
-# %%
-figures.efficiency(frame)
+# %% tags=["remove-input"]
+table_page.again(TABLE_6)

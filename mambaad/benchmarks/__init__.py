@@ -1,7 +1,7 @@
 """Benchmarks: scripts that write records, `mambaad benchmark`.
 
 Each suite is a function that returns rows and facts; `run_suite` writes them as <out>/<suite>_<device>.csv with the
-environment beside it in a .json.  Reading order: timing, scan, model, metrics.
+environment beside it in a .json.  Reading order: timing, scan, model, methods, metrics.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from mambaad.benchmarks.methods import methods_benchmark
 from mambaad.benchmarks.metrics import metrics_benchmark
 from mambaad.benchmarks.model import model_benchmark, scaling_benchmark
 from mambaad.benchmarks.scan import scan_benchmark, stages_benchmark
@@ -22,6 +23,7 @@ SUITES: dict[str, Callable[..., tuple[list[dict[str, Any]], dict[str, Any]]]] = 
     "stages": stages_benchmark,
     "model": model_benchmark,
     "scaling": scaling_benchmark,
+    "methods": methods_benchmark,
     "metrics": metrics_benchmark,
 }
 

@@ -7,13 +7,15 @@ from pathlib import Path
 
 from mambaad.cli.options import AddCommand
 
+COMMITTED = Path("results/real_v1")
+
 
 def add(command: AddCommand) -> None:
     """Add the command."""
     sub = command("evidence", _evidence, "make the runs of the protocol real_v1, or say how far they are")
     sub.add_argument("--data", type=Path, help="root of the images: mvtec/ and other/ (`mambaad data where real_v1`)")
     sub.add_argument("--weights-dir", type=Path, help="folder of local encoder weights (ResNet18)")
-    sub.add_argument("--results", type=Path, default=Path("results/real_v1"), help="folder of the records")
+    sub.add_argument("--results", type=Path, default=COMMITTED, help="folder of the records")
     sub.add_argument("--outputs", type=Path, default=Path("build/real_v1"), help="folder of checkpoints and features")
     sub.add_argument("--run", dest="run_hashes", metavar="HASH", nargs="+", help="only these runs")
     what = sub.add_mutually_exclusive_group()
@@ -27,6 +29,7 @@ def _evidence(arguments: argparse.Namespace) -> int:
     from mambaad.files import check_output
     from mambaad.study.evidence import protocol
     from mambaad.study.evidence.carry_out import carry_out, recorded
+    from mambaad.study.evidence.rerun import beside_recorded
 
     for folder in (arguments.results, arguments.outputs):
         check_output(folder, folder=True)
@@ -57,7 +60,11 @@ def _evidence(arguments: argparse.Namespace) -> int:
         return _sensitivity(arguments)
     for row, seed, run in entries:
         print(f"{run.hash}  {row.group}: {row.name}, seed {seed}", flush=True)
-        carry_out(run, arguments.data, arguments.results, outputs=arguments.outputs, weights=arguments.weights_dir)
+        made = carry_out(
+            run, arguments.data, arguments.results, outputs=arguments.outputs, weights=arguments.weights_dir
+        )
+        if arguments.results.resolve() != COMMITTED.resolve() and (words := beside_recorded(row, made, COMMITTED)):
+            print(words, flush=True)
     return 0
 
 

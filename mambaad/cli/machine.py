@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mambaad.cli.options import AddCommand
 
-SUITES = ("scan", "stages", "model", "scaling", "metrics")  # of mambaad.benchmarks, which is slow to import
+SUITES = ("scan", "stages", "model", "scaling", "methods", "metrics")  # of mambaad.benchmarks, which is slow to import
 
 
 def add(command: AddCommand) -> None:
@@ -21,7 +21,7 @@ def add(command: AddCommand) -> None:
         "suites",
         nargs="*",
         metavar="suite",
-        help=f"{', '.join(SUITES)} (none named: all of them, some ten minutes on two cores)",
+        help=f"{', '.join(SUITES)} (none named: all of them, some fifteen minutes on two cores)",
     )
     benchmark.add_argument("--out", type=Path, default=Path("results/benchmarks"), help="folder for the records")
     benchmark.add_argument("--device", default="cpu", help="cpu or cuda")

@@ -1,4 +1,4 @@
-"""Figures of the table notebooks: one style, colours that colour-blind readers tell apart, readable on a phone.
+"""Figures of the table notebooks, in the style of `mambaad.study.page_figures`, whose `plot` puts them on a page.
 
 Every function returns a matplotlib Figure that is closed for pyplot, so that a notebook shows it once.
 Published values and ours are drawn in panels of their own wherever they are about different data.
@@ -12,33 +12,34 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mambaad.study.audit.checks import ap_limit
+from mambaad.study.page_figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    METHODS,
+    ORANGE,
+    OURS,
+    PAPER,
+    PINK,
+    SKY,
+    STYLE,
+    WIDTH,
+    YELLOW,
+)
 from mambaad.study.published_numbers import DATASET_NAMES, METRIC_NAMES, UNITS
 from mambaad.study.tables_spec import TABLE_6
 
-# Okabe and Ito's colours
-PAPER, OURS, GREY = "#0072B2", "#D55E00", "#7F7F7F"
-PALETTE = (PAPER, OURS, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-WIDTH = 5.6  # inches: with 10 point text still legible on a screen of 360 points
-STYLE: dict[Any, Any] = {
-    "font.size": 10,
-    "axes.titlesize": 10,
-    "axes.labelsize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "figure.dpi": 150,
-    "grid.color": "#DDDDDD",
-    "legend.frameon": False,
-}
+PALETTE = (BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, INK)
 
 
 def _figure(columns: int = 1, height: float = 3.2, **options: Any) -> tuple[Figure, list[Axes]]:
-    with sns.axes_style("whitegrid", STYLE), plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, columns, figsize=(WIDTH, height), layout="constrained", squeeze=False, **options)
+    with plt.rc_context({**STYLE, "axes.grid": True}):
+        figure, axes = plt.subplots(1, columns, figsize=(WIDTH, height), squeeze=False, **options)
     plt.close(figure)
     return figure, list(axes[0])
 
@@ -79,33 +80,58 @@ def loss_curves(curves: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
     return figure
 
 
-def efficiency(frame: pd.DataFrame) -> Figure:
-    """FLOPs and mAD of the methods of table 6; the area of a dot is proportional to the parameters.
-
-    Printed values that another table contradicts are hollow, and filled where that table puts them.
-    """
+def _table_6(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[Any, float], list[Any]]:
+    """Printed values by method, mAD where table 1 has it, and the methods whose mAD table 6 exchanges."""
     values = frame.pivot(index="method", columns="metric", values="paper")
     corrected = values["mad"].to_dict()
     doubtful = [method for method in values.index if (method, "mad") in TABLE_6.doubts]
     if len(doubtful) == 2:  # exchanged
         corrected |= dict(zip(doubtful, (corrected[method] for method in doubtful[::-1]), strict=True))
-    figure, (ax,) = _figure(height=3.6)
+    return values, corrected, doubtful
+
+
+def efficiency_in_words(frame: pd.DataFrame) -> str:
+    """What `efficiency` shows, for readers who do not see it."""
+    values, corrected, _ = _table_6(frame)
+    return "; ".join(
+        f"{method} {corrected[method]:.1f} at {line['flops_g']:.1f} billion, {line['params_m']:.1f} million parameters"
+        for method, line in values.iterrows()
+    )
+
+
+def efficiency(frame: pd.DataFrame) -> Figure:
+    """FLOPs and mAD of the methods of table 6; the area of a dot is proportional to the parameters.
+
+    Printed values that another table contradicts are hollow, and filled where that table puts them.
+    """
+    values, corrected, doubtful = _table_6(frame)
+    figure, (ax,) = _figure(height=4.0)
     for method, line in values.iterrows():
-        colour = OURS if method == "MambaAD" else PAPER
-        place = (line["flops_g"], corrected[method])
-        ax.scatter(*place, s=2.5 * line["params_m"], color=colour, alpha=0.7, zorder=3)
-        ax.annotate(str(method), place, xytext=(9, 5), textcoords="offset points")
+        colour, x, area = METHODS.get(str(method), GREY), line["flops_g"], 2.5 * line["params_m"]
+        ax.scatter(x, corrected[method], s=area, color=colour, alpha=0.75, zorder=3, linewidths=0)
+        # clear of the dot, whose radius this is, and below it where another dot lies close above
+        clear = (area / np.pi) ** 0.5 + 4
+        crowded = any(
+            0 < corrected[other] - corrected[method] < 2 and abs(np.log10(values["flops_g"][other] / x)) < 0.4
+            for other in values.index
+        )
+        ax.annotate(
+            str(method),
+            (x, corrected[method]),
+            (0, -clear if crowded else clear),
+            textcoords="offset points",
+            ha="center",
+            va="top" if crowded else "bottom",
+        )
         if method in doubtful:
-            ax.scatter(line["flops_g"], line["mad"], s=2.5 * line["params_m"], facecolors="none", edgecolors=colour)
-            ax.annotate(
-                f"{method}, as printed", (line["flops_g"], line["mad"]), xytext=(9, -12), textcoords="offset points"
-            )
+            ax.scatter(x, line["mad"], s=area, facecolors="none", edgecolors=colour, linewidths=1.5)
+            label = f"{method}, as printed"
+            ax.annotate(label, (x, line["mad"]), (0, -clear), textcoords="offset points", ha="center", va="top")
     ax.set_xscale("log")
-    ax.set_xlim(2, 2500)
-    ax.margins(y=0.12)
+    ax.set_xlim(2, 5000)
+    ax.margins(y=0.18)
     ax.set_xlabel("FLOPs (10⁹, log scale), as printed")
     ax.set_ylabel("mAD on MVTec-AD (%)")
-    ax.set_title("mAD of table 1; hollow: where table 6 differs")
     return figure
 
 
@@ -137,7 +163,7 @@ def ap_against_f1max(frame: pd.DataFrame, above: pd.DataFrame) -> Figure:
     figure, (ax,) = _figure(height=3.6)
     f1max = np.linspace(0.5, 100, 300)
     limit = [100 * ap_limit(f / 100) for f in f1max]
-    ax.plot(f1max, limit, color="black", lw=1.2, label="largest AP for this F1max")
+    ax.plot(f1max, limit, color=INK, lw=1.2, label="largest AP for this F1max")
     ax.scatter(wide["pixel_f1max"], wide["pixel_ap"], s=8, color=PAPER, label="printed")
     ax.scatter(above["f1max"], above["ap"], s=30, color=OURS, label="beyond the limit", zorder=3)
     ax.set_xlabel("pixel F1max (%)")

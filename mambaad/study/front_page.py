@@ -1,18 +1,63 @@
-"""The front page's findings, computed from tables and records: `python -m mambaad.study.front_page RESULTS`."""
+"""What the front page shows, computed from tables, records and the book's network:
+`python -m mambaad.study.front_page RESULTS FOLDER` writes findings.md, claims.html and example.html into FOLDER."""
 
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import torch
+from PIL import Image
 
-from mambaad.study import plan
-from mambaad.study.audit import claims
+from mambaad.data.synthetic.generate import draw
+from mambaad.files import write_text
+from mambaad.study import plan, table_html
+from mambaad.study.audit import checks, claims
+from mambaad.study.book_network import book_network, book_run
+from mambaad.study.compare import SHOWN, Case, compare
 from mambaad.study.evidence import protocol, report
-from mambaad.study.published_numbers import repository_root
+from mambaad.study.evidence.statistics import verdict
+from mambaad.study.published_numbers import load, repository_root
+from mambaad.study.table_html import Column, Markup
 from mambaad.study.tables import COUNT_EQUAL
-from mambaad.study.tables_spec import IN_TABLE_6
+from mambaad.study.tables_spec import IN_TABLE_6, TABLE_1, TABLE_2, TABLE_3, TABLE_4, TABLE_5, TABLE_7, TABLES
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """One sentence of the paper that several comparisons of the protocol bear on."""
+
+    sentence: str
+    group: str
+    references: tuple[str, ...] = ()
+    """The rows that the comparisons are with; empty: all of the group's."""
+
+
+ONE_ORDER = ("sweep 8", "scan 8", "zorder 8", "zigzag 8")
+FEWER = ("hilbert 2", "hilbert 4")
+CLAIMED = (
+    Claimed("The Hilbert curve is the best single scan order", TABLE_5.name, ONE_ORDER),
+    Claimed("Eight routes are better than two or four", TABLE_5.name, FEWER),
+    Claimed(
+        "One order is better than a mixture of several",
+        TABLE_5.name,
+        tuple(
+            claim.reference
+            for claim in protocol.CLAIMS
+            if claim.group == TABLE_5.name and claim.reference not in (*ONE_ORDER, *FEWER)
+        ),
+    ),
+    Claimed("The LSS module improves a plain Mamba decoder", TABLE_2.name, ("Mamba decoder",)),
+    Claimed("Hilbert order and eight routes improve it further", TABLE_2.name, ("+ LSS",)),
+    Claimed("Local and global branch together beat either alone", TABLE_3.name),
+    Claimed("A deeper decoder is better", TABLE_4.name),
+    Claimed("The chosen design of the LSS module is the best", TABLE_7.name),
+    Claimed("MambaAD beats the other methods", protocol.METHODS),
+)
 
 
 def findings(results: str | Path) -> list[str]:
@@ -83,10 +128,105 @@ def _evidence(results: Path) -> list[str]:
     return found
 
 
-def main(folder: str) -> None:
-    """Print the findings as a Markdown list."""
-    print("\n".join(f"{number}. {sentence}" for number, sentence in enumerate(findings(folder), start=1)))
+def judged(results: str | Path) -> list[tuple[Claimed, int, Counter[str]]]:
+    """Each claim, the number of its comparisons, and their verdicts."""
+    found = []
+    for claimed in CLAIMED:
+        own = [
+            claim
+            for claim in protocol.CLAIMS
+            if claim.group == claimed.group and (not claimed.references or claim.reference in claimed.references)
+        ]
+        verdicts: Counter[str] = Counter(verdict(report.compare(claim, results), claim.sign) for claim in own)
+        found.append((claimed, len(own), verdicts))
+    return found
+
+
+def overall(number: int, verdicts: Counter[str]) -> str:
+    """The verdict on a claim that rests on several comparisons, by the rule that the front page states."""
+    if verdicts["not tested here"] == number:
+        return "not tested here"
+    if verdicts["contradicted"]:
+        return "contradicted"
+    if verdicts["supported"] == number:
+        return "supported"
+    return "partly supported" if verdicts["supported"] else "no difference seen"
+
+
+def claims_table(results: str | Path) -> str:
+    """The paper's claims with their verdicts, as HTML."""
+    lines = [
+        ("State of the art on six data sets with seven metrics", _in_print(), _verdict("not tested here"), _page(1))
+    ]
+    for claimed, number, verdicts in judged(results):
+        several = f"{number} comparison{'s' if number > 1 else ''}"
+        kinds = ("supported", "contradicted", "no difference seen", "not tested here")
+        counts = ", ".join(f"{verdicts[kind]} {kind}" for kind in kinds if verdicts[kind])
+        table = TABLES[claimed.group].number if claimed.group in TABLES else TABLE_1.number
+        lines.append((claimed.sentence, f"{several}: {counts}", _verdict(overall(number, verdicts)), _page(table)))
+    names, found, words, pages = zip(*lines, strict=True)
+    columns = [Column("found here", found), Column("verdict", words), Column("evidence", pages)]
+    caption = (
+        f"Claims of the paper, and what paired runs on five real categories at {protocol.SIDE} pixels say. "
+        "Supported: every comparison is; contradicted: at least one is; each by an interval that excludes zero."
+    )
+    return str(table_html.table(names, columns, caption, head="claimed").data)
+
+
+def _in_print() -> str:
+    printed = load("main_results")
+    cells = len(printed[(printed["method"] == "MambaAD") & (printed["metric"] != "mad")])
+    return f"in print, best alone in {cells - len(checks.best_methods())} of {cells} cells"
+
+
+def _verdict(words: str) -> Markup:
+    return Markup(f'<span class="verdict {words.split()[0]}">{words}</span>')
+
+
+def _page(number: int) -> Markup:
+    name = next(name for name, table in TABLES.items() if table.number == number)
+    return Markup(f'<a href="notebooks/{name}.html">table {number}</a>')
+
+
+EXAMPLES = (
+    ("gear", "missing", "gear, a piece missing"),
+    ("fabric", "scratch", "fabric, scratched"),
+    ("resistor", "bent", "resistor, bent"),
+    ("perforated", "contamination", "perforated sheet, dirty"),
+    ("gear", "good", "gear, good"),
+)
+"""Category, defect and name of the images on the front page, chosen before their maps were seen."""
+INDEX = 51  # the first image, which the chapters return to: the network was neither trained nor tested on it
+
+
+def example() -> str:
+    """Synthetic test images and the maps of the network that comes with the book, as an HTML figure."""
+    model, side = book_network(), book_run().data.side
+    cases = []
+    for category, defect, name in EXAMPLES:
+        image, mask = draw(category, SHOWN, split="test", index=INDEX, defect=defect)
+        small = np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR))
+        with torch.no_grad():
+            found = model.predict(model.normalize(torch.from_numpy(small.copy()).permute(2, 0, 1)[None] / 255))
+        anomaly_map, score = found.anomaly_map[0].numpy(), float(found.score[0])
+        cases.append(Case(name, image, anomaly_map, mask, score))
+    good = [case.score for case in cases if not case.mask.any()]
+    worst = max(case.score for case in cases)
+    return compare(
+        cases,
+        "Synthetic test images and the anomaly maps of the small network that comes with this book; it has seen good "
+        "parts only. White outline: the defect. Nothing here is a result on real images.",
+        scale=(max(good), max(worst, max(good) * 1.5)),
+    )
+
+
+def write(results: str | Path, folder: str | Path) -> None:
+    """The three files that the front page includes."""
+    numbered = (f"{number}. {sentence}" for number, sentence in enumerate(findings(results), start=1))
+    write_text(Path(folder) / "findings.md", "\n".join(numbered) + "\n")
+    write_text(Path(folder) / "claims.html", claims_table(repository_root() / "results" / protocol.NAME) + "\n")
+    write_text(Path(folder) / "example.html", example() + "\n")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    write(*sys.argv[1:3])

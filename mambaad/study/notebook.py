@@ -23,7 +23,7 @@ import pandas as pd
 
 from mambaad.engine.records import find_record
 from mambaad.engine.run import execute
-from mambaad.study import plan, tables
+from mambaad.study import noise_floor, plan, tables
 from mambaad.study.profiles import SubsetOptions, load_subset
 from mambaad.study.published_numbers import repository_root
 from mambaad.study.tables_spec import Table
@@ -120,6 +120,8 @@ def table_from(table: Table, given: SimpleNamespace) -> pd.DataFrame:
         if root is not None and given.profile == "paper":
             root = root / run.data.dataset
         execute(run, results, profile=given.profile, data_root=root, encoder_file=given.encoder_file or None)
+        if given.profile == "quick" and (words := noise_floor.against_committed(run.hash, results)):
+            print(words)
     return tables.build_table(table, given.profile, results, subset=subset)
 
 

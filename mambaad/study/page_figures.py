@@ -21,13 +21,29 @@ from IPython.display import HTML
 from matplotlib.figure import Figure
 
 INK, LINE = "#111213", "#d0d1d2"  # stand for the page's own text and line colours
+# Okabe and Ito's colours, which colour-blind readers tell apart
 BLUE, ORANGE, GREEN, PINK, YELLOW, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
+GREY = "#7f7f7f"
+PAPER, OURS = BLUE, ORANGE
+METHODS: Mapping[str, str] = {
+    "MambaAD": ORANGE,
+    "RD4AD": BLUE,
+    "UniAD": GREEN,
+    "SimpleNet": PINK,
+    "DeSTSeg": YELLOW,
+    "DiAD": SKY,
+    "memory bank": GREY,
+}
+"""The colour of each method, by its name in the tables: the same in every figure."""
 _VARIABLES = {
     INK: "currentColor",
     LINE: f"var(--figure-line, {LINE})",
     BLUE: f"var(--figure-blue, {BLUE})",
     ORANGE: f"var(--figure-orange, {ORANGE})",
     GREEN: f"var(--figure-green, {GREEN})",
+    PINK: f"var(--figure-pink, {PINK})",
+    YELLOW: f"var(--figure-yellow, {YELLOW})",
+    SKY: f"var(--figure-sky, {SKY})",
 }
 WIDTH = 5.2  # inches: with 11 points, text is at least 10 pixels high on a telephone of 390
 STYLE: dict[Any, Any] = {
@@ -67,7 +83,12 @@ def plot(figure: Figure, *, alt: str, caption: str) -> HTML:
         alt: what the plot shows, for those who do not see it.
         caption: plain text below it; `**bold**` and `*italic*` are understood.
     """
-    return HTML(f'<figure class="plot">{inline_svg(figure, alt)}{_caption(caption)}</figure>')
+    return captioned(inline_svg(figure, alt), caption)
+
+
+def captioned(body: str, caption: str) -> HTML:
+    """Any figure, given as HTML, with its caption."""
+    return HTML(f'<figure class="plot">{body}{_caption(caption)}</figure>')
 
 
 def inline_svg(figure: Figure, alt: str) -> str:
@@ -84,11 +105,16 @@ def inline_svg(figure: Figure, alt: str) -> str:
     text = re.sub(r'\bid="', f'id="{prefix}', text)
     text = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{prefix}", text)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px; font-family: inherit", text)
+    text = re.sub(r"font: ([\d.]+)px [^;\"]*", _legible, text)
     text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)
     text = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", text, count=1)
     head = f'<svg role="img" aria-label="{html.escape(alt, quote=True)}"'
     return re.sub(r"\n\s*", " ", text.replace("<svg", head, 1))
+
+
+def _legible(font: re.Match[str]) -> str:
+    """Text set outside of `style` may be smaller than a telephone can show."""
+    return f"font-size: {max(float(font.group(1)), STYLE['font.size']):g}px; font-family: inherit"
 
 
 def live(name: str, *, still: Figure | str, alt: str, caption: str, data: Any = None) -> HTML:

@@ -1,53 +1,129 @@
-"""The page of one table in three blocks that never mix: what is printed, what we measured on real images, and, folded
-at the end, the run at reduced scale on synthetic images."""
+"""The page of one table, in blocks that never mix: what is printed and what we measured on real images, each tinted in
+its own way, then everything behind them, and at the end, folded, the run at reduced scale on synthetic images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
-from IPython.display import HTML, Markdown, display
-from matplotlib.figure import Figure
+from IPython.display import HTML, display
 
 from mambaad.efficiency import count_method
 from mambaad.metrics import METRICS
-from mambaad.study import figures, table_view
+from mambaad.study import table_html, table_view
 from mambaad.study.evidence import protocol, report
 from mambaad.study.evidence.carry_out import recorded
-from mambaad.study.evidence.statistics import Estimate
-from mambaad.study.published_numbers import METRIC_NAMES
-from mambaad.study.tables_spec import Table
+from mambaad.study.evidence.forest import forest, lines
+from mambaad.study.published_numbers import DATASET_NAMES, METRIC_NAMES
+from mambaad.study.table_html import Column, Markup
+from mambaad.study.tables_spec import Table, dataset_title
 
-COUNTS = ("params_m", "flops_g")
 ACCURACIES = ("mad", *METRICS)
-FEW = ("image_auroc", "pixel_auroc", "pixel_aupro")
-"""Metrics that a page shows beside mAD; all of them are in the CSV."""
 FILES = "../results"
 """Where the built book keeps the records, seen from a notebook's page."""
+SIDE_BY_SIDE = {"paper": "in print", "ours": "computed here", "difference": "computed − print"}
 
 
-def printed(table: Table, profile: str, frame: pd.DataFrame, metrics: Sequence[str] = ()) -> HTML:
-    """The paper's values; parameters and FLOPs, which depend on no images, with ours beside them.
-
-    In the profiles subset and paper, about the paper's images or the caller's choice, ours stand beside them too.
+def overview(table: Table, frame: pd.DataFrame, evidence: str | Path, group: str = "") -> HTML:
+    """mAD of every row in print, and beside it ours on real images with its interval and the difference to the row
+    that the paper proposes.
 
     Args:
         frame: the table of the profile's runs (`notebook.table_from`).
+        evidence: folder of the records on real images.
+        group: of the protocol's rows; empty: the table's own.
+
+    Raises:
+        ValueError: the protocol has no such group.
+    """
+    group = group or table.name
+    in_print = _printed_mad(table, frame)
+    means = report.row_means(group, evidence)
+    ours = {line["row"]: line for line in means.to_dict("records")}
+    reference = protocol.REFERENCES.get(group, "")
+    differences = {line.name: line.estimate for line in lines(group, reference, evidence)} if reference else {}
+    names = list(dict.fromkeys([*in_print.index, *(row.name for row in protocol.rows(group))]))
+    columns = [
+        Column(str(data), in_print[data].reindex(names).tolist(), source="in print: mAD, %")
+        for data in in_print.columns
+    ]
+    measured: dict[str, list[object]] = {
+        "mAD (95 % interval)": [_with_interval(ours.get(name)) for name in names],
+        "seeds": [ours[name]["n"] if name in ours else table_html.NONE for name in names],
+    }
+    if differences:
+        measured[f"difference to {reference}"] = [_difference(name, reference, differences) for name in names]
+    source = "measured here: mAD on five real categories, %"
+    columns += [Column(head, cells, source=source, ours=True) for head, cells in measured.items()]
+    return table_html.table(
+        names,
+        columns,
+        f"Table {table.number}. {table.title}. Compare rows within a block, not across: the images differ.",
+        head="row",
+    )
+
+
+def _printed_mad(table: Table, frame: pd.DataFrame) -> pd.DataFrame:
+    """Printed mAD: one line per row, one column per data set."""
+    shown = frame[(frame["metric"] == "mad") & frame["paper"].notna()]
+    if "category" in shown:
+        shown = shown[shown["category"] == "mean"]
+    entries: dict[str, dict[str, float]] = {}
+    for labels, value in zip(shown.to_dict("records"), shown["paper"], strict=True):
+        name = labels["method"] if table.rows_are_datasets else _without_data_set(table.row_name(labels))
+        entries.setdefault(name, {})[dataset_title(labels.get("dataset", table.dataset))] = value
+    order = [name for name in DATASET_NAMES.values() if any(name in values for values in entries.values())]
+    return pd.DataFrame.from_dict(entries, orient="index", columns=None).reindex(columns=order)
+
+
+def _without_data_set(name: str) -> str:
+    return name.partition(" (")[0]
+
+
+def _with_interval(line: dict[str, str] | None) -> str:
+    if line is None:
+        return table_html.NONE
+    return f"{line['mAD']} ({line['95 % interval']})" if line["95 % interval"] else line["mAD"]
+
+
+def _difference(name: str, reference: str, differences: dict[str, report.Estimate]) -> str:
+    if name == reference:
+        return "reference"
+    if name not in differences:
+        return table_html.NONE
+    found = differences[name]
+    interval = report.interval(found, difference=True)
+    return report.in_points(found.value) + (f" ({interval})" if interval else "")
+
+
+def printed(table: Table, profile: str, frame: pd.DataFrame, metrics: Sequence[str] = ()) -> HTML:
+    """The paper's values; parameters and FLOPs, which depend on no images, with ours in a block beside them.
+
+    In the profiles subset and paper, about the paper's images or the caller's choice, ours stand beside them too.
+    Nothing where the paper prints mAD alone, which the overview has.
+
+    Args:
         metrics: metrics to show, in this order; empty: all.
     """
     if profile != "quick":
         return table_view.styled(table, profile, frame, metrics)
-    shown = frame[frame["paper"].notna() | frame["metric"].isin(COUNTS)].copy()
-    shown.loc[~shown["metric"].isin(COUNTS), ["ours", "difference"]] = float("nan")
+    counts = frame["metric"].isin(["params_m", "flops_g"])
+    shown = frame[frame["paper"].notna() | counts].copy()
+    shown.loc[~counts, ["ours", "difference"]] = float("nan")
+    if set(shown["metric"]) == {"mad"}:
+        return HTML("")
     view = table_view.wide(table, shown, metrics).drop(columns=[("run", "")])
-    title = f"Table {table.number}. {table.title}. As printed" + (", counts beside ours." if table.counted else ".")
-    return table_view.styled_view(view[view.notna().any(axis=1)], title)
+    counted = (
+        "; parameters (millions) and FLOPs (10⁹, 256×256 pixels) computed for our networks" if table.counted else ""
+    )
+    title = f"Table {table.number}. {table.title}: every metric as printed, %{counted}."
+    return table_view.styled_view(view[view.notna().any(axis=1)], title, sources=SIDE_BY_SIDE)
 
 
 def measured(table: Table, evidence: str | Path, group: str = "") -> None:
-    """Our rows on real images with intervals, differences and records, or the sentence that there are none yet.
+    """Our rows on real images: differences as a plot, the paper's claims with verdicts, and every metric with its
+    records; or the sentence that there are none yet.
 
     Args:
         group: of the protocol's rows; empty: the table's own.
@@ -56,22 +132,53 @@ def measured(table: Table, evidence: str | Path, group: str = "") -> None:
         ValueError: the protocol has no such group.
     """
     group = group or table.name
-    lines = report.row_means(group, evidence)
-    if lines.empty:
-        display(Markdown("No run of this table is recorded yet; [Evidence](evidence.html) says how far the queue is."))
+    means = report.row_means(group, evidence)
+    if means.empty:
+        display(
+            HTML('<p>No run of this table is recorded yet; <a href="evidence.html">Evidence</a> says how many are.</p>')
+        )
         return
     reference = protocol.REFERENCES.get(group, "")
-    display(
-        Markdown(
-            f"Protocol {protocol.NAME}: one model for five real categories at {protocol.SIDE} pixels, mean over *n* "
-            "paired seeds, exact metrics, percent. These numbers answer which row is better; they are not comparable "
-            "with the printed ones, whose images, encoder and length of training are others."
+    if reference and (found := lines(group, reference, evidence)):
+        display(forest(found, reference, f"{FILES}/{protocol.NAME}/runs"))
+    claims = report.claims(evidence, group).drop(columns=["table", "detectable"], errors="ignore")
+    if len(claims):
+        display(
+            table_view.plain(claims, caption="What the paper claims, and what these runs say of it (points of mAD).")
         )
+    display(measured_rows(group, evidence), _files(table, group))
+
+
+def measured_rows(group: str, evidence: str | Path, files: str = FILES) -> HTML:
+    """Every metric of a group's rows, mean over the seeds, with a link to each record."""
+    means = report.row_means(group, evidence)
+    rows = {row.name: row for row in protocol.rows(group)}
+    links = [
+        Markup(
+            " ".join(
+                f'<a href="{files}/{protocol.NAME}/runs/{protocol.NAME}_{record["hash"]}.json"'
+                f' aria-label="record of {table_html.attribute(name)}, seed {seed}">{seed}</a>'
+                for seed, record in recorded(rows[name], evidence).items()
+            )
+        )
+        for name in means["row"]
+    ]
+    columns = [
+        Column("mAD (95 % interval)", [_with_interval(line) for line in means.to_dict("records")]),
+        Column("seeds", means["n"].tolist()),
+        *(Column(METRIC_NAMES[name], means[METRIC_NAMES[name]].astype(float).tolist(), more=True) for name in METRICS),
+        Column("record of seed", links),
+    ]
+    title = f"{report.TITLES[group]}, measured on five real categories at {protocol.SIDE} pixels, mean over seeds, %."
+    return table_html.table(means["row"].tolist(), columns, title, head="row", more="all seven metrics")
+
+
+def _files(table: Table, group: str) -> HTML:
+    return HTML(
+        f'<p>Files: <a href="{FILES}/{protocol.NAME}/tables/{group}.csv">every measured value</a> and '
+        f'<a href="{FILES}/tables/{table.name}.csv">printed and synthetic values</a>, both as CSV. One run again: '
+        "<code>mambaad evidence --data FOLDER --run HASH</code>; all: <code>make evidence DATA=FOLDER</code>.</p>"
     )
-    display(_with_records(table, group, lines, evidence))
-    if reference and (found := report.differences(group, reference, evidence)):
-        display(forest(found, reference))
-        display(table_view.plain(report.claims(evidence, group).drop(columns=["table", "detectable"])))
 
 
 def reduced(table: Table, profile: str, frame: pd.DataFrame) -> HTML:
@@ -84,16 +191,18 @@ def reduced(table: Table, profile: str, frame: pd.DataFrame) -> HTML:
     shown = shown[shown["ours"].notna()]
     if shown.empty:
         return HTML("")
-    # Rows of two data sets share one run on synthetic images.
+    # Rows of two data sets share one run on synthetic images, and none is about the data set in its name.
     view = table_view.wide(table, shown).drop_duplicates(subset=[("run", "")])
-    without_data_set = view.index.str.partition(" (").get_level_values(0)
-    if without_data_set.is_unique:
-        view.index = without_data_set
+    view.index = [f"{_without_data_set(name)}, synthetic".removeprefix("synthetic: ") for name in view.index]
+    view["run", ""] = [Markup(f'<a href="{FILES}/runs/{profile}_{run}.json">{run}</a>') for run in view["run", ""]]
     body = table_view.styled_view(
-        view, f"Synthetic images, profile {profile}: shows that every row's pipeline runs.", {"ours": "{:.0f}"}
+        view,
+        f"Synthetic images, profile {profile}, %: shows that every row's pipeline runs.",
+        {"ours": "{:.0f}"},
+        {"ours": "synthetic images"},
     )
     return HTML(
-        "<details><summary>The same rows at reduced scale on synthetic images: a test of the pipeline, "
+        '<details class="reduced"><summary>The same rows at reduced scale on synthetic images: a test of the pipeline, '
         f"no evidence about the paper</summary>{body.data}</details>"
     )
 
@@ -111,41 +220,16 @@ def parts(method: str) -> HTML:
         }
         for name, box in counted.boxes.items()
     ]
-    return table_view.plain(pd.DataFrame(rows), 3)
+    caption = "The parts as published: parameters in millions, FLOPs in 10⁹."
+    return table_view.plain(pd.DataFrame(rows), 3, caption=caption)
 
 
-def _with_records(table: Table, group: str, lines: pd.DataFrame, evidence: str | Path) -> HTML:
-    rows = {row.name: row for row in protocol.rows(group)}
-    lines = lines.assign(
-        records=[
-            " ".join(
-                f'<a href="{FILES}/{protocol.NAME}/runs/{protocol.NAME}_{record["hash"]}.json">{seed}</a>'
-                for seed, record in recorded(rows[name], evidence).items()
-            )
-            for name in lines["row"]
-        ]
+def again(table: Table) -> HTML:
+    """How to execute the page's notebook, as commands."""
+    work = f"build/{table.name}"
+    return HTML(
+        "<p>This page alone, with parameters of your own (<code>-p mode run</code> trains what has no record):</p>"
+        '<div class="highlight"><pre tabindex="0">mkdir -p build\n'
+        f".venv/bin/jupytext --to ipynb -o {work}.in.ipynb notebooks/{table.name}.py\n"
+        f".venv/bin/papermill -k python3 {work}.in.ipynb {work}.ipynb -p mode report</pre></div>"
     )
-    shown = ["row", "n", "mAD", "95 % interval", *(METRIC_NAMES[name] for name in FEW), "records"]
-    body = table_view.plain(lines[shown].rename(columns={"records": "records by seed"}))
-    files = (
-        f'<a href="{FILES}/{protocol.NAME}/tables/{group}.csv">every value as CSV</a>, '
-        f'<a href="{FILES}/tables/{table.name}.csv">printed and synthetic values as CSV</a>; again: '
-        f"<code>mambaad evidence --data FOLDER --run HASH</code>"
-    )
-    return HTML(f"{body.data}<p>Files: {files}.</p>")
-
-
-def forest(found: Sequence[tuple[str, Estimate]], reference: str) -> Figure:
-    """Differences to one row with 95 % intervals, in points of mAD."""
-    with plt.rc_context(figures.STYLE):
-        figure, ax = plt.subplots(figsize=(figures.WIDTH, 1.1 + 0.32 * len(found)), layout="constrained")
-    for place, (_, e) in enumerate(found):
-        ax.plot([e.low, e.high], [-place, -place], color=figures.OURS, linewidth=2, solid_capstyle="butt")
-        ax.plot(e.value, -place, "o", color=figures.OURS, markersize=6)
-    ax.axvline(0, color="black", linewidth=1)
-    ax.set_yticks([-i for i in range(len(found))], [f"{name} (n = {e.n})" for name, e in found])
-    ax.set_ylim(-len(found) + 0.4, 0.6)
-    ax.set_xlabel(f"mAD minus that of {reference}, points")
-    ax.grid(axis="x", color="#DDDDDD")
-    plt.close(figure)
-    return figure

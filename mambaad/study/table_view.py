@@ -3,40 +3,19 @@
 from __future__ import annotations
 
 import html
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from IPython.display import HTML
 
+from mambaad.study import table_html
 from mambaad.study.profiles import NOTES
 from mambaad.study.published_numbers import METRIC_NAMES
+from mambaad.study.table_html import Column, Format, signed
 from mambaad.study.tables import AS_PUBLISHED, COUNT_EQUAL, NOT_YET
 from mambaad.study.tables_spec import Table
 
-if TYPE_CHECKING:
-    from pandas.io.formats.style import Styler
-
-CELLS = [
-    {"selector": "th, td", "props": "padding: 0.2em 0.6em; text-align: right; border: none"},
-    {"selector": "th.row_heading", "props": "text-align: left; font-weight: normal; min-width: 11em"},
-    {"selector": "thead th", "props": "vertical-align: bottom"},
-    {"selector": "th.level0.col_heading[colspan]", "props": "text-align: center"},
-    {"selector": "tbody tr", "props": "border-top: 1px solid rgba(128, 128, 128, 0.3)"},
-]
-TEXT = {"text-align": "left !important", "white-space": "nowrap"}
-
-
-def signed(value: float, decimals: int = 2) -> str:
-    """A difference with its sign: "+0.40", "−1.20", and "0.00" for what rounds to nothing; "–" for none."""
-    if math.isnan(value):
-        return "–"
-    rounded = round(value, decimals) + 0.0  # never −0.0
-    return f"{rounded:{'+' if rounded else ''}.{decimals}f}".replace("-", "−")
-
-
-Format = str | Callable[[float], str]
+SOURCES = {"paper": "in print", "ours": "ours", "difference": "ours − print"}
 FORMATS: Mapping[str, Format] = {"paper": "{:.1f}", "ours": "{:.2f}", "difference": signed}
 
 
@@ -83,21 +62,43 @@ def caption(table: Table, profile: str) -> str:
 
 
 def styled(table: Table, profile: str, frame: pd.DataFrame, metrics: Sequence[str] = (), title: str = "") -> HTML:
-    """`wide` as an HTML table that scrolls sideways where the screen is narrow, under its caption or another title."""
+    """`wide` as an HTML table under its caption or another title, the paper's values and ours each in a block."""
     return styled_view(wide(table, frame, metrics), title or caption(table, profile))
 
 
-def styled_view(view: pd.DataFrame, title: str, formats: Mapping[str, Format] = FORMATS) -> HTML:
-    """A wide table (`wide`) under its title; `formats` by what a column holds."""
-    by_column = {column: formats.get(column[1], "{}") for column in view.columns}
-    styler = view.style.format(by_column, na_rep="–")
+def styled_view(
+    view: pd.DataFrame, title: str, formats: Mapping[str, Format] = FORMATS, sources: Mapping[str, str] = SOURCES
+) -> HTML:
+    """A wide table (`wide`) under its title, one block of columns for each source of numbers.
+
+    Where there are more than three metrics, mAD stands alone until a reader asks for the others.
+
+    Args:
+        formats: by what a column holds.
+        sources: the heads of the blocks.
+    """
+    metrics = list(dict.fromkeys(metric for metric, source in view.columns if source))
+    few = len(metrics) <= 3 or METRIC_NAMES["mad"] not in metrics
+    columns = [
+        Column(
+            metric,
+            view[metric, source].tolist(),
+            source=title_,
+            form=formats.get(source, "{:.2f}"),
+            ours=source != "paper",
+            more=not few and metric != METRIC_NAMES["mad"],
+        )
+        for source, title_ in sources.items()
+        for metric in metrics
+        if (metric, source) in view
+    ]
     if ("run", "") in view:
-        styler = styler.set_properties(subset=[("run", "")], **TEXT)
-    return _page(styler, title)
+        columns.append(Column("run", view["run", ""].tolist(), ours=True))
+    return table_html.table(list(view.index), columns, title, more="every metric")
 
 
 def notes(table: Table, frame: pd.DataFrame) -> str:
-    """What the notes of single lines say, as a Markdown list; lines with the same words together."""
+    """What the notes of single lines say, as an HTML list; lines with the same words together."""
     generic = {*NOTES.values(), AS_PUBLISHED, NOT_YET, COUNT_EQUAL, ""}
     found: dict[str, list[str]] = {}
     for line in with_names(table, frame).itertuples():
@@ -107,9 +108,12 @@ def notes(table: Table, frame: pd.DataFrame) -> str:
                 where = str(line.row) if note.startswith("not run") else f"{line.row}, {name}"
                 found.setdefault(note, []).append(where)
     unique = {note: list(dict.fromkeys(where)) for note, where in found.items()}
-    return "\n".join(
-        f"- {'; '.join(where) if len(where) <= 3 else f'{len(where)} lines'}: {note}" for note, where in unique.items()
+    items = (
+        f"<li>{html.escape('; '.join(where) if len(where) <= 3 else f'{len(where)} lines')}: {html.escape(note)}</li>"
+        for note, where in unique.items()
     )
+    # HTML and not Markdown, in which a row named "+ LSS" would open a list of its own
+    return f"<ul>{''.join(items)}</ul>" if unique else ""
 
 
 def means_and_categories(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -125,16 +129,10 @@ def means_and_categories(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFram
     return pd.concat([frame[added], frame[mean & ~added]]), frame[own]
 
 
-def plain(frame: pd.DataFrame, decimals: int = 2) -> HTML:
-    """Any small table for a page: rounded, without line numbers, scrolling sideways on a narrow screen."""
-    text = [c for c in frame if not pd.api.types.is_numeric_dtype(frame[c])]
-    styler = frame.style.format(precision=decimals).hide(axis="index")
-    heads = [{"selector": f"th.col{frame.columns.get_loc(c)}", "props": "text-align: left"} for c in text]
-    return _page(styler.set_properties(subset=text, **TEXT).set_table_styles(heads, overwrite=False))
-
-
-def _page(styler: Styler, title: str = "") -> HTML:
-    """The caption stays in view while the table scrolls sideways."""
-    heading = f"<p><em>{html.escape(title)}</em></p>" if title else ""
-    table = styler.set_table_styles(CELLS, overwrite=False).to_html()
-    return HTML(f'{heading}<div style="overflow-x: auto; max-width: 100%">{table}</div>')
+def plain(frame: pd.DataFrame, decimals: int = 2, caption: str = "") -> HTML:
+    """Any small table for a page: rounded, its first column the row heads, scrolling sideways on a narrow screen."""
+    form = f"{{:.{decimals}f}}"
+    first, *others = frame.columns
+    heads = [table_html.number(cell, form) if isinstance(cell, float) else cell for cell in frame[first].tolist()]
+    columns = [Column(str(name), frame[name].tolist(), form=form) for name in others]
+    return table_html.table(heads, columns, caption, head=str(first))

@@ -3,15 +3,16 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from mambaad import cli
-from mambaad.benchmarks import SUITES, model, run_suite, scan, timing
+from mambaad.benchmarks import SUITES, methods, model, run_suite, scan, timing
 from mambaad.cli.machine import SUITES as OFFERED
-from mambaad.config import ModelConfig
+from mambaad.config import DeSTSegConfig, MemoryBankConfig, ModelConfig
 from mambaad.ops.routed_scan import pick_backend, unavailable
 from mambaad.ops.selective_scan import BACKENDS
 
@@ -127,3 +128,22 @@ def test_wrong_options_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "repeats must be at least 1" in said
     assert "threads must be at least 1" in said
     assert not list(tmp_path.iterdir())
+
+
+def test_methods_stand_side_by_side_with_mambaad() -> None:
+    small = {"backbone": SMALL.backbone}
+    configs: dict[str, Any] = {
+        "mambaad": SMALL,
+        "destseg": DeSTSegConfig(**small, student=SMALL.backbone, width=16),
+        "memory_bank": MemoryBankConfig(**small, entries=64),
+    }
+    rows, facts = methods.methods_benchmark(repeats=1, side=64, batch=2, configs=configs)
+    assert [row["method"] for row in rows] == list(configs)
+    for row in rows:
+        assert 0 < row["latency_min_ms"] <= row["latency_median_ms"]
+        assert row["latency_ratio"] == row["latency_median_ms"] / rows[0]["latency_median_ms"]
+        assert row["images_per_s"] > 0
+        assert (row["step_s"] == "") == (row["step_ratio"] == "") == (row["method"] == "memory_bank")
+    assert rows[0]["latency_ratio"] == rows[0]["throughput_ratio"] == rows[0]["step_ratio"] == 1
+    assert facts["batch"] == 2
+    assert [methods.first_phase(config) for config in configs.values()] == [0, 0.2, 0]

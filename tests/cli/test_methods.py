@@ -38,6 +38,8 @@ def test_a_method_goes_from_training_to_a_verdict(method: str, drawn: Path, tmp_
         rows = list(csv.DictReader(file))
     assert len(rows) == len(list(good.glob("*.png")))
     assert (tmp_path / "p" / "gallery.html").is_file()
+    assert cli.main(["export", *options, "--out", str(tmp_path / "m.onnx")]) == 0
+    assert (tmp_path / "m.onnx").is_file()
 
 
 @pytest.mark.parametrize(

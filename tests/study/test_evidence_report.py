@@ -1,6 +1,7 @@
 """The evidence page from records: rows, claims and findings follow the records, and say when there are none."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 from test_explanations import run_cells
 
 from mambaad.metrics import METRICS
-from mambaad.study import front_page, table_page
+from mambaad.study import front_page
 from mambaad.study.evidence import protocol, report
+from mambaad.study.evidence.forest import forest, lines
 from mambaad.study.evidence.long_table import long_table, write_tables
 from mambaad.study.published_numbers import repository_root
 
@@ -60,15 +62,32 @@ def test_rows_have_means_with_n_and_one_decimal(results) -> None:
     assert means.loc["sweep 8", "mAD"] in ("77.0", "77.1")
     assert set(means["n"]) == {4}
     assert report.status(results).iloc[0]["runs recorded"] == 16
-    assert report.progress(results) == (16, 160)
+    assert report.progress(results) == (16, len(list(protocol.queue())))
 
 
 def test_the_forest_shows_every_recorded_row_but_the_reference(results) -> None:
-    figure = table_page.forest(report.differences(GROUP, "hilbert 8", results), "hilbert 8")
-    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert labels == ["sweep 8 (n = 4)", "scan 8 (n = 4)", "zorder 8 (n = 4)"]
+    found = lines(GROUP, "hilbert 8", results)
+    assert [line.name for line in found] == ["sweep 8", "scan 8", "zorder 8"]
+    assert [round(line.estimate.value) for line in found] == [-3, 0, 3]
     with pytest.raises(ValueError, match="no row 'hilbert 9'; there are sweep 8"):
-        report.differences(GROUP, "hilbert 9", results)
+        lines(GROUP, "hilbert 9", results)
+
+
+def test_every_dot_of_the_forest_leads_to_its_record(results) -> None:
+    found = lines(GROUP, "hilbert 8", results)
+    drawing = forest(found, "hilbert 8", "records").data
+    links = re.findall(r'href="records/(real_v1_\w+\.json)"', drawing)
+    assert len(links) == len(set(links)) == 12
+    assert all((results / "runs" / name).is_file() for name in links)
+    # the axis runs from left to right: what is worse than the reference lies left of zero
+    zero = float(re.search(r'class="zero" x1="([\d.]+)"', drawing).group(1))
+    means = [float(x) - zero for x in re.findall(r'class="mean[^"]*" d="M([\d.]+) ', drawing)]
+    assert means[0] < -50
+    assert abs(means[1]) < 12
+    assert means[2] > 50
+    assert "sweep 8 −3.0" in drawing  # said in words, too
+    with pytest.raises(ValueError, match="nothing to draw"):
+        forest([], "hilbert 8", "records")
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.04, "0.0"), (-0.04, "0.0"), (0.06, "+0.1"), (-1.26, "−1.3")])
@@ -118,4 +137,4 @@ def test_the_front_page_counts_and_cites(tmp_path: Path, results, monkeypatch: p
     assert "of 3 claims tested" in ablations
     assert "1 is supported, 1 is contradicted, 1 shows no difference beyond the noise" in ablations
     (waiting,) = front_page._evidence(tmp_path / "nothing")
-    assert "0 of 160 are recorded" in waiting
+    assert f"0 of {len(list(protocol.queue()))} are recorded" in waiting

@@ -153,24 +153,6 @@ def findings(results: str | Path) -> list[str]:
     return sentences
 
 
-def differences(group: str, reference: str, results: str | Path) -> list[tuple[str, Estimate]]:
-    """Row minus reference, in points of mAD, for every row that shares a recorded seed with the reference.
-
-    Raises:
-        ValueError: the group has no such row.
-    """
-    rows = {row.name: row for row in protocol.rows(group)}
-    if reference not in rows:
-        raise ValueError(f"{group} has no row {reference!r}; there are {', '.join(rows)}")
-    base = replicates(rows[reference], results)
-    found = []
-    for name, row in rows.items():
-        own = replicates(row, results)
-        if name != reference and set(own) & set(base):
-            found.append((name, paired_difference(own, base)))
-    return found
-
-
 def categories(
     row: Row, results: str | Path, metrics: tuple[str, ...] = ("image_auroc", "pixel_auroc")
 ) -> pd.DataFrame:

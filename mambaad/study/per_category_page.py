@@ -1,0 +1,84 @@
+"""The per-category tables A1 to A16 as published, for a reader who looks one category up; and ours by category."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from IPython.display import HTML
+
+from mambaad.metrics import METRICS
+from mambaad.study import table_html
+from mambaad.study.evidence import protocol
+from mambaad.study.evidence.carry_out import recorded
+from mambaad.study.published_numbers import METRIC_NAMES, load, mean_of_seven
+from mambaad.study.table_html import Column
+from mambaad.study.tables_spec import dataset_title
+
+KEYS = ["dataset", "category", "method"]
+
+
+def _wide(frame: pd.DataFrame) -> pd.DataFrame:
+    """One line per data set, category and method; a column per metric, mAD first."""
+    whole = pd.concat([mean_of_seven(frame, KEYS), frame[[*KEYS, "metric", "value"]]])
+    order = frame[KEYS].drop_duplicates()
+    values = whole.pivot(index=KEYS, columns="metric", values="value")[["mad", *METRICS]]
+    return values.loc[pd.MultiIndex.from_frame(order)].reset_index()
+
+
+def published(name: str, caption: str, root: str | Path | None = None) -> HTML:
+    """All printed values of one file as a table to search and sort.
+
+    Args:
+        name: `per_category` (A1 to A12) or `single_class` (A13 to A16).
+    """
+    lines = _wide(load(name, root))
+    names = [f"{dataset_title(line.dataset)}, {line.category.replace('_', ' ')}" for line in lines.itertuples()]
+    columns = [
+        Column("method", lines["method"].tolist(), source="in print"),
+        *(Column(METRIC_NAMES[m], lines[m].tolist(), source="in print, %") for m in ("mad", *METRICS)),
+    ]
+    return table_html.table(names, columns, caption, head="data set, category", search=True)
+
+
+def hard_in_print(below: float, metric: str = "pixel_ap", root: str | Path | None = None) -> HTML:
+    """The categories in which the best printed value of a metric lies below a limit: no method finds the defects."""
+    frame = load("per_category", root).query("metric == @metric and category != 'mean'")
+    best = frame.loc[frame.groupby(["dataset", "category"], sort=False)["value"].idxmax()].query("value < @below")
+    ours = frame.query("method == 'MambaAD'").set_index(["dataset", "category"])["value"]
+    best = best.sort_values("value")
+    columns = [
+        Column("best", best["value"].tolist(), source="in print, %"),
+        Column("whose", best["method"].tolist(), source="in print, %"),
+        Column("MambaAD", [ours[line.dataset, line.category] for line in best.itertuples()], source="in print, %"),
+    ]
+    names = [f"{dataset_title(line.dataset)}, {line.category.replace('_', ' ')}" for line in best.itertuples()]
+    return table_html.table(names, columns, f"Categories whose best printed {METRIC_NAMES[metric]} is below {below:g}.")
+
+
+def methods_by_category(evidence: str | Path, metrics: Sequence[str] = ("image_auroc", "pixel_ap")) -> HTML | None:
+    """Every method on every real category, mean over seeds; None where nothing is recorded."""
+    found = {row.name: recorded(row, evidence) for row in protocol.rows(protocol.METHODS)}
+    found = {name: records for name, records in found.items() if records}
+    if not found:
+        return None
+    categories = list(next(iter(next(iter(found.values())).values()))["metrics"]["exact"]["categories"])
+    columns = []
+    for metric in metrics:
+        for category in categories:
+            values = [_mean(records.values(), category, metric) for records in found.values()]
+            columns.append(Column(category.replace("_", " "), values, source=METRIC_NAMES[metric] + ", %", ours=True))
+    seeds = sorted({len(records) for records in found.values()})
+    caption = (
+        f"Ours on real images, protocol {protocol.NAME}, mean over {' or '.join(map(str, seeds))} seeds. "
+        "Chance is 50 for AU-ROC; for AP it is the share of defective pixels."
+    )
+    return table_html.table(list(found), columns, caption, head="method")
+
+
+def _mean(records: Iterable[dict[str, Any]], category: str, metric: str) -> float:
+    values = [record["metrics"]["exact"]["categories"][category][metric] for record in records]
+    return float(np.mean([np.nan if value is None else value for value in values]))
