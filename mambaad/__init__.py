@@ -25,18 +25,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mambaad import efficiency, metrics
     from mambaad.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+    from mambaad.inference.detector import Detector, fit
     from mambaad.model import MambaAD, Prediction, load_checkpoint, save_checkpoint
 
 __version__ = "0.1.0"
 
 __all__ = [
     "DataConfig",
+    "Detector",
     "MambaAD",
     "ModelConfig",
     "Prediction",
     "RunConfig",
     "TrainConfig",
     "efficiency",
+    "fit",
     "load_checkpoint",
     "metrics",
     "save_checkpoint",
@@ -44,6 +47,7 @@ __all__ = [
 
 _HOME = {
     **dict.fromkeys(("DataConfig", "ModelConfig", "RunConfig", "TrainConfig"), "mambaad.config"),
+    **dict.fromkeys(("Detector", "fit"), "mambaad.inference.detector"),
     **dict.fromkeys(("MambaAD", "Prediction", "load_checkpoint", "save_checkpoint"), "mambaad.model"),
 }
 
