@@ -21,7 +21,7 @@ from mambaad.baselines import Method
 from mambaad.engine.environment import environment
 from mambaad.files import atomic_path, write_json
 from mambaad.inference.graph import Whole, traced
-from mambaad.model import MambaAD, check_side
+from mambaad.model import check_side
 
 FORMATS = {"onnx": ".onnx", "torch": ".pt2"}
 """Formats and the suffixes of their files; "torch" is torch.export's."""
@@ -97,11 +97,12 @@ def export(
     images = images.detach().to("cpu", torch.uint8 if bytewise else torch.float32)
     facts = {**(facts or {}), **({} if threshold is None else {"threshold": threshold})}
     with torch.inference_mode():
-        wanted = _named(Whole(model, features=True)(images))
+        reference = Whole(model, features=True)
+        wanted = _named(reference(images))
     with atomic_path(path, suffix=FORMATS[format]) as temporary:
         program = traced(model, images, features=format == "onnx", threshold=threshold)
         if format == "onnx":
-            extra = FEATURES if isinstance(model, MambaAD) else ()
+            extra = FEATURES if reference.features else ()
             outputs = (*OUTPUTS, *(() if threshold is None else (VERDICT,)))
             _write_onnx(program, temporary, (*outputs, *extra), height, facts)
             features = _differences(_onnxruntime(temporary, (*OUTPUTS, *extra)), images, wanted)

@@ -23,11 +23,15 @@ class Whole(nn.Module):
     ) -> None:
         super().__init__()
         self.model: Any = copy.deepcopy(model).to("cpu")
-        self.features = features and isinstance(model, MambaAD)
+        self.features = features and isinstance(self._network(), MambaAD)
         self.threshold = threshold
         if hasattr(model, "set_scan_backend"):
             self.model.set_scan_backend(backend)
         self.eval().requires_grad_(False)
+
+    def _network(self) -> Any:
+        """The model, or of a method that has MambaAD as a part, that part."""
+        return getattr(self.model, "network", self.model)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         if images.dtype == torch.uint8:
@@ -36,7 +40,8 @@ class Whole(nn.Module):
         found: list[Tensor] = []
         hook = None
         if self.features:
-            hook = self.model.decoder.register_forward_hook(lambda module, inputs, outputs: found.extend(outputs))
+            decoder = self._network().decoder
+            hook = decoder.register_forward_hook(lambda module, inputs, outputs: found.extend(outputs))
         maps, scores = self.model.predict((images - mean) / std)
         if hook is not None:
             hook.remove()
@@ -49,7 +54,7 @@ def traced(
 ) -> torch.export.ExportedProgram:
     """The whole computation as a graph of torch operations, for images like `images`, of its side, and any batch.
 
-    With `features` it also puts out the features (B, C, h, w) of MambaAD's decoder, shallowest first.
+    With `features` it also puts out the features (B, C, h, w) of MambaAD's decoder, shallowest first, if it has one.
     """
     # channels_last weights have no complete storage of their own, which torch.export.save warns of
     whole = Whole(model, "exportable", features, threshold).to(memory_format=torch.contiguous_format)
