@@ -66,9 +66,9 @@ plt.show()
 # %% [markdown]
 # ## 2. Fit
 #
-# One line. Without a GPU the settings are those of the preset `laptop`: an encoder that has seen ImageNet, and a small
-# network on top that learns your parts. Leave `steps` out for your own: the preset's number takes some minutes on two
-# cores.
+# One line. Without a GPU the settings are those of the preset `laptop`: an encoder that has seen ImageNet, a small
+# MambaAD that learns to rebuild its features of your parts, and a memory bank of them. Leave `steps` out for your own:
+# the preset's number takes some minutes on two cores.
 
 # %%
 started = time.perf_counter()
@@ -127,7 +127,7 @@ display(
 # ## 4. The threshold
 #
 # The threshold decides how many good parts are sent back for nothing. Few images held out can vouch for a coarse rate
-# only: five of them for one in six. With a few hundred more good photographs, `calibrate` sets it for the rate you
+# only: five of them for one in six. With a hundred more good photographs, `calibrate` sets it for the rate you
 # want. It needs no defective part.
 
 # %%
