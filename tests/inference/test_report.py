@@ -91,6 +91,13 @@ def test_without_a_script_the_numbers_at_the_threshold_are_there(run, drawn, cap
     assert page.text.count("false alarm") > page.text.count("false alarms")  # the verdict under one picture
 
 
+def test_a_threshold_of_another_side_is_not_used_and_the_page_says_so(run, capsys) -> None:
+    store_threshold(checkpoint(run), calibrate([0.1] * 3, 0.3, side=96))
+    page, _ = page_of(run, capsys)
+    assert "A threshold in the checkpoint is not used here: the threshold is of side 96" in page.text
+    assert "furthest apart, which flatters" in page.text
+
+
 def test_worst_images_come_first_and_are_outlined(trained):
     found = make_report(find_run(trained), pictures=2).evaluated
     (result,) = found.categories
@@ -161,12 +168,12 @@ def test_names_stay_text_and_a_run_without_test_images_has_a_page(run, drawn, tm
 
 
 def test_masks_larger_than_the_picture_keep_their_small_defects():
-    from mambaad.inference.report import _outlined
+    from mambaad.inference.report_pictures import outlined
 
     mask = np.zeros((900, 900), dtype=bool)
     mask[450:453, 450:453] = True
-    outlined = np.asarray(_outlined(Image.new("RGB", (300, 300)), mask))
-    assert outlined.any()
+    drawn = np.asarray(outlined(Image.new("RGB", (300, 300)), mask))
+    assert drawn.any()
 
 
 @pytest.mark.parametrize("width", [390, 1400])
