@@ -133,7 +133,7 @@ def make_report(
     run = run_config_from_dict(content["config"])
     checkpoint = record.parent / record.stem / CHECKPOINT
     weights = read_checkpoint(checkpoint)
-    thresholds, unused = _fitting(stored_thresholds(weights), run.data.side)
+    thresholds, unused = _fitting(all_thresholds(weights), run.data.side)
     evaluated = None
     if content["metrics"]:
         root = _data_root(record, data_root)
@@ -145,7 +145,7 @@ def make_report(
     return Report(content, run, sha256(checkpoint), thresholds, unused, evaluated)
 
 
-def stored_thresholds(content: Mapping[str, Any]) -> dict[str, Threshold]:
+def all_thresholds(content: Mapping[str, Any]) -> dict[str, Threshold]:
     """The thresholds in a checkpoint's content by category, under "" the one that holds for all."""
     overall = stored_threshold(content)
     by_category = {name: Threshold(**values) for name, values in (content.get("thresholds") or {}).items()}
