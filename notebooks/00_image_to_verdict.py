@@ -32,8 +32,12 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from IPython.display import HTML
+from PIL import Image
 
 from mambaad.data.synthetic.generate import SYNTHETIC_DEFECTS, draw
+from mambaad.inference.gallery import colour_scale, overlay
+from mambaad.inference.pages import compare, components
 from mambaad.model.anomaly_map import gaussian_filter
 from mambaad.study.book_network import book_network, example_image
 from mambaad.study.notebook import check_parameters
@@ -252,6 +256,15 @@ plot(
     caption=f"**Scores of 96 further images**; threshold {threshold:.3f}, dashed. Above it: {wrong} of 48 good "
     f"images, {48 - missed} of 48 defective ones. Our image has {smooth.max():.3f}: **{verdict}**.",
 )
+
+# %% [markdown]
+# On this threshold's scale of colours, bare up to half of it, red from half as much again, the map lies over the image.
+# Drag the divider, or focus the picture and use the arrow keys.
+
+# %% tags=["hide-input"]
+drawing = Image.fromarray((example.image * 255).round().byte().permute(1, 2, 0).numpy())
+painted = overlay(drawing, smooth.numpy(), *colour_scale([], threshold))
+HTML(f'{components()}<div style="max-width: 20rem">{compare(drawing, painted, category, side=side)}</div>')
 
 # %% [markdown]
 # One threshold for four kinds of parts is not ideal: their scores lie at different heights. A threshold per category

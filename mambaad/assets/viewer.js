@@ -22,6 +22,7 @@
     const range = slider(`divider between ${first.alt} and ${second.alt}`, 0, 100, box.dataset.at || 50);
     const show = () => {
       box.style.setProperty('--mb-cut', `${range.value}%`);
+      box.classList.toggle('mb-whole', range.value % 100 === 0);
       range.setAttribute('aria-valuetext', `${range.value} percent of the first picture`);
     };
     range.addEventListener('input', show);

@@ -60,7 +60,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     from mambaad.baselines import load_method
     from mambaad.device import resolve_device
     from mambaad.inference.pages import method_title
-    from mambaad.inference.report import stored_thresholds
+    from mambaad.inference.report import all_thresholds
     from mambaad.inference.serve import LOOPBACK, Served, listen, make_app, serve
     from mambaad.inference.threshold import Threshold, stored_side
     from mambaad.inference.weights_hub import resolve, sha256
@@ -70,7 +70,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     path = resolve(arguments.weights)
     content = read_checkpoint(path)
     side = arguments.side or stored_side(content)
-    thresholds = stored_thresholds(content)
+    thresholds = all_thresholds(content)
     if arguments.threshold is not None:
         thresholds = {"": Threshold.given(arguments.threshold, side)}
     model = load_method(content)

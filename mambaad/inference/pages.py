@@ -42,7 +42,8 @@ def head(title: str, style: str = "", allow: str = "") -> str:
         allow: further directives of the content security policy, for a page that asks its own server.
     """
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
+<html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" content="light dark">
+<meta name="viewport" content="width=device-width,initial-scale=1">
 <meta http-equiv="Content-Security-Policy"
 content="default-src 'none';img-src data:;style-src 'unsafe-inline';script-src 'unsafe-inline'{allow}">
 <title>{html.escape(title)}</title><style>{asset("viewer.css")}{style}</style></head>

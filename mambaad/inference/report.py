@@ -15,14 +15,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from scipy import ndimage
 
 from mambaad.baselines import Method, load_method
 from mambaad.config import RunConfig, run_config_from_dict
 from mambaad.data import DatasetError, Sample, load_dataset
-from mambaad.data.pixels import read_mask, read_rgb
-from mambaad.data.transforms import load_image
 from mambaad.device import resolve_device
 from mambaad.engine import records
 from mambaad.engine.environment import environment
@@ -31,17 +27,15 @@ from mambaad.engine.execution import Execution, pinned_threads
 from mambaad.engine.run import DATA_ROOT, check_index
 from mambaad.engine.train import CHECKPOINT
 from mambaad.inference.curves import Curves, curves
-from mambaad.inference.gallery import colour_scale, overlay
-from mambaad.inference.pages import thumbnail
+from mambaad.inference.gallery import colour_scale
+from mambaad.inference.report_pictures import Picture, take_picture
 from mambaad.inference.threshold import Threshold, stored_threshold
 from mambaad.inference.weights_hub import sha256
 from mambaad.metrics import METRICS, Streamed, StreamingMetrics
 from mambaad.model.checkpoint import read_checkpoint
 from mambaad.progress import progress
 
-PICTURE = 300  # pixels on the long side
 PICTURES = 8
-OUTLINE = (0, 229, 255)
 AGREEMENT = 0.05
 """Percentage points by which a second evaluation may differ: another device or number of threads rounds otherwise."""
 
@@ -59,19 +53,6 @@ class CategoryResult:
     start: float
     """The threshold that the report opens with: the checkpoint's, else `Curves.balanced`, from these images."""
     measured: Streamed
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A test image and its map."""
-
-    category: str
-    name: str
-    defect: str
-    score: float
-    start: float
-    image: Image.Image
-    mixed: Image.Image
 
 
 @dataclass(frozen=True)
@@ -101,7 +82,9 @@ class Report:
     run: RunConfig
     checkpoint_sha256: str
     thresholds: Mapping[str, Threshold]
-    """By category; under "" one for all of them."""
+    """Those in use, by category; under "" one for all of them."""
+    unused: str
+    """Why others in the checkpoint are not used; empty if there are none."""
     evaluated: Evaluated | None
     """None for a run without test images."""
 
@@ -150,7 +133,7 @@ def make_report(
     run = run_config_from_dict(content["config"])
     checkpoint = record.parent / record.stem / CHECKPOINT
     weights = read_checkpoint(checkpoint)
-    thresholds = stored_thresholds(weights)
+    thresholds, unused = _fitting(all_thresholds(weights), run.data.side)
     evaluated = None
     if content["metrics"]:
         root = _data_root(record, data_root)
@@ -159,14 +142,26 @@ def make_report(
         test = [sample for sample in samples if sample.split == "test"]
         with pinned_threads(execution.threads):
             evaluated = _evaluate(load_method(weights), run, test, content["metrics"], thresholds, pictures, execution)
-    return Report(content, run, sha256(checkpoint), thresholds, evaluated)
+    return Report(content, run, sha256(checkpoint), thresholds, unused, evaluated)
 
 
-def stored_thresholds(content: Mapping[str, Any]) -> dict[str, Threshold]:
+def all_thresholds(content: Mapping[str, Any]) -> dict[str, Threshold]:
     """The thresholds in a checkpoint's content by category, under "" the one that holds for all."""
     overall = stored_threshold(content)
     by_category = {name: Threshold(**values) for name, values in (content.get("thresholds") or {}).items()}
     return ({} if overall is None else {"": overall}) | by_category
+
+
+def _fitting(thresholds: Mapping[str, Threshold], side: int) -> tuple[dict[str, Threshold], str]:
+    """The thresholds of whole images at this side, and why another one is left out."""
+    fitting, reason = {}, ""
+    for category, threshold in thresholds.items():
+        try:
+            threshold.check_side(side)
+            fitting[category] = threshold
+        except ValueError as error:
+            reason = str(error)
+    return fitting, reason
 
 
 def _data_root(record: Path, data_root: str | Path | None) -> Path:
@@ -244,28 +239,8 @@ def _margin(result: CategoryResult, i: int) -> float:
 
 
 def _picture(model: Method, side: int, device: Any, result: CategoryResult, i: int) -> Picture:
-    sample = result.samples[i]
-    tensor = load_image(sample.image, side, model.config.mean, model.config.std)
-    anomaly_map = model.predict(tensor[None].to(device)).anomaly_map[0].float().cpu().numpy()
-    image = thumbnail(read_rgb(sample.image), PICTURE)
-    mixed = overlay(image, anomaly_map, *colour_scale(result.scores.tolist(), result.start))
-    if sample.mask is not None:
-        mixed = _outlined(mixed, read_mask(sample.mask))
-    name = f"{sample.image.parent.name}/{sample.image.name}"
-    return Picture(
-        sample.category, name, sample.defect, float(result.scores[i]), result.start, image=image, mixed=mixed
-    )
-
-
-def _outlined(image: Image.Image, defect: NDArray[np.bool_]) -> Image.Image:
-    """The image with the outline of a mask of any size."""
-    # maximum instead of mean: the outline of a small defect must not vanish with the resize
-    mask = Image.fromarray(defect.astype(np.uint8) * 255).resize(image.size, Image.Resampling.BOX)
-    inside = np.asarray(mask) > 0
-    edge = ndimage.binary_dilation(inside) & ~ndimage.binary_erosion(inside)
-    pixels = np.array(image)
-    pixels[edge] = OUTLINE
-    return Image.fromarray(pixels)
+    scale = colour_scale(result.scores.tolist(), result.start)
+    return take_picture(model, result.samples[i], side, device, float(result.scores[i]), result.start, scale)
 
 
 def _compare(results: Sequence[CategoryResult], recorded: Mapping[str, Any]) -> tuple[float, str]:

@@ -15,8 +15,9 @@ from scipy.stats import binomtest
 from mambaad.files import write_text
 from mambaad.inference.charts import PIXEL_CHARTS, chart, image_charts, loss_chart
 from mambaad.inference.pages import asset, compare, foot, head, histogram, method_title
-from mambaad.inference.report import PICTURE, CategoryResult, Picture, Report
+from mambaad.inference.report import CategoryResult, Report
 from mambaad.inference.report_facts import provenance, settings, timing
+from mambaad.inference.report_pictures import PICTURE, Picture
 from mambaad.metrics import METRICS, PROTOCOLS
 
 FEW = 3  # categories that are shown unfolded
@@ -103,10 +104,11 @@ def _evaluation(report: Report) -> list[str]:
     intro = (
         "An image counts as anomalous if a pixel of its map is above the threshold, so one threshold moves "
         "everything here. All vertical axes run from 0 to 1."
+        + (f" A threshold in the checkpoint is not used here: {report.unused}." if report.unused else "")
     )
     misses, alarms = report.evaluated.misses, report.evaluated.false_alarms
     return [
-        f'<section><h2>Threshold and errors</h2><p class="note">{intro}</p>{"".join(sections)}</section>',
+        f'<section><h2>Threshold and errors</h2><p class="note">{escape(intro)}</p>{"".join(sections)}</section>',
         _pictures("Defective images with the lowest scores", misses, "missed", "found"),
         _pictures("Good images with the highest scores", alarms, "passed", "false alarm"),
     ]
@@ -157,7 +159,7 @@ def _threshold_note(result: CategoryResult) -> str:
     interval = binomtest(above, good).proportion_ci(0.95, method="exact")
     return (
         f"{note} Here {above} of {good} good test images are above it; 95 % interval of the rate: "
-        f"{100 * interval.low:.1f} to {100 * interval.high:.1f} %."
+        f"{100 * interval.low:.1f} to {100 * interval.high:.1f} %, if none of them set the threshold."
     )
 
 

@@ -18,6 +18,7 @@ from mambaad.data import DatasetError
 from mambaad.inference.report import find_run, make_report
 from mambaad.inference.report_page import write_page
 from mambaad.inference.threshold import calibrate, store_threshold
+from mambaad.model.checkpoint import read_checkpoint, write_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,8 @@ def trained(drawn: Path, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("run") / "out"
     options = ["--method", "memory_bank", "--encoder-weights", "embedded", "--side", "64", "--device", "cpu"]
     assert cli.main(["train", "--data", str(drawn), "--categories", "gear", "--out", str(out), *options]) == 0
+    content = read_checkpoint(checkpoint(out))  # the tests store thresholds of their own
+    write_checkpoint(checkpoint(out), {k: v for k, v in content.items() if not k.startswith("threshold")})
     return out
 
 
@@ -89,6 +92,13 @@ def test_without_a_script_the_numbers_at_the_threshold_are_there(run, drawn, cap
     assert {len(column) for column in data["columns"].values()} == {len(data["columns"]["threshold"])}
     assert [label for label, _ in data["marks"]] == ["stored threshold", "best balance here"]
     assert page.text.count("false alarm") > page.text.count("false alarms")  # the verdict under one picture
+
+
+def test_a_threshold_of_another_side_is_not_used_and_the_page_says_so(run, capsys) -> None:
+    store_threshold(checkpoint(run), calibrate([0.1] * 3, 0.3, side=96))
+    page, _ = page_of(run, capsys)
+    assert "A threshold in the checkpoint is not used here: the threshold is of side 96" in page.text
+    assert "furthest apart, which flatters" in page.text
 
 
 def test_worst_images_come_first_and_are_outlined(trained):
@@ -161,12 +171,12 @@ def test_names_stay_text_and_a_run_without_test_images_has_a_page(run, drawn, tm
 
 
 def test_masks_larger_than_the_picture_keep_their_small_defects():
-    from mambaad.inference.report import _outlined
+    from mambaad.inference.report_pictures import outlined
 
     mask = np.zeros((900, 900), dtype=bool)
     mask[450:453, 450:453] = True
-    outlined = np.asarray(_outlined(Image.new("RGB", (300, 300)), mask))
-    assert outlined.any()
+    drawn = np.asarray(outlined(Image.new("RGB", (300, 300)), mask))
+    assert drawn.any()
 
 
 @pytest.mark.parametrize("width", [390, 1400])
