@@ -188,7 +188,7 @@ def test_make_commands_in_texts_exist(text: Path) -> None:
 @pytest.mark.parametrize("text", TEXTS, ids=lambda path: path.name)
 def test_mambaad_commands_in_texts_parse(text: Path) -> None:
     for line in _code(text).replace("\\\n", " ").splitlines():
-        words = re.sub(r"\s#.*", "", line).split()
+        words = re.sub(r"\s[#>].*", "", line).split()
         if words and words[0].rpartition("/")[2] == "mambaad" and words[1:]:
             assert _exit_code(words[1:]) == 0, f"{text.name}: {line}"
 

@@ -4,16 +4,16 @@ A run is a `RunConfig`: the network, the data, the training.  A misspelt field i
 `ValueError` that names the allowed ones.
 """
 
+from mambaad.config.diad import DiADConfig
+from mambaad.config.method import MethodConfig
 from mambaad.config.methods import (
     METHOD_CONFIGS,
     METHODS,
     OWN_METHODS,
     PUBLISHED_WEIGHTS,
     DeSTSegConfig,
-    DiADConfig,
     MambaADBankConfig,
     MemoryBankConfig,
-    MethodConfig,
     RD4ADConfig,
     SimpleNetConfig,
     UniADConfig,

@@ -2,41 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from mambaad.config.model import IMAGENET_MEAN, IMAGENET_STD, ModelConfig, check_normalisation, one_of
-
-
-@dataclass(frozen=True, kw_only=True)
-class MethodConfig:
-    """What every method has: its name and a frozen encoder."""
-
-    method: str = ""
-    backbone: str = ""
-    """timm model name; any CNN with features at the method's strides."""
-    backbone_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    """Extra keyword arguments for timm, for example ``{"pad_type": "same"}``."""
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    """Channel means the encoder was trained with, images in 0..1."""
-    std: tuple[float, float, float] = IMAGENET_STD
-    """Channel standard deviations the encoder was trained with."""
-
-    def __post_init__(self) -> None:
-        one_of("method", self.method, (type(self).method,))
-        for name in ("mean", "std"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        check_normalisation(self.mean, self.std)
-        object.__setattr__(self, "backbone_kwargs", json.loads(json.dumps(dict(self.backbone_kwargs))))
-
-
-def positive(config: MethodConfig, *names: str) -> None:
-    """Raise ValueError for a field below 1."""
-    for name in names:
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name} must be positive, got {getattr(config, name)}")
+from mambaad.config.diad import DiADConfig
+from mambaad.config.method import MethodConfig, positive
+from mambaad.config.model import ModelConfig, one_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,75 +131,6 @@ class MemoryBankConfig(MethodConfig):
             raise ValueError(f"entries must be positive, got {self.entries}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class DiADConfig(MethodConfig):
-    """Latent diffusion guided by the image (He et al., AAAI 2024); `small_form` is one that a CPU can train."""
-
-    method: str = "diad"
-    backbone: str = "resnet50"
-    autoencoder_width: int = 128
-    autoencoder_multipliers: tuple[int, ...] = (1, 2, 4, 4)
-    """Of the width, one per level; the side halves between levels."""
-    autoencoder_blocks: int = 2
-    """Residual blocks per level of the encoder; the decoder has one more."""
-    latent_channels: int = 4
-    latent_scale: float | None = 0.18215
-    """Factor of the latents; None: one over their deviation in the autoencoder's last training step."""
-    sample_latents: bool = True
-    """Whether a latent is drawn from the encoder's Gaussian, or its mean."""
-    width: int = 320
-    multipliers: tuple[int, ...] = (1, 2, 4, 4)
-    """Of the denoiser's and the guide's width, one per level."""
-    blocks: int = 2
-    """Residual blocks per level; the decoder half has one more."""
-    attention: tuple[int, ...] = (1, 2, 4)
-    """Transformers where the latent's side is divided by these factors, and in the middle."""
-    heads: int = 8
-    context_tokens: int = 77
-    context_width: int = 768
-    learned_context: bool = False
-    """Whether the text's context is trained, or constant."""
-    hint_widths: tuple[int, ...] = (16, 32, 96, 256)
-    """Channels of the guide's first convolutions, one per level of the autoencoder."""
-    steps: int = 1000
-    """Of the noise schedule."""
-    sampling_steps: int = 10
-    autoencoder_share: float = 0.25
-    """Share of the training steps, the first, in which the autoencoder is trained, and nothing else."""
-    autoencoder_lr: float = 18.0
-    """Learning rate of the autoencoder in multiples of the diffusion's."""
-    train_encoder_half: bool = False
-    """Whether the denoiser's encoder half is trained, too."""
-    noise_seed: int = 0
-    """Of the noise in prediction, the same for every image."""
-    diffusion_weights: str = ""
-    """Name of a file of Stable Diffusion's weights to start from; empty: none."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("autoencoder_multipliers", "multipliers", "attention", "hint_widths"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name in ("autoencoder_width", "width"):
-            if getattr(self, name) % 32 or getattr(self, name) < 32:
-                raise ValueError(f"{name} must be a multiple of 32, got {getattr(self, name)}")
-        if len(self.hint_widths) != len(self.autoencoder_multipliers):
-            raise ValueError(
-                "hint_widths must have one entry per autoencoder level, "
-                f"got {len(self.hint_widths)} for {len(self.autoencoder_multipliers)}"
-            )
-        if self.width % self.heads or len(self.multipliers) < 2:
-            raise ValueError(
-                "width must be divisible by the heads, and there must be two multipliers or more, "
-                f"got {self.width}, {self.heads} and {self.multipliers}"
-            )
-        if not 0 < self.sampling_steps < self.steps:
-            raise ValueError(
-                f"sampling_steps must be positive and less than steps, got {self.sampling_steps} and {self.steps}"
-            )
-        if not 0 <= self.autoencoder_share < 1:
-            raise ValueError(f"autoencoder_share must be in [0, 1), got {self.autoencoder_share}")
-
-
 Part = Literal["cosine", "euclidean", "bank"]
 
 
@@ -287,29 +190,6 @@ BASIC_BLOCKS: dict[str, dict[str, Any]] = {
     "resnet34": {"block": "basic", "embedding_blocks": 3, "decoder_blocks": (3, 4, 6)},
 }
 """RD4AD's student mirrors its teacher, where that is a ResNet of basic blocks."""
-DIAD_REDUCED: dict[str, Any] = {
-    "autoencoder_width": 32,
-    "autoencoder_multipliers": (1, 2, 2),
-    "autoencoder_blocks": 1,
-    "latent_scale": None,
-    "sample_latents": False,
-    "width": 64,
-    "multipliers": (1, 2, 4),
-    "blocks": 1,
-    "attention": (2, 4),
-    "heads": 4,
-    "context_tokens": 1,
-    "context_width": 64,
-    "learned_context": True,
-    "hint_widths": (16, 32, 64),
-    "steps": 200,
-    "autoencoder_share": 0.3,
-    "autoencoder_lr": 1.0,
-}
-"""DiAD with all its parts, small enough to be trained from nothing on a CPU, for images of 64 pixels; a choice of this
-project."""
-DIAD_FACTOR_8: dict[str, Any] = {"autoencoder_multipliers": (1, 2, 2, 2), "hint_widths": (16, 32, 64, 64)}
-"""What changes from 128 pixels on: latents of an eighth of the image's side, as published."""
 METHODS: tuple[str, ...] = ("mambaad", *METHOD_CONFIGS)
 """Every method by name."""
 

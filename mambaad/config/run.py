@@ -13,10 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from mambaad.config.diad import DIAD_FACTOR_8, DIAD_REDUCED
 from mambaad.config.methods import (
     BASIC_BLOCKS,
-    DIAD_FACTOR_8,
-    DIAD_REDUCED,
     METHOD_CONFIGS,
     METHODS,
     PUBLISHED_WEIGHTS,
