@@ -9,8 +9,8 @@ PYTHON ?= python3
 PROFILE ?= quick
 CORES ?= 2
 PORT ?= 8000
-# Real images for the evidence page of `make book`; without them it shows none.
-IMAGES ?= $(wildcard ../shared/data)
+# Real images for the evidence page of `make book`; without them it shows none.  The network is trained for it once.
+IMAGES ?=
 
 BIN := .venv/bin
 READY := .venv/.ready

@@ -32,13 +32,22 @@ folder = results_folder(given.source) / "reliability"
 records = reliability.read_records(folder)
 
 
+CAPTIONS = {
+    "kills": "Runs killed at random moments, and whether they ended as undisturbed ones.",
+    "faults": "Faults, and what became of the runs that met them.",
+    "fuzz": "Generated and damaged inputs, by kind of input.",
+    "mutation": "Changes of the code, and how many the tests noticed.",
+    "coverage": "Lines and branches that the default tests go through.",
+}
+
+
 def show(kind, table):
     """The records of a kind as a table, with their commands; or that there is none."""
     found = records.get(kind, [])
     if not found:
         display(Markdown(f"**There is no record of this in `{given.source}/reliability` yet.**"))
         return
-    display(plain(table(found)))
+    display(plain(table(found), caption=CAPTIONS[kind]))
     display(Markdown(f"*{reliability.made_by(found)}*"))
 
 
@@ -85,7 +94,7 @@ show("mutation", reliability.mutations)
 
 # %% tags=["hide-input"]
 if "mutation" in records:
-    display(plain(reliability.survivors(records["mutation"], folder)))
+    display(plain(reliability.survivors(records["mutation"], folder), caption="Changes that no test noticed."))
 
 # %% [markdown]
 # ## What the tests reach

@@ -126,7 +126,7 @@ def efficiency(frame: pd.DataFrame) -> Figure:
         if method in doubtful:
             ax.scatter(x, line["mad"], s=area, facecolors="none", edgecolors=colour, linewidths=1.5)
             label = f"{method}, as printed"
-            ax.annotate(label, (x, line["mad"]), (0, -clear), textcoords="offset points", ha="center", va="top")
+            ax.annotate(label, (x, line["mad"]), (0, -clear), textcoords="offset points", ha="left", va="top")
     ax.set_xscale("log")
     ax.set_xlim(2, 5000)
     ax.margins(y=0.18)

@@ -162,6 +162,8 @@ def claims_table(results: str | Path) -> str:
         several = f"{number} comparison{'s' if number > 1 else ''}"
         kinds = ("supported", "contradicted", "no difference seen", "not tested here")
         counts = ", ".join(f"{verdicts[kind]} {kind}" for kind in kinds if verdicts[kind])
+        doubtful = [claim.caveat for claim in protocol.CLAIMS if claim.group == claimed.group and claim.caveat]
+        counts += f" ({len(doubtful)} {doubtful[0]})" if doubtful else ""
         table = TABLES[claimed.group].number if claimed.group in TABLES else TABLE_1.number
         lines.append((claimed.sentence, f"{several}: {counts}", _verdict(overall(number, verdicts)), _page(table)))
     names, found, words, pages = zip(*lines, strict=True)
