@@ -65,9 +65,10 @@ def _one_line(text: object) -> str:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    # torch raises OutOfMemoryError for a card, and a plain RuntimeError where the system's allocator fails
+    # torch raises OutOfMemoryError for a card, plain RuntimeErrors where its allocator or oneDNN's convolutions fail
     text = f"{type(error).__name__} {error}"
-    return isinstance(error, MemoryError) or "OutOfMemory" in text or "can't allocate memory" in text
+    signs = ("OutOfMemory", "can't allocate memory", "could not create a primitive", "bad_alloc")
+    return isinstance(error, MemoryError) or any(sign in text for sign in signs)
 
 
 def parser() -> argparse.ArgumentParser:

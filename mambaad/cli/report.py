@@ -69,7 +69,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     set_threads(arguments)
     path = resolve(arguments.weights)
     content = read_checkpoint(path)
-    side = arguments.side or stored_side(content)
+    side = stored_side(content) if arguments.side is None else arguments.side
     thresholds = all_thresholds(content)
     if arguments.threshold is not None:
         thresholds = {"": Threshold.given(arguments.threshold, side)}

@@ -83,3 +83,28 @@ def test_doctor_names_backends_and_versions(capsys: pytest.CaptureFixture[str]) 
     assert facts["scan backends"][picked].startswith(f"picked by 'auto': {picked}")
     assert "install" in facts["scan backends"]["mamba_ssm"] or "device" in facts["scan backends"]["mamba_ssm"]
     assert facts["packages"]["torch"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("could not create a primitive"),
+        RuntimeError("std::bad_alloc"),
+    ],
+)
+def test_a_lack_of_memory_says_what_to_lower(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> int:
+        raise error
+
+    assert cli.exit_code(work, "train") == 2
+    assert capsys.readouterr().err == "mambaad train: out of memory: choose a smaller --batch-size or --side\n"
+
+
+def test_other_errors_of_the_library_are_not_hidden() -> None:
+    def work() -> int:
+        raise RuntimeError("a mistake of ours")
+
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        cli.exit_code(work, "train")

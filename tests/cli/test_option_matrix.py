@@ -39,17 +39,13 @@ def values(action: argparse.Action) -> tuple[str, ...]:
 
 def cases() -> Iterator[Any]:
     for words, sub in commands(parser()):
-        tried = 0
         for action in sub._actions:
             if action.nargs == 0:
                 continue
             name = action.option_strings[0] if action.option_strings else action.dest
             for k, value in enumerate(values(action)):
-                tried += 1
-                usual = k == 0 or (value in ("-1", "x") and tried % 3 == 0)
-                yield pytest.param(
-                    words, name, value, marks=() if usual else pytest.mark.slow, id=f"{'-'.join(words)} {name} {k}"
-                )
+                marks = () if k == 0 else pytest.mark.slow
+                yield pytest.param(words, name, value, marks=marks, id=f"{'-'.join(words)} {name} {k}")
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +67,7 @@ def place(tmp_path, monkeypatch) -> Path:
 
     for name in ("engine.run.train_run", "inference.export.export", "benchmarks.run_suite"):
         monkeypatch.setattr(f"mambaad.{name}", reached)
+    monkeypatch.setattr("mambaad.inference.serve.serve", reached)
     monkeypatch.setattr("mambaad.study.evidence.carry_out.carry_out", reached)
     monkeypatch.setattr("mambaad.data.synthetic.generate.write_synthetic", reached)
     monkeypatch.setattr("huggingface_hub.HfApi.repo_info", host)
@@ -111,6 +108,8 @@ def usual(words: tuple[str, ...], drawn: Path, checkpoint: Path) -> tuple[dict[s
                 **machine,
             },
         ),
+        "report": ({"out": ["out"]}, data),
+        "serve": ({}, {**weights, "--port": ["0"], **machine}),
         "benchmark": ({"suites": ["scan"]}, {"--out": ["out"]}),
     }
     return known.get(" ".join(words), ({}, {}))
