@@ -25,7 +25,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import Markdown, display
 
-from mambaad.study import page_figures
+from mambaad.study import method_costs, page_figures
 from mambaad.study.notebook import check_parameters, results_folder
 from mambaad.study.table_view import plain
 
@@ -201,6 +201,14 @@ for rows, facts in suites["scaling"].values():
         plain(rows, 1, caption="The same as numbers."),
         Markdown(f"{words}. {machine(facts)}"),
     )
+
+# %% [markdown]
+# ## Every method
+#
+# MambaAD beside the methods of table 6, with their published encoders; DiAD reduced.
+
+# %% tags=["hide-input"]
+method_costs.costs(folder)
 
 # %% [markdown]
 # ## The metrics

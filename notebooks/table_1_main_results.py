@@ -38,7 +38,7 @@
 # %% tags=["remove-cell"]
 from IPython.display import HTML, display
 
-from mambaad.study import figures, page_figures, published_weights, table_page, table_view
+from mambaad.study import figures, heat_maps, page_figures, published_weights, table_page, table_view
 from mambaad.study.evidence import protocol
 from mambaad.study.notebook import MODES, check_parameters, loss_of_rows, results_folder, table_from
 from mambaad.study.profiles import PROFILES
@@ -103,6 +103,27 @@ if TRAINED:
 display(HTML(table_view.notes(TABLE_1, means)))
 
 # %% [markdown]
+# ## One defect, every method
+#
+# The networks of the quick profile are not part of the repository: `make reproduce` trains them, and draws here what
+# each says of one synthetic defect.
+
+# %% tags=["remove-input"]
+outputs = results_folder(given.results).parent / "outputs"
+if TRAINED and given.profile == "quick" and (maps := heat_maps.heat_maps(outputs, "gear")):
+    display(
+        page_figures.plot(
+            maps,
+            caption="A synthetic gear with a defect, its mask, and the anomaly map of each method, in colours from its "
+            "least to its largest value. Trained for few steps: shows that the pipeline runs.",
+            alt="Small square images: the gear, the mask, and a heat map by "
+            + ", ".join(heat_maps.checkpoints(outputs)),
+        )
+    )
+
+# %% [markdown]
+# ## Category by category
+#
 # A mean hides much: one hard category among easy ones can decide the order of two methods. The printed categories stand
 # on the page {doc}`per_category`.
 

@@ -34,8 +34,8 @@
 from IPython.display import HTML, Markdown
 
 from mambaad.efficiency import count_method
-from mambaad.study import figures, page_figures, table_page, table_view
-from mambaad.study.notebook import MODES, check_parameters, table_from
+from mambaad.study import figures, method_costs, page_figures, table_page, table_view
+from mambaad.study.notebook import MODES, check_parameters, results_folder, table_from
 from mambaad.study.profiles import PROFILES
 from mambaad.study.tables_spec import TABLE_6
 
@@ -43,11 +43,14 @@ from mambaad.study.tables_spec import TABLE_6
 profile: str = "quick"  # quick (synthetic images), subset (your images) or paper (the paper's data sets)
 mode: str = "report"  # report: from the records as they are; run: make the missing runs first
 results: str = "results"  # folder of records and tables, relative to the repository
+benchmarks: str = "results/benchmarks"  # folder of the benchmark records
 data_root: str = ""  # mode run: images of the subset, or folder with one folder per data set of the paper
 encoder_file: str = ""  # mode run, profile subset: local encoder weights
 
 # %% tags=["remove-input"]
-given = check_parameters(globals(), profile=PROFILES, mode=MODES, results=str, data_root=str, encoder_file=str)
+given = check_parameters(
+    globals(), profile=PROFILES, mode=MODES, results=str, benchmarks=str, data_root=str, encoder_file=str
+)
 frame = table_from(TABLE_6, given)
 
 # %% [markdown]
@@ -95,6 +98,16 @@ Markdown(
 
 # %% tags=["remove-input"]
 table_page.parts("diad")
+
+# %% [markdown]
+# ## Measured on a machine
+#
+# Counts are no times. All methods side by side with their published encoders, DiAD reduced: one image, batches, memory
+# for the network and one image, and a training step with its optimiser. A training in two phases counts with the shares
+# of its phases; the memory bank has no steps.
+
+# %% tags=["remove-input"]
+method_costs.costs(results_folder(given.benchmarks))
 
 # %% [markdown]
 # ## Again
