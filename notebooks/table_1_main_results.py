@@ -18,8 +18,7 @@
 #
 # The paper answers with seven metrics on six data sets, and calls their mean *mAD*: image AU-ROC, AP and F1max, pixel
 # AU-ROC, AP, F1max and AU-PRO. All of them and a memory bank are also measured here, on other images; DiAD in a
-# **reduced form**, trained from nothing: the published one starts from Stable Diffusion, and is some fifty times as
-# large.
+# **reduced form**, trained from nothing: the published one starts from Stable Diffusion, and is far larger.
 #
 # Beside the real images, what is *ours* depends on the profile:
 #

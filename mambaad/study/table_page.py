@@ -213,10 +213,10 @@ def parts(method: str) -> HTML:
     rows = [
         {
             "part": name.replace("_", ", "),
-            METRIC_NAMES["params_m"]: box["params_m"],
+            "parameters, million": box["params_m"],
             "calls": int(box.get("calls", 1)),
-            f"{METRIC_NAMES['flops_g']} per call": box["flops_g"] / box.get("calls", 1),
-            METRIC_NAMES["flops_g"]: box["flops_g"],
+            "FLOPs of a call, 10⁹": box["flops_g"] / box.get("calls", 1),
+            "FLOPs of an image, 10⁹": box["flops_g"],
         }
         for name, box in counted.boxes.items()
     ]
