@@ -25,7 +25,7 @@ METHOD_TITLES = {
     "memory_bank": "memory bank",
 }
 """The methods that are built here, as the paper prints them; the memory bank is not in the paper."""
-MEASURED_TITLES = METHOD_TITLES | {"diad": "DiAD (reduced)"}
+MEASURED_TITLES = METHOD_TITLES | {"diad": "DiAD, reduced"}
 """The same for what is trained here: DiAD's published form starts from Stable Diffusion's weights."""
 IN_TABLE_6 = ("rd4ad", "uniad", "destseg", "simplenet", "diad")
 

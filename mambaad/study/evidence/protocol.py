@@ -158,7 +158,7 @@ def _methods() -> list[Row]:
         found.append(Row(METHODS, name, _with(main, for_encoder(method, encoder, SIDE), train)))
     changes, recipe = small_form("diad", SIDE)
     diad = for_encoder("diad", {**encoder, **changes}, SIDE)
-    found.append(Row(METHODS, "DiAD (reduced)", _with(main, diad, _as_long(recipe)), in_paper=False))
+    found.append(Row(METHODS, "DiAD, reduced", _with(main, diad, _as_long(recipe)), in_paper=False))
     bank = for_encoder("memory_bank", encoder, SIDE)
     found.append(Row(METHODS, "memory bank", _with(main, bank, published_recipe("memory_bank")), in_paper=False))
     return found
