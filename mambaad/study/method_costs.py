@@ -37,7 +37,7 @@ def costs(benchmarks: str | Path) -> None:
         ]
         shown = rows.assign(method=names)[["method", "encoder", *COSTS]].rename(columns=COSTS)
         display(
-            table_view.plain(shown),
+            table_view.plain(shown, caption="Time and memory of every method on one machine."),
             Markdown(
                 f"*{rows['side'][0]} pixels, float32, random weights; images/s and steps with {batch} images. All in "
                 f"one process, calls alternating, medians of {facts['repeats']}. {about['device']}, "
