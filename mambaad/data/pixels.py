@@ -21,7 +21,10 @@ from mambaad.data.sample import DatasetError
 _DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 
 # What Pillow raises for files that are broken in one way or another.
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+_UNREADABLE = (
+    *(OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError),
+    *(TypeError, LookupError, ArithmeticError),  # found by scripts/reliability/fuzz.py: a TIFF without dimensions
+)
 
 
 def _open(path: str | Path, what: str) -> Image.Image:

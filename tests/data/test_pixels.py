@@ -173,3 +173,16 @@ def test_a_file_of_several_images_is_refused(tmp_path):
         read_rgb(tmp_path / "stack.tif")
     pages[0].save(tmp_path / "one.tif")
     assert read_rgb(tmp_path / "one.tif").size == (8, 8)
+
+
+def test_a_second_image_without_dimensions_is_a_damaged_file(tmp_path: Path) -> None:
+    """Found by handing damaged bytes to the reader: Pillow raises TypeError while it counts the images."""
+    path = tmp_path / "damaged.tif"
+    Image.new("L", (8, 8)).save(path)
+    content = bytearray(path.read_bytes())
+    (start,) = struct.unpack_from("<I", content, 4)
+    (entries,) = struct.unpack_from("<H", content, start)
+    struct.pack_into("<I", content, start + 2 + 12 * entries, len(content))
+    path.write_bytes(bytes(content) + bytes(6))
+    with pytest.raises(DatasetError, match=r"damaged\.tif: cannot be read as an image"):
+        read_rgb(path)
