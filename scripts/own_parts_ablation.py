@@ -50,6 +50,8 @@ READINGS: dict[str, tuple[tuple[str, ...], int, float]] = {
     "bank 256": (("bank_256",), BANK_SIDE, 4.0),
     "cosine + bank 256": (("cosine", "bank_256"), BANK_SIDE, 4.0),
     "cosine + euclidean + bank 256": (("cosine", "euclidean", "bank_256"), BANK_SIDE, 4.0),
+    "cosine + euclidean + 2 × bank 256": (("cosine", "euclidean", "bank_256", "bank_256"), BANK_SIDE, 4.0),
+    "cosine + euclidean + 4 × bank 256": (("cosine", "euclidean", *4 * ("bank_256",)), BANK_SIDE, 4.0),
 }
 Maps = Mapping[str, np.ndarray]
 

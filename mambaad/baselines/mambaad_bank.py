@@ -2,7 +2,7 @@
 
 On small sets neither is better throughout: a short training leaves much unexplained that a bank has seen, and the bank
 is blind where the network is not.  Each map is standardised by what it says of good images that neither has seen; their
-mean is the map.  Evidence: `results/own_parts`, and the book's page *Bring your own data*.
+weighted mean is the map.  Evidence: `results/own_parts`, and the book's page *Bring your own data*.
 
 Axes: B batch, S image side in pixels, P parts of the map, s side the network sees.
 """
@@ -129,17 +129,19 @@ class MambaADBank(nn.Module):
         return torch.stack(found, 1)
 
     def forward(self, images: Float[Tensor, "B 3 S S2"]) -> Float[Tensor, "B S S2"]:
-        """Images -> the mean of the standardised parts.
+        """Images -> the weighted mean of the standardised parts.
 
         Raises:
             ValueError: the bank is empty: training was not finished, and no checkpoint was loaded.
         """
         standardised = (self.parts(images) - self.mean[:, None, None]) / self.std[:, None, None]
-        return standardised.mean(1)
+        others, share = len(self.config.parts) - 1, self.config.bank_share if len(self.config.parts) > 1 else 1.0
+        weights = [share if part == "bank" else (1 - share) / others for part in self.config.parts]
+        return (standardised * standardised.new_tensor(weights)[:, None, None]).sum(1)
 
     def predict(self, images: Float[Tensor, "B 3 S S2"]) -> Prediction:
-        """The mean of the standardised parts, smoothed, and made positive as other methods' maps are; the score is its
-        maximum: about the number of deviations by which it exceeds a good pixel."""
+        """The weighted mean of the standardised parts, smoothed, and made positive as other methods' maps are; the
+        score is its maximum: about the number of deviations by which it exceeds a good pixel."""
         with evaluating(self):
             maps = F.softplus(gaussian_filter(self(images), self.config.sigma))  # keeps the order
             return Prediction(maps, image_score(maps))

@@ -148,6 +148,8 @@ class MambaADBankConfig(MethodConfig):
     """Positions that the bank keeps."""
     parts: tuple[Part, ...] = ("cosine", "euclidean", "bank")
     """Of the anomaly map: two distances between encoder and decoder features, and the distance to the bank."""
+    bank_share: float = 2 / 3
+    """Of the bank in the map; the other parts share the rest evenly."""
     sigma: float = 4.0
     """Of the map's smoothing, in pixels."""
 
@@ -161,6 +163,8 @@ class MambaADBankConfig(MethodConfig):
             one_of("part of the map", part, get_args(Part))
         if "bank" not in self.parts or len(set(self.parts)) != len(self.parts):
             raise ValueError(f"parts must name 'bank' and each part once, got {self.parts}")
+        if not 0 < self.bank_share <= 1:
+            raise ValueError(f"bank_share must be above 0 and at most 1, got {self.bank_share}")
         if self.entries < 1 or not self.sigma > 0:
             raise ValueError(f"entries and sigma must be positive, got {self.entries} and {self.sigma}")
 

@@ -48,6 +48,12 @@ def test_images_held_out_have_parts_of_mean_zero_and_deviation_one(model):
     assert (parts.std((0, 2, 3)) - 1).abs().max() < 1e-3
 
 
+def test_the_bank_has_its_share_of_the_map_and_the_other_parts_the_rest(model):
+    parts = (model.parts(images(2)) - model.mean[:, None, None]) / model.std[:, None, None]
+    cosine, euclidean, bank = parts.unbind(1)
+    assert torch.allclose(model(images(2)), (4 * bank + cosine + euclidean) / 6, atol=1e-4)
+
+
 def test_an_image_that_the_network_sees_whole_is_not_shrunk(model):
     given = images(2, 64)
     assert model.shrink(given) is given
@@ -68,6 +74,7 @@ def test_settings_come_back_from_a_record_with_one_encoder_for_both():
         ({"parts": ("cosine",)}, "parts must name 'bank'"),
         ({"parts": ("bank", "bank")}, "each part once"),
         ({"parts": ("bank", "angle")}, "part of the map must be one of"),
+        ({"bank_share": 0.0}, "bank_share must be above 0"),
         ({"entries": 0}, "entries and sigma must be positive"),
     ],
 )
