@@ -174,8 +174,9 @@ def check_fits(build: Callable[[], nn.Module], blocks: int, state: Mapping[str, 
 
 def _check_keys(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
     shared = [k for k in own if k in state]
-    free = {"entries": 1}  # leading axes of any length: a memory bank has as many entries as were fitted
-    shapes = {k: (own[k].shape[free.get(k, 0) :], state[k].shape[free.get(k, 0) :]) for k in shared}
+    # a memory bank, alone or as a part, has as many entries as were fitted
+    free = {k: int(k.rpartition(".")[2] == "entries") for k in shared}
+    shapes = {k: (own[k].shape[free[k] :], state[k].shape[free[k] :]) for k in shared}
     problems = {
         "missing": [k for k in own if k not in state],
         "unexpected": [k for k in state if k not in own],

@@ -2,10 +2,9 @@
 
 import csv
 import io
-import os
 import signal
-import threading
-import time
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -235,25 +234,26 @@ def test_the_command_watches_until_ctrl_c(model, folder, tmp_path, capsys) -> No
     out = tmp_path / "out"
     call = ["predict", str(folder), "--weights", str(weights), "--out", str(out), "--device", "cpu", "--threshold", "0"]
 
-    def interrupt_when_done() -> None:
-        try:
-            for _ in range(600):
-                if (out / "scores.csv").is_file() and len(table(folder)) == 1:
-                    break
-                time.sleep(0.05)
-        finally:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    waiting = threading.Thread(target=interrupt_when_done)
-    waiting.start()
+    # a process of its own, whose Ctrl-C cannot end the tests; one started in the background would ignore it
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "mambaad", *call, "--watch", "0.05"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
-        code = cli.main([*call, "--watch", "0.05"])
+        assert watching.stdout is not None
+        for line in watching.stdout:
+            if "a.png" in line:
+                break
+        assert "not OK" in line
+        watching.send_signal(signal.SIGINT)
+        _, err = watching.communicate(timeout=60)
     finally:
-        waiting.join()
-    assert code == 130
-    captured = capsys.readouterr()
-    assert "not OK" in captured.out
-    assert "Traceback" not in captured.err
+        watching.kill()
+    assert watching.returncode == 130
+    assert "Traceback" not in err
     assert table(folder)[0]["anomalous"] == "1"
     assert cli.main([*call, "--watch", "--ground-truth", str(folder)]) == 2
     assert cli.main([*call, "--watch", "--side", "96", "--threshold", "0.1"]) == 2
