@@ -188,7 +188,13 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 def _watch(arguments: argparse.Namespace) -> int:
     from mambaad.baselines import load_method
-    from mambaad.inference.threshold import Threshold, stored_side, stored_threshold
+    from mambaad.inference.threshold import (
+        Threshold,
+        stored_side,
+        stored_threshold,
+        stored_thresholds,
+        threshold_for,
+    )
     from mambaad.inference.watch import watch_folder
     from mambaad.inference.weights_hub import resolve, sha256
     from mambaad.model.checkpoint import read_checkpoint
@@ -200,18 +206,22 @@ def _watch(arguments: argparse.Namespace) -> int:
     path = resolve(arguments.weights)
     content = read_checkpoint(path)
     side = stored_side(content) if arguments.side is None else arguments.side
-    threshold = stored_threshold(content)
+    threshold, by_category = stored_threshold(content), stored_thresholds(content)
     if arguments.threshold is not None:
-        threshold = Threshold.given(arguments.threshold, side)
-    if threshold is not None:
-        threshold.check_side(side)
+        threshold, by_category = Threshold.given(arguments.threshold, side), {}
+    for used in filter(None, (threshold, *by_category.values())):
+        used.check_side(side)
     rows = watch_folder(
         load_method(content),
         arguments.images,
         arguments.out,
         side=side,
-        threshold_of=lambda image: threshold,
-        made_with={"checkpoint": sha256(path), "threshold": None if threshold is None else threshold.value},
+        threshold_of=lambda image: threshold_for(image.absolute(), by_category, threshold),
+        made_with={
+            "checkpoint": sha256(path),
+            "threshold": None if threshold is None else threshold.value,
+            "thresholds": {category: own.value for category, own in by_category.items()},
+        },
         maps=arguments.maps,
         overlays=not arguments.no_overlays,
         batch_size=arguments.batch_size,

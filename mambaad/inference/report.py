@@ -29,7 +29,7 @@ from mambaad.engine.train import CHECKPOINT
 from mambaad.inference.curves import Curves, curves
 from mambaad.inference.gallery import colour_scale
 from mambaad.inference.report_pictures import Picture, take_picture
-from mambaad.inference.threshold import Threshold, stored_threshold
+from mambaad.inference.threshold import Threshold, stored_threshold, stored_thresholds
 from mambaad.inference.weights_hub import sha256
 from mambaad.metrics import METRICS, Streamed, StreamingMetrics
 from mambaad.model.checkpoint import read_checkpoint
@@ -148,8 +148,7 @@ def make_report(
 def all_thresholds(content: Mapping[str, Any]) -> dict[str, Threshold]:
     """The thresholds in a checkpoint's content by category, under "" the one that holds for all."""
     overall = stored_threshold(content)
-    by_category = {name: Threshold(**values) for name, values in (content.get("thresholds") or {}).items()}
-    return ({} if overall is None else {"": overall}) | by_category
+    return ({} if overall is None else {"": overall}) | stored_thresholds(content)
 
 
 def _fitting(thresholds: Mapping[str, Threshold], side: int) -> tuple[dict[str, Threshold], str]:
