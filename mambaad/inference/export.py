@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from mambaad.baselines import Method
+from mambaad.config import method_of
 from mambaad.engine.environment import environment
 from mambaad.files import atomic_path, write_json
 from mambaad.inference.graph import Whole, traced
@@ -73,7 +74,8 @@ def export(
 
     Raises:
         ValueError: unknown format, images of another shape, a side that the scan order cannot fill.
-        ExportError: packages missing; the graph differs from PyTorch by more than `TOLERANCE`.
+        ExportError: packages missing; a method that cannot be traced for any batch; the graph differs from PyTorch by
+            more than `TOLERANCE`.
     """
     path = Path(path)
     if format not in FORMATS:
@@ -100,7 +102,13 @@ def export(
         reference = Whole(model, features=True)
         wanted = _named(reference(images))
     with atomic_path(path, suffix=FORMATS[format]) as temporary:
-        program = traced(model, images, features=format == "onnx", threshold=threshold)
+        try:
+            program = traced(model, images, features=format == "onnx", threshold=threshold)
+        except Exception as error:  # torch's tracer fails in many ways where a number of images is fixed in the code
+            raise ExportError(
+                f"the method {method_of(model.config)!r} cannot be written as one graph for any number of images: "
+                f"{' '.join(str(error).split())[:200]}"
+            ) from error
         if format == "onnx":
             extra = FEATURES if reference.features else ()
             outputs = (*OUTPUTS, *(() if threshold is None else (VERDICT,)))
