@@ -98,10 +98,11 @@ def cache_features(
     """
     if kept not in FEATURES[1:]:
         raise ValueError(f"features can be kept as {' or '.join(FEATURES[1:])}, got {kept!r}")
-    one = model.encode(torch.zeros(1, 3, images.side, images.side, device=device))
+    # a method may shrink images for its encoder
+    side = min(images.side, getattr(model.config, "network_side", images.side))
     layout: Layout = {
-        f"stride_{stride}": ((*scale.shape[-2:], scale.shape[1]), kept)
-        for stride, scale in zip(model.encoder.strides, one, strict=True)
+        f"stride_{stride}": ((side // stride, side // stride, channels), kept)
+        for stride, channels in zip(model.encoder.strides, model.encoder.channels, strict=True)
     }
     fill = _encoder_pass(model, images, kept, device, autocast, batch_size, workers, progress)
     if folder is None:
@@ -118,8 +119,8 @@ def cache_features(
     }
     if model.encoder.strides != STRIDES:
         about["strides"] = model.encoder.strides
-    if one[0].shape[-1] * model.encoder.strides[0] != images.side:  # the method shrinks images for its encoder
-        about["encoder_side"] = one[0].shape[-1] * model.encoder.strides[0]
+    if side != images.side:
+        about["encoder_side"] = side
 
     def on_host(rows: list[int]) -> Iterator[tuple[Sequence[int], Sequence[np.ndarray]]]:
         for index, scales in fill(rows):

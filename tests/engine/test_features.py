@@ -273,7 +273,7 @@ def test_without_a_compiler_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(ValueError, match=r"needs a C\+\+ compiler, and none was found: install g\+\+, or go without"):
         run_once(drawn, compile=True)
-    monkeypatch.setattr(train, "find_spec", lambda name: None)
+    monkeypatch.setattr("mambaad.engine.execution.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="needs Triton on CUDA devices: install triton"):
         check_compiler(torch.device("cuda"))
 

@@ -116,9 +116,9 @@ def test_the_data_set_is_read_once(drawn, tmp_path: Path, monkeypatch: pytest.Mo
     ("values", "message"),
     [
         ({"features": "yes"}, "features must be one of off, float32, float16, got 'yes'"),
-        ({"threads": 0}, "threads must be at least 1, got 0"),
-        ({"processes": -1}, "processes must be at least 1, got -1"),
-        ({"workers": -1}, "workers must be at least 0, got -1"),
+        ({"threads": 0}, "threads must be from 1 to 1024, got 0"),
+        ({"processes": -1}, "processes must be from 1 to 1024, got -1"),
+        ({"workers": -1}, "workers must be from 0 to 1024, got -1"),
     ],
 )
 def test_execution_refuses_what_cannot_be(values, message: str) -> None:
