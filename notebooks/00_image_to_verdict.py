@@ -32,7 +32,6 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from IPython.display import HTML
 from PIL import Image
 
 from mambaad.data.synthetic.generate import SYNTHETIC_DEFECTS, draw
@@ -41,7 +40,7 @@ from mambaad.inference.pages import compare, components
 from mambaad.model.anomaly_map import gaussian_filter
 from mambaad.study.book_network import book_network, example_image
 from mambaad.study.notebook import check_parameters
-from mambaad.study.page_figures import BLUE, ORANGE, STYLE, WIDTH, plot, table
+from mambaad.study.page_figures import BLUE, ORANGE, STYLE, WIDTH, captioned, plot, table
 
 # %% tags=["parameters", "remove-cell"]
 category: str = "gear"  # what is drawn
@@ -264,7 +263,11 @@ plot(
 # %% tags=["hide-input"]
 drawing = Image.fromarray((example.image * 255).round().byte().permute(1, 2, 0).numpy())
 painted = overlay(drawing, smooth.numpy(), *colour_scale([], threshold))
-HTML(f'{components()}<div style="max-width: 20rem">{compare(drawing, painted, category, side=side)}</div>')
+name = f"{category} with a missing tooth"
+captioned(
+    f'{components()}<div style="max-width: 20rem">{compare(drawing, painted, name, side=side)}</div>',
+    "**The image and its map**: left of the divider the image, right of it the map over it.",
+)
 
 # %% [markdown]
 # One threshold for four kinds of parts is not ideal: their scores lie at different heights. A threshold per category

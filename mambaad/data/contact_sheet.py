@@ -21,7 +21,7 @@ def contact_sheet(
     root: str | Path, path: str | Path | None = None, *, good: int = 3, per_defect: int = 1, side: int = 160
 ) -> Image.Image:
     """A row per category of a data set in MVTec AD layout: `good` training images, then `per_defect` images of each
-    kind of defect with the mask outlined.  Tiles of `side` pixels.  Also saved to `path` if given.
+    kind of defect with the mask outlined.  Tiles of `side` pixels.  Also saved to `path` if given, as WebP or PNG.
 
     Raises as `load_mvtec_ad`.
     """
@@ -46,7 +46,8 @@ def contact_sheet(
             sheet.paste(_tile(sample, side), (x, y + _LINE))
     if path is not None:
         with atomic_path(path) as temporary:
-            sheet.save(temporary, format="PNG")
+            # a page's picture is small as WebP; lossless otherwise
+            sheet.save(temporary, format="WEBP" if Path(path).suffix == ".webp" else "PNG", quality=85)
     return sheet
 
 
