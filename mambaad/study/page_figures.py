@@ -45,7 +45,6 @@ _VARIABLES = {
     YELLOW: f"var(--figure-yellow, {YELLOW})",
     SKY: f"var(--figure-sky, {SKY})",
 }
-LEGIBLE, PHONE = 10.1, 349.0  # pixels: of text at least; of a figure's width on a telephone of 390
 WIDTH = 5.2  # inches: with 11 points, text is at least 10 pixels high on a telephone of 390
 STYLE: dict[Any, Any] = {
     "font.size": 11,
@@ -106,18 +105,16 @@ def inline_svg(figure: Figure, alt: str) -> str:
     text = re.sub(r'\bid="', f'id="{prefix}', text)
     text = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{prefix}", text)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    found = re.search(r'viewBox="0 0 ([\d.]+) ', text)
-    smallest = max(STYLE["font.size"], LEGIBLE * float(found[1]) / PHONE) if found else STYLE["font.size"]
-    text = re.sub(r"font: ([\d.]+)px [^;\"]*", lambda font: _legible(font, smallest), text)
+    text = re.sub(r"font(?:-size)?: ([\d.]+)px(?:; font-family:)? [^;\"]*", _legible, text)
     text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)
     text = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", text, count=1)
     head = f'<svg role="img" aria-label="{html.escape(alt, quote=True)}"'
     return re.sub(r"\n\s*", " ", text.replace("<svg", head, 1))
 
 
-def _legible(font: re.Match[str], smallest: float) -> str:
-    """Labels may widen a figure beyond `WIDTH`, and then a telephone shrinks its text further."""
-    return f"font-size: {max(float(font.group(1)), smallest):.4g}px; font-family: inherit"
+def _legible(font: re.Match[str]) -> str:
+    """Text set outside of `style` may be smaller than a telephone can show."""
+    return f"font-size: {max(float(font.group(1)), STYLE['font.size']):g}px; font-family: inherit"
 
 
 def live(name: str, *, still: Figure | str, alt: str, caption: str, data: Any = None) -> HTML:
