@@ -115,8 +115,9 @@ for name in (TABLE_1.name, TABLE_4.name, TABLE_7.name):
 # The same encoder, images, steps and seeds for all (`results/protocols/real_v1_methods.md`). Equal steps are not equal
 # chances: this says which method is best after a short training on a CPU. The memory bank is not trained at all.
 #
-# **SimpleNet did not train**: its loss stays at 1.00, that of a discriminator that tells nothing apart. Its published
-# noise is absolute and seems too weak for this encoder's features. Its row is a failed training, not a comparison.
+# **SimpleNet did not train**: its loss never falls below 1.00, that of a discriminator that tells nothing apart. Its
+# published noise is absolute and seems too weak for this encoder's features. Its row is a failed training, not a
+# comparison.
 
 # %% tags=["remove-input"]
 group(protocol.METHODS, protocol.REFERENCES[protocol.METHODS])

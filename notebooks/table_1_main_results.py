@@ -87,8 +87,8 @@ else:
 # %% [markdown]
 # ## What the measurements say
 #
-# SimpleNet did not train here: its loss stays at 1.00, that of a discriminator that tells nothing apart. Its published
-# noise is absolute and seems too weak for this encoder's features.
+# SimpleNet did not train here: its loss never falls below 1.00, that of a discriminator that tells nothing apart. Its
+# published noise is absolute and seems too weak for this encoder's features.
 
 # %% tags=["remove-input"]
 table_page.measured(TABLE_1, results_folder(given.evidence), protocol.METHODS)

@@ -107,6 +107,5 @@ def test_what_is_said_of_simplenet_is_what_its_records_show() -> None:
     found = recorded(row, ROOT / "results" / protocol.NAME)
     assert found
     for record in found.values():
-        losses = [loss for _, loss in record["train"]["loss"]]
-        assert all(abs(loss - 1) < 0.01 for loss in losses[len(losses) // 2 :])
+        assert all(round(loss, 2) >= 1 for _, loss in record["train"]["loss"])
     assert [claim.row for claim in protocol.CLAIMS if claim.caveat] == ["MambaAD"]
