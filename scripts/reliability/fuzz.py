@@ -15,6 +15,7 @@ import base64
 import contextlib
 import io
 import json
+import re
 import tempfile
 import traceback
 import warnings
@@ -264,7 +265,8 @@ def portion(
                 warnings.simplefilter("ignore")
                 code = read(value)
         except BaseException:
-            reason = traceback.format_exc(limit=-4)
+            # a record holds no paths
+            reason = re.sub(r'File "[^"]*/', 'File "', traceback.format_exc(limit=-4))
         lines = said.getvalue().strip().splitlines()
         if not reason and (code not in (0, 1, 2) or (code == 2 and not lines)):
             reason = f"exit code {code}, said {lines}"
