@@ -1,8 +1,10 @@
 """Progress on stderr: a bar on a terminal, a line per tenth in a log, nothing where nobody asked."""
 
 import ast
+import itertools
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +14,14 @@ from mambaad.progress import progress, tracked
 PACKAGE = Path(mambaad.progress.__file__).parent
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every look at the clock finds it three seconds on."""
+    ticks = itertools.count(0, 3)
+    monkeypatch.setattr(mambaad.progress, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+
+
+@pytest.mark.usefixtures("clock")
 def test_a_log_gets_a_line_for_each_tenth(capsys: pytest.CaptureFixture[str]) -> None:
     with progress(300, "train", unit="step") as bar:
         for step in range(300):
@@ -19,16 +29,17 @@ def test_a_log_gets_a_line_for_each_tenth(capsys: pytest.CaptureFixture[str]) ->
             bar.update()
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 10
-    assert lines[0] == "train: 30 of 300 steps, 0 s, loss 29"
-    assert lines[-1] == "train: 300 of 300 steps, 0 s, loss 299"
+    assert lines[0] == "train: 30 of 300 steps, 3 s, loss 29"
+    assert lines[-1] == "train: 300 of 300 steps, 30 s, loss 299"
     assert not any("\r" in line for line in lines)
 
 
+@pytest.mark.usefixtures("clock")
 def test_resumed_work_goes_on_where_it_was(capsys: pytest.CaptureFixture[str]) -> None:
     with progress(20, "train", unit="step", start=15) as bar:
         bar.update(2)
         bar.update(3)
-    assert capsys.readouterr().err.splitlines() == ["train: 17 of 20 steps, 0 s", "train: 20 of 20 steps, 0 s"]
+    assert capsys.readouterr().err.splitlines() == ["train: 17 of 20 steps, 3 s", "train: 20 of 20 steps, 6 s"]
 
 
 @pytest.mark.parametrize(("total", "lines"), [(0, 0), (1, 1), (3, 3), (7, 7), (11, 10)])

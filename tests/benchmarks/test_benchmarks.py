@@ -93,7 +93,9 @@ def test_scaling_moves_one_axis_at_a_time() -> None:
     expected = {"side": (64, 128), "batch": (1, 2, 4, 8), "K": (2, 4, 8)}
     assert axes[:9] == [(axis, value) for axis, values in expected.items() for value in values]
     assert {axis for axis, _ in axes[9:]} == {"threads"}
-    assert facts["exponents_in_pixels"]["median_ms"] > 0
+    assert facts["exponents_in_pixels"] == model.exponents(rows)
+    assert "median_ms" in facts["exponents_in_pixels"]
+    assert np.isfinite(list(facts["exponents_in_pixels"].values())).all()
 
 
 def test_exponent_of_known_growth() -> None:

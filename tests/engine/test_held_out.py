@@ -57,9 +57,9 @@ def test_steps_fill_the_minutes_that_reading_and_predicting_leave(drawn):
 
 def test_the_same_budget_gives_the_same_run(drawn, tmp_path, monkeypatch):
     samples = load_dataset("synthetic", drawn)
-    first = with_budget(RUN, samples, 1, tmp_path, QUIETLY)
+    first = with_budget(RUN, samples, 30, tmp_path, QUIETLY)
     assert list(json.loads((tmp_path / budget.FILE).read_text()).values()) == [first.train.steps]
     monkeypatch.setattr(budget, "time_run", lambda *_: pytest.fail("timed again"))
-    assert with_budget(RUN, samples, 1, tmp_path, QUIETLY) == first
+    assert with_budget(RUN, samples, 30, tmp_path, QUIETLY) == first
     with pytest.raises(ValueError, match="minutes must be positive"):
         with_budget(RUN, samples, 0, tmp_path, QUIETLY)
