@@ -8,7 +8,6 @@ import gzip
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -18,11 +17,11 @@ from urllib.parse import unquote, urlsplit
 
 import axe_playwright_python
 import pytest
+from browser import ARGUMENTS, CHROMIUM
 from playwright.sync_api import Browser, Page, sync_playwright
 from test_book import BUILDS, ROOT, _chapters
 
 HTML = ROOT / "build" / "book" / "_build" / "html"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text(encoding="utf-8")
 PAGES = [f"{chapter}.html" for chapter in _chapters()]
 # a phone in the dark, a desktop in the light: both grounds are met
@@ -85,9 +84,7 @@ def browser() -> Iterator[Browser]:
     if missing:
         pytest.skip(missing)
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--allow-file-access-from-files"]
-        )
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield found
         found.close()
 

@@ -181,30 +181,25 @@ def test_masks_larger_than_the_picture_keep_their_small_defects():
 
 @pytest.mark.parametrize("width", [390, 1400])
 def test_in_a_browser_keys_move_the_threshold_through_the_page(run, capsys, width) -> None:
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.common.keys import Keys
-
     _, text = page_of(run, capsys)
     data = json.loads(re.search(r'type="application/json">(.+?)</script>', text)[1])
     columns = data["columns"]
-    page = next(run.glob("runs/own_*/report.html"))
-    with open_browser(width) as browser:
-        browser.get(page.as_uri())
-        assert not wider_than_its_window(browser)
-        slider = browser.find_element(By.CSS_SELECTOR, ".mb-bar input")
-        cell = browser.find_element(By.CSS_SELECTOR, '[data-column="good_above"]')
-        assert int(slider.get_attribute("value")) == data["start"]
-        dot = browser.find_element(By.CSS_SELECTOR, '.mb-dot[data-y="image_recall"]')
-        for key, row in ((Keys.HOME, 0), (Keys.ARROW_RIGHT, 1), (Keys.END, len(columns["threshold"]) - 1)):
-            slider.send_keys(key)
-            good = cell.get_attribute("data-of")
-            assert cell.text == f"{columns['good_above'][row]} of {good}"
+    file = next(run.glob("runs/own_*/report.html"))
+    with open_browser(width) as (page, errors):
+        page.goto(file.as_uri())
+        assert not wider_than_its_window(page)
+        slider, cell = page.locator(".mb-bar input"), page.locator('[data-column="good_above"]')
+        assert int(slider.input_value()) == data["start"]
+        dot = page.locator('.mb-dot[data-y="image_recall"]')
+        for key, row in (("Home", 0), ("ArrowRight", 1), ("End", len(columns["threshold"]) - 1)):
+            slider.press(key)
+            assert cell.inner_text() == f"{columns['good_above'][row]} of {cell.get_attribute('data-of')}"
             assert float(dot.get_attribute("cy")) == pytest.approx(100 - 100 * columns["image_recall"][row])
-        verdicts = [card.text for card in browser.find_elements(By.CSS_SELECTOR, "ul.grid li b")]
-        assert set(verdicts) == {"missed", "passed"}  # nothing is above the highest threshold
-        browser.find_element(By.CSS_SELECTOR, ".mb-bar button").click()
-        assert int(slider.get_attribute("value")) == data["start"]
-        divider = browser.find_element(By.CSS_SELECTOR, ".mb-compare input")
-        divider.send_keys(Keys.HOME)
-        assert divider.get_attribute("value") == "0"
-        assert browser.get_log("browser") == []
+        # nothing is above the highest threshold
+        assert set(page.locator("ul.grid li b").all_inner_texts()) == {"missed", "passed"}
+        page.locator(".mb-bar button").first.click()
+        assert int(slider.input_value()) == data["start"]
+        divider = page.locator(".mb-compare input").first
+        divider.press("Home")
+        assert divider.input_value() == "0"
+        assert errors == []

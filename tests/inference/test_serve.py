@@ -213,40 +213,31 @@ def test_the_command_serves_until_it_is_interrupted(checkpoint, capsys) -> None:
 
 
 # -- a browser
-@pytest.fixture
-def browser() -> Iterator:
-    with open_browser() as opened:
-        yield opened
-
-
-def test_in_a_browser_an_image_gets_a_verdict_and_a_divider_that_keys_move(served, browser, tmp_path) -> None:
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.common.keys import Keys
-    from selenium.webdriver.support.ui import WebDriverWait
-
+def test_in_a_browser_an_image_gets_a_verdict_and_a_divider_that_keys_move(served, tmp_path) -> None:
     good, bad = tmp_path / "photo.png", tmp_path / "notes.txt"
     good.write_bytes(file())
     bad.write_text("no image")
     app = make_app(replace(served, thresholds={"": Threshold.given(0.0, 64)}))
-    with listen("127.0.0.1", 0) as opened:
+    with listen("127.0.0.1", 0) as opened, open_browser() as (page, errors):
         stop = threading.Event()
         server = threading.Thread(target=_until, args=(app, opened, stop))
         server.start()
         try:
-            browser.get(f"{ADDRESS}:{opened.getsockname()[1]}/")
-            browser.find_element(By.ID, "file").send_keys(f"{good}\n{bad}")
-            WebDriverWait(browser, 30).until(lambda b: len(b.find_elements(By.CSS_SELECTOR, "#results > li")) == 2)
-            refused, scored = browser.find_elements(By.CSS_SELECTOR, "#results > li")
-            assert scored.find_element(By.TAG_NAME, "h2").text == "not OK"
-            assert "notes.txt: the file is not an image" in refused.text
-            divider = scored.find_element(By.CSS_SELECTOR, "input[type=range]")
-            divider.send_keys(Keys.ARROW_RIGHT)
-            assert divider.get_attribute("value") == "51"
-            pictures = scored.find_elements(By.TAG_NAME, "img")
-            assert all(browser.execute_script("return arguments[0].naturalWidth", p) == 90 for p in pictures)
-            assert "51%" in browser.execute_script("return getComputedStyle(arguments[0]).clipPath", pictures[1])
-            assert not wider_than_its_window(browser)
-            assert [entry for entry in browser.get_log("browser") if "415" not in entry["message"]] == []
+            page.goto(f"{ADDRESS}:{opened.getsockname()[1]}/")
+            page.locator("#file").set_input_files([good, bad])
+            answers = page.locator("#results > li")
+            answers.nth(1).wait_for()
+            refused, scored = answers.nth(0), answers.nth(1)
+            assert scored.locator("h2").inner_text() == "not OK"
+            assert "notes.txt: the file is not an image" in refused.inner_text()
+            divider = scored.locator("input[type=range]")
+            divider.press("ArrowRight")
+            assert divider.input_value() == "51"
+            pictures = scored.locator("img")
+            assert pictures.evaluate_all("pictures => pictures.map((p) => p.naturalWidth)") == [90, 90]
+            assert "51%" in pictures.nth(1).evaluate("picture => getComputedStyle(picture).clipPath")
+            assert not wider_than_its_window(page)
+            assert [error for error in errors if "415" not in error] == []
         finally:
             stop.set()
             server.join()

@@ -1,13 +1,15 @@
 """The interactive figures in a real browser, 390 pixels wide: they replace the still picture, answer, and fit."""
 
 import base64
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from browser import open_browser, wider_than_its_window
+from playwright.sync_api import Page
 
 from mambaad.model.scan_order import scan_order
 from mambaad.study.network_map import network_boxes, network_svg
@@ -39,77 +41,78 @@ FIGURES = {
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def browser() -> Iterator[tuple[Page, list[str]]]:
     with open_browser(390) as found:
         yield found
 
 
-def _open(browser: Any, folder: Path, name: str) -> None:
-    figure = live(name, alt="", caption="What it shows.", **FIGURES[name]).data.replace("../live/", LIVE.as_uri() + "/")
-    page = folder / f"{name}.html"
-    page.write_text(f"<!doctype html><meta charset=utf-8><title>x</title><body style='margin:12px'>{figure}")
-    browser.get(page.as_uri())
+@pytest.fixture
+def opened(browser: tuple[Page, list[str]], tmp_path: Path) -> Callable[[str], Page]:
+    page, errors = browser
+
+    def once(name: str) -> Page:
+        figure = live(name, alt="", caption="What it shows.", **FIGURES[name]).data
+        figure = figure.replace("../live/", LIVE.as_uri() + "/")
+        file = tmp_path / f"{name}.html"
+        file.write_text(f"<!doctype html><meta charset=utf-8><title>x</title><body style='margin:12px'>{figure}")
+        errors.clear()
+        page.goto(file.as_uri())
+        return page
+
+    return once
 
 
-def _text(browser: Any) -> str:
-    return " ".join(node.text for node in browser.find_elements("css selector", ".live-read"))
+def _text(page: Page) -> str:
+    return " ".join(page.locator(".live-read").all_inner_texts())
 
 
-def _move(browser: Any, slider: str, value: float) -> None:
+def _move(page: Page, slider: str, value: float) -> None:
     """Set the slider whose label begins so, as a hand would."""
-    script = """
-        const label = [...document.querySelectorAll('.live label')].find((l) => l.textContent.startsWith(arguments[0]));
-        const input = label.querySelector('input');
-        input.value = arguments[1];
-        input.dispatchEvent(new Event('input'));"""
-    browser.execute_script(script, slider, value)
+    page.locator(".live label").filter(has_text=re.compile(f"^{slider}")).locator("input").fill(str(value))
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_figure_runs_without_errors_and_fits_a_phone(name: str, browser: Any, tmp_path: Path) -> None:
-    _open(browser, tmp_path, name)
-    assert browser.find_elements("css selector", ".live-host svg")
-    assert not browser.find_elements("css selector", ".live-still")
-    assert not wider_than_its_window(browser)
-    assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-    unnamed = (
-        "return [...document.querySelectorAll('.live :is(input, select)')].filter((x) => !x.closest('label')).length"
-    )
-    assert browser.execute_script(unnamed) == 0
+def test_figure_runs_without_errors_and_fits_a_phone(name: str, opened: Any, browser: Any) -> None:
+    page = opened(name)
+    assert page.locator(".live-host svg").count()
+    assert not page.locator(".live-still").count()
+    assert not wider_than_its_window(page)
+    assert not browser[1]
+    unnamed = "controls => controls.filter((control) => !control.closest('label')).length"
+    assert page.locator(".live :is(input, select)").evaluate_all(unnamed) == 0
 
 
-def test_arrow_keys_choose_the_token_and_an_impossible_side_is_refused(browser: Any, tmp_path: Path) -> None:
-    _open(browser, tmp_path, "scan-paths")
+def test_arrow_keys_choose_the_token_and_an_impossible_side_is_refused(opened: Any) -> None:
+    page = opened("scan-paths")
     step = int(scan_order("hilbert", 8).argsort()[3 * 8 + 3])
-    assert f"row 3, column 3: step {step} of 0 to 63" in _text(browser)
-    browser.find_element("css selector", "svg.grid").send_keys("\ue014")  # arrow to the right
-    assert "row 3, column 4" in _text(browser)
-    sides = browser.find_elements("css selector", ".live select")[1]
-    browser.execute_script("arguments[0].value = 12; arguments[0].dispatchEvent(new Event('change'))", sides)
-    assert "The hilbert curve fills a side of 4, 8, 16, 32" in _text(browser)
+    assert f"row 3, column 3: step {step} of 0 to 63" in _text(page)
+    page.locator("svg.grid").press("ArrowRight")
+    assert "row 3, column 4" in _text(page)
+    page.locator(".live select").nth(1).select_option("12")
+    assert "The hilbert curve fills a side of 4, 8, 16, 32" in _text(page)
 
 
-def test_marks_make_the_machine_selective(browser: Any, tmp_path: Path) -> None:
-    _open(browser, tmp_path, "memory-machine")
-    assert "no convolution does this" in _text(browser)
-    browser.execute_script("document.querySelector('.live label.check input').click()")
-    assert "Toeplitz" in _text(browser)
+def test_marks_make_the_machine_selective(opened: Any) -> None:
+    page = opened("memory-machine")
+    assert "no convolution does this" in _text(page)
+    page.locator(".live label.check input").first.click()
+    assert "Toeplitz" in _text(page)
 
 
-def test_threshold_and_outlier_change_the_read_out(browser: Any, tmp_path: Path) -> None:
-    _open(browser, tmp_path, "threshold-bench")
-    _move(browser, "Threshold", 0)
-    assert "Of 16 defect pixels 16 are found" in _text(browser)
-    _move(browser, "Threshold", 1)
-    assert "Of 16 defect pixels 0 are found" in _text(browser)
-    browser.execute_script("document.querySelector('.live label.check input').click()")
-    assert "One normal pixel now scores 3 times" in _text(browser)
+def test_threshold_and_outlier_change_the_read_out(opened: Any) -> None:
+    page = opened("threshold-bench")
+    _move(page, "Threshold", 0)
+    assert "Of 16 defect pixels 16 are found" in _text(page)
+    _move(page, "Threshold", 1)
+    assert "Of 16 defect pixels 0 are found" in _text(page)
+    page.locator(".live label.check input").first.click()
+    assert "One normal pixel now scores 3 times" in _text(page)
 
 
-def test_a_box_of_the_map_opens_by_key(browser: Any, tmp_path: Path) -> None:
-    _open(browser, tmp_path, "network-map")
-    browser.find_element("css selector", '[data-box="gate"]').send_keys("\n")
-    assert "SiLU(z)" in browser.find_element("css selector", "dl.facts").text
+def test_a_box_of_the_map_opens_by_key(opened: Any) -> None:
+    page = opened("network-map")
+    page.locator('[data-box="gate"]').press("Enter")
+    assert "SiLU(z)" in page.locator("dl.facts").inner_text()
 
 
 def test_without_scripts_the_still_picture_and_the_caption_stay() -> None:
