@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import conftest
@@ -29,8 +30,13 @@ PARTS = re.findall(r"^    (\w+)  +\S", mambaad.__doc__ or "", flags=re.MULTILINE
 """The parts of the package in their one order, as its docstring lists them."""
 
 
-def imported_parts(path: Path) -> Iterator[str]:
-    """Parts of the package (`config`, `data`, ...) that a file imports, at any depth of its code."""
+def module_name(path: Path) -> str:
+    names = ("mambaad", *path.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(names[:-1] if names[-1] == "__init__" else names)
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    """Modules of the package that a file imports, at any depth of its code: inside functions and for types, too."""
     # `python -m` and mambaad/__init__.py have the package itself as their folder.
     package = ("mambaad", *path.relative_to(PACKAGE).parent.parts)
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -39,15 +45,20 @@ def imported_parts(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else ()
             module = ".".join([*base, *([node.module] if node.module else [])])
-            names = [f"{module}.{alias.name}" for alias in node.names] if module == "mambaad" else [module]
+            names = [f"{module}.{alias.name}" for alias in node.names]
         else:
             continue
         for name in names:
-            first, _, rest = name.partition(".")
+            first, *rest = name.split(".")
             if first == "mambaad":
-                # a bare `import mambaad` and its public names count as the whole package
-                part = rest.partition(".")[0]
-                yield part if (PACKAGE / part).is_dir() or (PACKAGE / f"{part}.py").is_file() else "__init__"
+                # a name that is no module belongs to the one before it, as the public names do to the whole package
+                file = PACKAGE.joinpath(*rest)
+                yield name if file.is_dir() or file.with_suffix(".py").is_file() else name.rpartition(".")[0]
+
+
+def imported_parts(path: Path) -> set[str]:
+    """Parts of the package (`config`, `data`, ...) that a file imports."""
+    return {name.split(".")[1] if "." in name else "__init__" for name in imported_modules(path)}
 
 
 def part_of(path: Path) -> str:
@@ -55,7 +66,7 @@ def part_of(path: Path) -> str:
 
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
-IMPORTS = {path: set(imported_parts(path)) - {part_of(path)} for path in MODULES}
+IMPORTS = {path: imported_parts(path) - {part_of(path)} for path in MODULES}
 
 
 def test_every_part_of_the_package_is_listed_once() -> None:
@@ -81,7 +92,16 @@ def test_import_reader_sees_every_form(tmp_path: Path, monkeypatch: pytest.Monke
         "import mambaad.ops\nfrom mambaad import config\nfrom ..data import sample\nfrom . import hss\n"
         "def later():\n    from mambaad.train import train_run\n    from .. import cli\nimport numpy\n"
     )
-    assert set(imported_parts(path)) == {"ops", "config", "data", "model", "train", "cli"}
+    assert imported_parts(path) == {"ops", "config", "data", "model", "train", "cli"}
+    assert set(imported_modules(path)) == {
+        f"mambaad.{name}" for name in ("ops", "config", "data", "model", "train", "cli")
+    }
+
+
+def test_no_circle_of_imports() -> None:
+    """A module can be read before those that use it; imports inside functions and those for types alone count, too."""
+    imports = {module_name(path): set(imported_modules(path)) - {module_name(path)} for path in MODULES}
+    TopologicalSorter(imports).prepare()  # raises CycleError with the modules of a circle
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -106,8 +106,8 @@ def _train(arguments: argparse.Namespace) -> int:
     from mambaad.engine.execution import Execution
     from mambaad.engine.processes import is_first
     from mambaad.engine.records import write_record
+    from mambaad.engine.result import CHECKPOINT
     from mambaad.engine.run import execute
-    from mambaad.engine.train import CHECKPOINT
     from mambaad.files import check_output
     from mambaad.inference.held_out import calibrate_run, notes
     from mambaad.inference.threshold import check_rate

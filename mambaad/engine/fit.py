@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,11 +17,9 @@ from mambaad.data import Sample
 from mambaad.data.image_set import ImageSet
 from mambaad.device import resolve_device
 from mambaad.engine.execution import Execution
+from mambaad.engine.result import CHECKPOINT, TrainResult
 from mambaad.model import save_checkpoint
 from mambaad.progress import progress
-
-if TYPE_CHECKING:
-    from mambaad.engine.train import TrainResult
 
 BATCH = 16
 
@@ -40,8 +38,6 @@ def fit(
         DatasetError: an image that is missing or unreadable.
         ValueError: several processes or compile, which have nothing to do here.
     """
-    from mambaad.engine.train import CHECKPOINT, TrainResult
-
     if execution.processes > 1 or execution.compile:
         raise ValueError(
             f"{method_of(run.model)} is filled in one pass by one process: leave out processes and compile"

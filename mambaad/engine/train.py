@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -33,6 +32,7 @@ from mambaad.engine.held_out import check_every, held_out_loss, last_step
 from mambaad.engine.interrupt import stop_between_steps
 from mambaad.engine.optim import batches, lr_factor, total_steps
 from mambaad.engine.processes import largest, launch, mean
+from mambaad.engine.result import CHECKPOINT, TrainResult
 from mambaad.engine.shared_norm import share_batch_statistics
 from mambaad.engine.state import TrainingState
 from mambaad.model import MambaAD, check_side, reconstruction_loss, save_checkpoint
@@ -42,22 +42,6 @@ CACHE_BYTES = 2 * 1024**3  # decoded training images are kept in memory up to th
 SAVE_SECONDS = 300  # the training state is saved at least this often
 LOSS_POINTS = 500  # at most this many points of the loss curve are recorded
 TRAINING_STATE = "training_state.pt"
-CHECKPOINT = "checkpoint.pth"
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    model: Method
-    loss: list[tuple[int, float]]
-    """(last step, mean loss) of consecutive stretches of steps; steps count from 1."""
-    steps: int
-    seconds: float
-    """Time spent in optimiser steps, over all resumed parts."""
-    device: str
-    is_main: bool = True
-    """False in all but the first of several training processes."""
-    execution: dict[str, Any] = field(default_factory=dict)
-    """How the run was carried out where that does not belong to its settings; no paths."""
 
 
 def train_run(

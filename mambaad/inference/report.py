@@ -24,8 +24,8 @@ from mambaad.engine import records
 from mambaad.engine.environment import environment
 from mambaad.engine.evaluate import predicted
 from mambaad.engine.execution import Execution, pinned_threads
+from mambaad.engine.result import CHECKPOINT
 from mambaad.engine.run import DATA_ROOT, check_index
-from mambaad.engine.train import CHECKPOINT
 from mambaad.inference.curves import Curves, curves
 from mambaad.inference.gallery import colour_scale
 from mambaad.inference.report_pictures import Picture, take_picture

@@ -14,7 +14,7 @@ from mambaad.data import Sample, load_dataset
 from mambaad.data.pixels import read_rgb, resize_rgb
 from mambaad.data.synthetic.generate import write_synthetic
 from mambaad.data.transforms import load_mask, normalise
-from mambaad.engine.train import CHECKPOINT
+from mambaad.engine.result import CHECKPOINT
 from mambaad.study import figures
 from mambaad.study.profiles import quick_base, quick_methods
 from mambaad.study.tables_spec import MEASURED_TITLES
