@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from mambaad.study.evidence import protocol
+from mambaad.study.evidence import curves, protocol
 
 DATA = config["data"]
 WEIGHTS = config.get("weights", "")
@@ -23,7 +23,7 @@ os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**32))
 os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**34))
 
 # Runs with weights from a file are left out where no folder of weights is named.
-RUNS = [run.hash for _, _, run in protocol.queue() if WEIGHTS or "@" not in run.encoder_weights]
+RUNS = [run.hash for _, _, run in [*protocol.queue(), *curves.queue()] if WEIGHTS or "@" not in run.encoder_weights]
 
 
 def record(run: str) -> str:

@@ -27,7 +27,7 @@ def add(command: AddCommand) -> None:
 
 def _evidence(arguments: argparse.Namespace) -> int:
     from mambaad.files import check_output
-    from mambaad.study.evidence import protocol
+    from mambaad.study.evidence import curves, protocol
     from mambaad.study.evidence.carry_out import carry_out, recorded
     from mambaad.study.evidence.rerun import beside_recorded
 
@@ -43,8 +43,11 @@ def _evidence(arguments: argparse.Namespace) -> int:
         for group in protocol.GROUPS:
             for row in protocol.rows(group):
                 print(f"{len(recorded(row, arguments.results))} of {len(protocol.SEEDS)}  {group}: {row.name}")
+        for watched in curves.CURVES:
+            done = len(curves.recorded(watched, arguments.results))
+            print(f"{done} of {len(watched.seeds)}  {watched.group}: {watched.name}")
         return 0
-    entries = [(row, seed, run) for row, seed, run in protocol.queue()]
+    entries = [*protocol.queue(), *curves.queue()]
     if arguments.run_hashes is not None:
         unknown = set(arguments.run_hashes) - {run.hash for _, _, run in entries}
         if unknown:
@@ -60,9 +63,17 @@ def _evidence(arguments: argparse.Namespace) -> int:
         return _sensitivity(arguments)
     for row, seed, run in entries:
         print(f"{run.hash}  {row.group}: {row.name}, seed {seed}", flush=True)
+        watched = isinstance(row, curves.Watched)
         made = carry_out(
-            run, arguments.data, arguments.results, outputs=arguments.outputs, weights=arguments.weights_dir
+            run,
+            arguments.data,
+            arguments.results,
+            outputs=arguments.outputs,
+            weights=arguments.weights_dir,
+            curve_every=curves.EVERY if watched else None,
         )
+        if watched:
+            continue
         if arguments.results.resolve() != COMMITTED.resolve() and (words := beside_recorded(row, made, COMMITTED)):
             print(words, flush=True)
     return 0

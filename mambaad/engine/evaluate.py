@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -21,6 +22,7 @@ from mambaad.data import DatasetError, Sample
 from mambaad.data.image_set import ImageSet
 from mambaad.device import resolve_device
 from mambaad.engine.execution import Execution, pinned_threads
+from mambaad.engine.processes import gather_rows, place
 from mambaad.metrics.per_category import EXACT_BYTES, CategoryMetrics, measure_category, report
 from mambaad.progress import Bar, progress
 
@@ -61,12 +63,14 @@ def evaluate_samples(
 
     Masks are compared at `side` pixels, the size of the network's input.
 
+    Several training processes share the images; all of them have to call it, and the first one has the result.
+
     Args:
         execution: its device, threads, workers and progress count; None: the defaults, threads as they are.
         exact_bytes: as for `measure_category`.
         observe: is shown the maps of every category.
 
-    Returns: as `mambaad.metrics.per_category.report`.
+    Returns: as `mambaad.metrics.per_category.report`; empty in all but the first of several processes.
 
     Raises:
         DatasetError: no test images.
@@ -80,11 +84,16 @@ def evaluate_samples(
     numbers = {category: sum(sample.category == category for sample in test) for category in categories}
     found: dict[str, CategoryMetrics] = {}
     execution = execution or Execution(threads=None)
+    first = place(execution.processes)[0] == 0
     with (
         pinned_threads(execution.threads),
-        progress(len(test), "evaluate", execution.progress, unit="image") as bar,
+        progress(len(test), "evaluate", execution.progress and first, unit="image") as bar,
     ):
         pieces = predicted(model, grouped, side, execution, batch_size, bar)
+        if not first:
+            for _ in pieces:
+                pass
+            return {}
         for category, own in groupby(pieces, key=lambda piece: piece[0]):
             shown = None if observe is None else partial(observe, category)
             found[category] = measure_category(
@@ -96,14 +105,14 @@ def evaluate_samples(
 def predicted(
     model: Method, samples: list[Sample], side: int, execution: Execution, batch_size: int, bar: Bar
 ) -> Iterator[Piece]:
-    """Maps and masks in the order of the samples, a batch being split where the category changes."""
-    target = resolve_device(execution.device)
-    model.to(target)
-    images = ImageSet(samples, side, model.config.mean, model.config.std, cache=False)
-    for batch, masks, index in DataLoader(images, batch_size=batch_size, num_workers=execution.workers):
-        # Without gradients, but not under torch.inference_mode: the scan routes that the model keeps between calls
-        # would be inference tensors, which a later training in the same process cannot save for its backward pass.
-        maps = model.predict(batch.to(target)).anomaly_map.cpu()
+    """Maps and masks in the order of the samples, a batch being split where the category changes.
+
+    Several processes take the batches in turns, the same batches as one process has; every process is given all maps.
+    """
+    expected = 0
+    for maps, masks, index in _in_turns(model, samples, side, execution, batch_size):
+        if index.tolist() != list(range(expected, expected + len(index))):
+            raise RuntimeError(f"expected image {expected} next, the processes sent {index.tolist()}")
         chosen = [samples[i] for i in index.tolist()]
         start = 0
         for _, same in groupby(chosen, key=lambda sample: sample.category):
@@ -112,3 +121,31 @@ def predicted(
             yield piece[0].category, maps[start:end], masks[start:end], [sample.is_defect for sample in piece]
             bar.update(len(piece))
             start = end
+        expected += len(index)
+
+
+def _in_turns(
+    model: Method, samples: list[Sample], side: int, execution: Execution, batch_size: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """(maps, masks, positions among the samples) of one batch after another, on the CPU."""
+    target = resolve_device(execution.device)
+    model.to(target)
+    images = ImageSet(samples, side, model.config.mean, model.config.std, cache=False)
+    numbers = range(len(samples))
+    batches = [list(numbers[start : start + batch_size]) for start in numbers[::batch_size]]
+    rank, processes = place(execution.processes)
+    loader = iter(DataLoader(images, batch_sampler=batches[rank::processes], num_workers=execution.workers))
+    for _ in range(0, len(batches), processes):
+        batch, masks, index = next(loader, (None, None, None))  # in the last turn some may have none
+        if batch is None:
+            maps, masks, index = torch.zeros(0, side, side), torch.zeros(0, side, side).bool(), torch.zeros(0).long()
+        else:
+            # Without gradients, but not under torch.inference_mode: the scan routes that the model keeps between calls
+            # would be inference tensors, which a later training in the same process cannot save for its backward pass.
+            maps = model.predict(batch.to(target)).anomaly_map
+        if processes == 1:
+            yield maps.cpu(), masks, index
+        else:
+            parts = (gather_rows(own.to(target), batch_size) for own in (maps, masks.byte(), index))
+            for some_maps, some_masks, some in zip(*parts, strict=True):
+                yield some_maps, some_masks.bool(), some

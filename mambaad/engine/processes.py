@@ -60,6 +60,29 @@ def gather(fabric: Fabric, value: Tensor) -> list[Tensor]:
     return [tensor.cpu() for tensor in found]
 
 
+def place(processes: int) -> tuple[int, int]:
+    """Rank and number of the processes that work together, where a run of so many has been launched; else (0, 1)."""
+    if processes > 1 and torch.distributed.is_initialized() and torch.distributed.get_world_size() == processes:
+        return torch.distributed.get_rank(), processes
+    return 0, 1
+
+
+def gather_rows(rows: Tensor, most: int) -> list[Tensor]:
+    """The rows of every process, in the order of their ranks, on the CPU.
+
+    Args:
+        rows: (n, ...), as many as a process has, n <= most, on a device of the processes' backend.
+    """
+    size = torch.distributed.get_world_size()
+    count = torch.tensor([len(rows)], device=rows.device)
+    padded = torch.cat([rows, rows.new_zeros(most - len(rows), *rows.shape[1:])])
+    counts = [torch.empty_like(count) for _ in range(size)]
+    found = [torch.empty_like(padded) for _ in range(size)]
+    torch.distributed.all_gather(counts, count)
+    torch.distributed.all_gather(found, padded)
+    return [part[: int(number)].cpu() for part, number in zip(found, counts, strict=True)]
+
+
 def is_first() -> bool:
     """Whether this is the first process of a run, or its only one; known before they are launched."""
     return not any(int(os.environ.get(name) or 0) for name in ("RANK", "LOCAL_RANK"))

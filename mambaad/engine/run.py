@@ -17,6 +17,7 @@ from mambaad.data.synthetic.generate import write_synthetic
 from mambaad.data.validate import check_readable
 from mambaad.efficiency import count
 from mambaad.engine import records
+from mambaad.engine.curve import Curve
 from mambaad.engine.environment import environment
 from mambaad.engine.evaluate import Observer, evaluate_run
 from mambaad.engine.execution import Execution, pinned_threads
@@ -43,6 +44,7 @@ def execute(
     outputs: str | Path | None = None,
     execution: Execution | None = None,
     observe: Observer | None = None,
+    curve_every: int | None = None,
     force: bool = False,
 ) -> Path:
     """Train and evaluate a run and write its record, `<results>/runs/<profile>_<hash>.json`; returns that path.
@@ -62,6 +64,7 @@ def execute(
         execution: how to carry the run out; no part of the run's hash, but told in the record. None: the defaults of
             `Execution`, among them one thread.
         observe: sees the anomaly maps of the test images and adds fields to the record.
+        curve_every: steps between two measurements of the metrics during training, kept in the record's `curve`.
         force: run again even if there is a record.
 
     Raises:
@@ -87,6 +90,9 @@ def execute(
     with locked(folder) if is_first() else nullcontext():
         if is_first():
             write_text(folder / DATA_ROOT, f"{Path(root).resolve()}\n")
+        curve = None
+        if curve_every is not None and test:
+            curve = Curve(folder, run, samples, curve_every, execution)
         with pinned_threads(execution.threads):
             trained = train_run(
                 run,
@@ -97,10 +103,11 @@ def execute(
                 keep_state=True,
                 execution=execution,
                 facts=_training_files(kept, outputs) if is_first() else None,
+                watch=curve,
             )
-            if not trained.is_main:
-                raise SystemExit(0)  # one of several training processes: the first one evaluates and writes the record
             metrics = evaluate_run(trained.model, run, samples, execution, observe=observe) if test else {}
+            if not trained.is_main:
+                raise SystemExit(0)  # one of several processes: the first one writes the record
             ran_on = environment(trained.device)
         efficiency = count(run.model, side=run.data.side)
         weights = encoder_file or run.encoder_weights
@@ -129,6 +136,8 @@ def execute(
         }
         if observe is not None and test:
             record |= observe.facts()
+        if curve is not None:
+            record |= curve.facts()
         written = records.write_record(path, record)
         (folder / TRAINING_STATE).unlink(missing_ok=True)  # now nothing is lost with it
         return written

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -42,6 +42,7 @@ CACHE_BYTES = 2 * 1024**3  # decoded training images are kept in memory up to th
 SAVE_SECONDS = 300  # the training state is saved at least this often
 LOSS_POINTS = 500  # at most this many points of the loss curve are recorded
 TRAINING_STATE = "training_state.pt"
+Watch = Callable[[Method, int, bool], None]
 
 
 def train_run(
@@ -55,6 +56,7 @@ def train_run(
     keep_state: bool = False,
     execution: Execution | None = None,
     facts: Mapping[str, Any] | None = None,
+    watch: Watch | None = None,
 ) -> TrainResult:
     """Train one run on those of its data set's samples that are for training.
 
@@ -70,6 +72,8 @@ def train_run(
             for who removes it once the results are safe.
         execution: device, threads, caches and the like; None: the defaults of `Execution`.
         facts: plain values to be kept in checkpoint.pth.
+        watch: called after each step with the method, the number of steps done, and whether this was the last one;
+            must leave the method in training. Its time is not counted.
 
     Raises:
         CacheError: no room for images or features, or a folder that cannot be written.
@@ -83,8 +87,9 @@ def train_run(
     """
     execution = execution or Execution()
     with pinned_threads(execution.threads):
-        kept = facts or {}
-        return _train(run, samples, encoder_file, diffusion_file, out, checkpoint_every, keep_state, execution, kept)
+        return _train(
+            run, samples, encoder_file, diffusion_file, out, checkpoint_every, keep_state, execution, facts or {}, watch
+        )
 
 
 def _train(
@@ -97,6 +102,7 @@ def _train(
     keep_state: bool,
     execution: Execution,
     facts: Mapping[str, Any],
+    watch: Watch | None,
 ) -> TrainResult:
     check_side(run.model, run.data.side, run.data.side)
     target = resolve_device(execution.device)
@@ -203,6 +209,10 @@ def _train(
             if check is not None and state.step % check_every(steps) == 0:
                 state.held_losses.append(mean(fabric, check(cast(TrainedMethod, model), state.step / steps)))
                 end = last_step(steps, run.train, state.held_losses)
+            if watch is not None:
+                before = time.perf_counter()
+                watch(model, state.step, state.step >= end)
+                started += time.perf_counter() - before
             bar.note(f"loss {value:.3f}")
             bar.update()
             # all processes save or none: signals and clocks differ among them, and saving gathers their random states

@@ -37,6 +37,7 @@ from mambaad.model.checkpoint import read_checkpoint
 
 OPTIONS = ["--depths", "2", "2", "2", "2", "--directions", "2", "--side", "64", "--steps", "12", "--batch-size", "4"]
 ENCODER = ["--encoder-weights", "random", "--backbone", "resnet18", "--device", "cpu"]
+PROGRESS = ("train:", "check:", "evaluate:", "encode:", "scores:")
 Ending = tuple[int, list[str]]
 """Exit code, and the lines said on stderr without those of progress."""
 
@@ -60,7 +61,9 @@ def train(images: Path, out: Path, prepare: Callable[[], object] = lambda: None,
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         said.seek(0)
         lines = [line for line in said.read().decode("utf-8", "replace").splitlines() if line.strip()]
-    return code, [line for line in lines if not line.startswith(("train:", "check:", "evaluate:", "encode:"))]
+    return code, [
+        line for line in lines if not line.startswith(("train:", "check:", "evaluate:", "encode:", "scores:"))
+    ]
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:

@@ -11,7 +11,7 @@ from mambaad.data.synthetic.generate import write_synthetic
 from mambaad.engine import records
 from mambaad.metrics import METRICS
 from mambaad.model import EncoderWeightsError
-from mambaad.study.evidence import protocol
+from mambaad.study.evidence import curves, protocol
 from mambaad.study.evidence.carry_out import carry_out, recorded, replicates
 from mambaad.study.profiles import quick_base
 
@@ -109,3 +109,34 @@ def test_what_is_said_of_simplenet_is_what_its_records_show() -> None:
     for record in found.values():
         assert all(round(loss, 2) >= 1 for _, loss in record["train"]["loss"])
     assert [claim.row for claim in protocol.CLAIMS if claim.caveat] == ["MambaAD"]
+
+
+def test_the_curves_are_those_of_the_amendment() -> None:
+    text = (ROOT / "results" / "protocols" / "real_v1_curves.md").read_text(encoding="utf-8")
+    main = protocol.base()
+    for watched in curves.CURVES:
+        assert f"`{watched.base.train.steps}`" in text
+        assert f"{watched.base.data.side} px" in text
+        assert ", ".join(map(str, watched.base.model.depths)) in text
+        assert watched.base.data.index_hash == main.data.index_hash
+        assert dataclasses.replace(watched.base.train, steps=main.train.steps) == main.train
+    assert f"`{curves.EVERY}` steps" in text
+    assert curves.LENGTH == 4 * protocol.TRAIN.steps
+    runs = [run.hash for _, _, run in curves.queue()]
+    assert len(set(runs)) == len(runs) == 6
+    assert not set(runs) & {run.hash for _, _, run in protocol.queue()}
+
+
+def test_a_curve_says_how_much_choosing_the_best_step_flatters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = {0: [50.0, 72.0, 71.0], 1: [60.0, 61.0, 63.0]}
+
+    def recorded(watched: curves.Watched, results: object) -> dict[int, dict[str, object]]:
+        return {
+            seed: {"curve": {"points": [{"step": 250 * (i + 1), "exact": {"mad": v}} for i, v in enumerate(values)]}}
+            for seed, values in (drawn if watched is curves.CURVES[0] else {}).items()
+        }
+
+    monkeypatch.setattr(curves, "recorded", recorded)
+    (line,) = curves.table(tmp_path).to_dict("records")
+    assert (line["n"], line["last"], line["best on test"], line["flattered by"]) == (2, "67.0", "67.5", "0.5")
+    assert (line["by seed"], line["best step"]) == ("1.0, 0.0", "500, 750")

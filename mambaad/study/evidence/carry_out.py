@@ -44,6 +44,7 @@ def carry_out(
     *,
     outputs: str | Path,
     weights: str | Path | None = None,
+    curve_every: int | None = None,
     progress: bool = True,
 ) -> Path:
     """Train, evaluate and record one run of the protocol with one CPU thread; nothing is done if its record is there.
@@ -55,6 +56,7 @@ def carry_out(
         results: folder of the records, `<results>/runs/real_v1_<hash>.json`.
         outputs: folder of checkpoints, training states and the encoder's features.
         weights: folder of local encoder weights, for runs whose weights are a file.
+        curve_every: steps between two measurements during the training.
 
     Raises:
         EncoderWeightsError: the run needs local weights that are not in `weights`, or others of the same name.
@@ -75,6 +77,7 @@ def carry_out(
             progress=progress,
         ),
         observe=Resampling(),
+        curve_every=curve_every,
     )
 
 

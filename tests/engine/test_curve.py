@@ -1,0 +1,66 @@
+"""A curve shows how a network learns, and changes nothing about it."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from small_run import QUIETLY, RUN
+
+from mambaad.engine import records
+from mambaad.engine.curve import CURVE, Curve
+from mambaad.engine.run import execute
+from mambaad.model.checkpoint import read_checkpoint
+
+CHECKPOINT = f"runs/quick_{RUN.hash}/checkpoint.pth"
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = read_checkpoint(folder / CHECKPOINT)["state_dict"]
+    return found
+
+
+def test_a_curve_ends_in_the_records_metrics_and_leaves_the_weights_as_they_are(drawn: Path, tmp_path: Path) -> None:
+    options = {"profile": "quick", "data_root": drawn, "execution": QUIETLY}
+    plain = records.read_record(execute(RUN, tmp_path / "plain", outputs=tmp_path / "a", **options))  # type: ignore[arg-type]
+    path = execute(RUN, tmp_path / "curve", outputs=tmp_path / "b", curve_every=4, **options)  # type: ignore[arg-type]
+    found = records.read_record(path)
+    assert [point["step"] for point in found["curve"]["points"]] == [4, 6]
+    assert found["curve"]["every"] == 4
+    for protocol in ("exact", "paper"):
+        assert found["curve"]["points"][-1][protocol] == found["metrics"][protocol]["mean"]
+        assert found["curve"]["points"][0][protocol] != found["metrics"][protocol]["mean"]
+    assert found["metrics"] == plain["metrics"]
+    assert found["train"]["loss"] == plain["train"]["loss"]
+    one, other = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert "curve" not in plain
+
+
+def test_an_interrupted_curve_keeps_its_points(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, measured = Curve.__call__, []
+
+    def watched(self: Curve, method: object, step: int, is_last: bool) -> None:
+        measured.append(step)
+        original(self, method, step, is_last)  # type: ignore[arg-type]
+        if measured == [1, 2, 3]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Curve, "__call__", watched)
+    options = {"profile": "quick", "data_root": drawn, "execution": QUIETLY, "curve_every": 2}
+    with pytest.raises(KeyboardInterrupt):
+        execute(RUN, tmp_path / "results", outputs=tmp_path, **options)  # type: ignore[arg-type]
+    kept = json.loads((tmp_path / "runs" / f"quick_{RUN.hash}" / CURVE).read_text())["points"]
+    assert [point["step"] for point in kept] == [2]
+    found = records.read_record(execute(RUN, tmp_path / "results", outputs=tmp_path, **options))  # type: ignore[arg-type]
+    assert [point["step"] for point in found["curve"]["points"]] == [2, 4, 6]
+    assert found["curve"]["points"][0] == kept[0]
+    assert measured == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_curve_needs_a_step_between_its_points(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at least one step"):
+        Curve(tmp_path, RUN, [], 0, QUIETLY)
