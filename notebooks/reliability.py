@@ -35,6 +35,8 @@ records = reliability.read_records(folder)
 CAPTIONS = {
     "kills": "Runs killed at random moments, and whether they ended as undisturbed ones.",
     "faults": "Faults, and what became of the runs that met them.",
+    "workflow": "Workflows killed until they finished, and two started at once.",
+    "memory": "Memory in use during one long evaluation.",
     "fuzz": "Generated and damaged inputs, by kind of input.",
     "mutation": "Changes of the code, and how many the tests noticed.",
     "coverage": "Lines and branches that the default tests go through.",
@@ -71,6 +73,25 @@ show("kills", reliability.kills)
 
 # %% tags=["hide-input"]
 show("faults", reliability.faults)
+
+# %% [markdown]
+# ## Workflows killed, and two at once
+#
+# The graph that `make reproduce` runs, its first jobs: SIGKILL goes to the workflow and all its jobs, and the same
+# command is given again until it finishes. Then two workflows start on one empty folder at the same moment. One of them
+# may end with an error; the records must in the end be those of an undisturbed workflow, times apart.
+
+# %% tags=["hide-input"]
+show("workflow", reliability.workflows)
+
+# %% [markdown]
+# ## Memory that stays flat
+#
+# A category with more images than memory holds is measured in the streaming mode. Its memory must not grow with the
+# number of images.
+
+# %% tags=["hide-input"]
+show("memory", reliability.memory)
 
 # %% [markdown]
 # ## Inputs that nobody would write

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mambaad.cli.options import AddCommand
+
+if TYPE_CHECKING:
+    from mambaad.config import RunConfig
 
 COMMITTED = Path("results/real_v1")
 
@@ -41,13 +45,13 @@ def _evidence(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.status:
         for group in protocol.GROUPS:
-            for row in protocol.rows(group):
-                print(f"{len(recorded(row, arguments.results))} of {len(protocol.SEEDS)}  {group}: {row.name}")
+            for planned in protocol.rows(group):
+                print(f"{len(recorded(planned, arguments.results))} of {len(protocol.SEEDS)}  {group}: {planned.name}")
         for watched in curves.CURVES:
             done = len(curves.recorded(watched, arguments.results))
             print(f"{done} of {len(watched.seeds)}  {watched.group}: {watched.name}")
         return 0
-    entries = [*protocol.queue(), *curves.queue()]
+    entries: list[tuple[protocol.Row | curves.Watched, int, RunConfig]] = [*protocol.queue(), *curves.queue()]
     if arguments.run_hashes is not None:
         unknown = set(arguments.run_hashes) - {run.hash for _, _, run in entries}
         if unknown:
@@ -63,16 +67,15 @@ def _evidence(arguments: argparse.Namespace) -> int:
         return _sensitivity(arguments)
     for row, seed, run in entries:
         print(f"{run.hash}  {row.group}: {row.name}, seed {seed}", flush=True)
-        watched = isinstance(row, curves.Watched)
         made = carry_out(
             run,
             arguments.data,
             arguments.results,
             outputs=arguments.outputs,
             weights=arguments.weights_dir,
-            curve_every=curves.EVERY if watched else None,
+            curve_every=curves.EVERY if isinstance(row, curves.Watched) else None,
         )
-        if watched:
+        if isinstance(row, curves.Watched):
             continue
         if arguments.results.resolve() != COMMITTED.resolve() and (words := beside_recorded(row, made, COMMITTED)):
             print(words, flush=True)

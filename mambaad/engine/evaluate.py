@@ -136,10 +136,11 @@ def _in_turns(
     rank, processes = place(execution.processes)
     loader = iter(DataLoader(images, batch_sampler=batches[rank::processes], num_workers=execution.workers))
     for _ in range(0, len(batches), processes):
-        batch, masks, index = next(loader, (None, None, None))  # in the last turn some may have none
-        if batch is None:
+        read = next(loader, None)
+        if read is None:  # in the last turn some processes have no batch
             maps, masks, index = torch.zeros(0, side, side), torch.zeros(0, side, side).bool(), torch.zeros(0).long()
         else:
+            batch, masks, index = read
             # Without gradients, but not under torch.inference_mode: the scan routes that the model keeps between calls
             # would be inference tensors, which a later training in the same process cannot save for its backward pass.
             maps = model.predict(batch.to(target)).anomaly_map

@@ -59,6 +59,40 @@ def faults(records: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def workflows(records: list[dict[str, Any]]) -> pd.DataFrame:
+    """One row per record: workflows killed until they finished, and two at once on one folder."""
+    rows = [
+        {
+            "records made": record["records"],
+            "kills": record["kills"],
+            "passes": record["passes"],
+            "records like an undisturbed workflow's": record["passes_equal"],
+            "two at once: exit codes": ", ".join(map(str, record["together"]["exit_codes"])),
+            "then the same records": "yes" if record["together"]["equal"] else "no",
+        }
+        for record in records
+        if "together" in record
+    ]
+    return pd.DataFrame(rows)
+
+
+def memory(records: list[dict[str, Any]]) -> pd.DataFrame:
+    """One row per record: memory in use early and late in an evaluation, against what the maps alone would take."""
+    rows = []
+    for record in records:
+        (early, first), (late, last) = record["resident_mb"][1], record["resident_mb"][-1]
+        rows.append(
+            {
+                "images": f"{record['images']:,}",
+                "side, px": record["side"],
+                f"in use after {early:,}, MB": round(first),
+                f"in use after {late:,}, MB": round(last),
+                "all maps would take, MB": round(record["maps_would_take_mb"]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 def inputs(records: list[dict[str, Any]]) -> pd.DataFrame:
     """One row per kind of input: how many were tried, worked, were refused in one sentence, or went wrong."""
     rows = [

@@ -11,7 +11,7 @@ from mambaad.data.synthetic.generate import write_synthetic
 from mambaad.engine import records
 from mambaad.metrics import METRICS
 from mambaad.model import EncoderWeightsError
-from mambaad.study.evidence import curves, protocol
+from mambaad.study.evidence import curve_report, curves, protocol
 from mambaad.study.evidence.carry_out import carry_out, recorded, replicates
 from mambaad.study.profiles import quick_base
 
@@ -121,7 +121,7 @@ def test_the_curves_are_those_of_the_amendment() -> None:
         assert watched.base.data.index_hash == main.data.index_hash
         assert dataclasses.replace(watched.base.train, steps=main.train.steps) == main.train
     assert f"`{curves.EVERY}` steps" in text
-    assert curves.LENGTH == 4 * protocol.TRAIN.steps
+    assert 4 * protocol.TRAIN.steps == curves.LENGTH
     runs = [run.hash for _, _, run in curves.queue()]
     assert len(set(runs)) == len(runs) == 6
     assert not set(runs) & {run.hash for _, _, run in protocol.queue()}
@@ -137,6 +137,6 @@ def test_a_curve_says_how_much_choosing_the_best_step_flatters(tmp_path: Path, m
         }
 
     monkeypatch.setattr(curves, "recorded", recorded)
-    (line,) = curves.table(tmp_path).to_dict("records")
+    (line,) = curve_report.table(tmp_path).to_dict("records")
     assert (line["n"], line["last"], line["best on test"], line["flattered by"]) == (2, "67.0", "67.5", "0.5")
     assert (line["by seed"], line["best step"]) == ("1.0, 0.0", "500, 750")

@@ -10,17 +10,14 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
-import numpy as np
-import pandas as pd
-
-from mambaad.config import RunConfig
+from mambaad.config import ModelConfig, RunConfig
 from mambaad.engine import records
 from mambaad.study.evidence import protocol
 
 EVERY = 250
-LENGTH = 4 * protocol.TRAIN.steps
+LENGTH = 2400
 LENGTH_SEEDS = (0, 1, 2)
 PAPER_DEPTHS = (3, 4, 6, 3)
 PAPER_SIDE = 256
@@ -44,7 +41,7 @@ def _form(steps: int, side: int = protocol.SIDE, depths: tuple[int, ...] = proto
     main = protocol.base()
     return dataclasses.replace(
         main,
-        model=dataclasses.replace(main.model, depths=depths),
+        model=dataclasses.replace(cast(ModelConfig, main.model), depths=depths),
         data=dataclasses.replace(main.data, side=side),
         train=dataclasses.replace(main.train, steps=steps),
     )
@@ -75,30 +72,11 @@ def recorded(watched: Watched, results: str | Path) -> dict[int, dict[str, Any]]
     return found
 
 
+def best_step(curve: Mapping[int, float]) -> int:
+    """The step with the highest value."""
+    return max(curve, key=lambda step: curve[step])
+
+
 def mad(record: Mapping[str, Any]) -> dict[int, float]:
     """mAD in percent, exact protocol, by step."""
     return {point["step"]: point["exact"]["mad"] for point in record["curve"]["points"]}
-
-
-def table(results: str | Path) -> pd.DataFrame:
-    """One line per network: mAD of its last step and of its best one on the test images, mean over seeds."""
-    lines = []
-    for watched in CURVES:
-        curves = [mad(record) for record in recorded(watched, results).values()]
-        if not curves:
-            continue
-        last = [curve[max(curve)] for curve in curves]
-        best = [max(curve.values()) for curve in curves]
-        flattery = np.subtract(best, last)
-        lines.append(
-            {
-                "network": watched.name,
-                "n": len(curves),
-                "last": f"{np.mean(last):.1f}",
-                "best on test": f"{np.mean(best):.1f}",
-                "flattered by": f"{np.mean(flattery):.1f}",
-                "by seed": ", ".join(f"{value:.1f}" for value in flattery),
-                "best step": ", ".join(str(max(curve, key=lambda k, c=curve: c[k])) for curve in curves),
-            }
-        )
-    return pd.DataFrame(lines)

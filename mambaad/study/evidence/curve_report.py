@@ -1,0 +1,61 @@
+"""The runs that were measured while they learned, as a table and a figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from IPython.display import HTML
+
+from mambaad.study.evidence import curves
+from mambaad.study.page_figures import BLUE, GREEN, ORANGE, SKY, WIDTH, plot, style
+
+
+def table(results: str | Path) -> pd.DataFrame:
+    """One line per network: mAD of its last step and of its best one on the test images, mean over seeds."""
+    lines = []
+    for watched in curves.CURVES:
+        measured = [curves.mad(record) for record in curves.recorded(watched, results).values()]
+        if not measured:
+            continue
+        last = [curve[max(curve)] for curve in measured]
+        best = [max(curve.values()) for curve in measured]
+        flattery = np.subtract(best, last)
+        lines.append(
+            {
+                "network": watched.name,
+                "n": len(measured),
+                "last": f"{np.mean(last):.1f}",
+                "best on test": f"{np.mean(best):.1f}",
+                "flattered by": f"{np.mean(flattery):.1f}",
+                "by seed": ", ".join(f"{value:.1f}" for value in flattery),
+                "best step": ", ".join(str(curves.best_step(curve)) for curve in measured),
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def figure(results: str | Path) -> HTML | None:
+    """mAD against the step, one line per run; a ring at each run's best step. None where nothing is recorded."""
+    rows = [(watched, curves.recorded(watched, results)) for watched in curves.CURVES]
+    if not any(found for _, found in rows):
+        return None
+    with style():
+        drawing, ax = plt.subplots(figsize=(WIDTH, 3.4))
+        for (watched, records_of), colour in zip(rows, (ORANGE, SKY, GREEN, BLUE), strict=True):
+            for number, record in enumerate(records_of.values()):
+                curve = curves.mad(record)
+                best = curves.best_step(curve)
+                ax.plot(list(curve), list(curve.values()), color=colour, label="" if number else watched.name)
+                ax.plot(best, curve[best], "o", color=colour, markerfacecolor="none", markersize=8)
+        ax.set_xlabel("step")
+        ax.set_ylabel("mAD (%)")
+        ax.legend(loc="lower right")
+    shown = [watched.name for watched, found in rows if found]
+    return plot(
+        drawing,
+        alt=f"mAD on the test images against the training step, for {'; '.join(shown)}.",
+        caption="mAD on the test images while the network learns; one line per seed, a ring at its best step.",
+    )
