@@ -43,7 +43,7 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     subset.add_argument("--categories", nargs="*", default=[], help="categories, all in one model")
     subset.add_argument("--encoder-file", type=Path, help="local encoder weights (not given: the embedded encoder)")
     subset.add_argument("--backbone", default="", help="timm model name of the encoder file")
-    subset.add_argument("--pad-type", help='timm padding of some backbones, for example "same"')
+    subset.add_argument("--pad-type", choices=["same", "valid"], help="timm padding of some backbones")
     subset.add_argument("--mean", type=float, nargs=3, help="input mean of the encoder (not given: ImageNet's)")
     subset.add_argument("--std", type=float, nargs=3, help="input standard deviation (not given: ImageNet's)")
     subset.add_argument("--side", type=int, default=256, help="side of the network input in pixels")

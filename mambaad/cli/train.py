@@ -53,7 +53,7 @@ def _train_options(sub: argparse.ArgumentParser) -> None:
         help='timm tag, local .safetensors or .pth file, "imagenet_lite0", "embedded" (a small one) or "random" '
         "(not given: the published tag)",
     )
-    encoder.add_argument("--pad-type", help='timm padding of some backbones, for example "same"')
+    encoder.add_argument("--pad-type", choices=["same", "valid"], help="timm padding of some backbones")
     encoder.add_argument("--mean", type=float, nargs=3, help="input mean (not given: ImageNet's)")
     encoder.add_argument("--std", type=float, nargs=3, help="input standard deviation (not given: ImageNet's)")
     diffusion = sub.add_argument_group("diffusion (method diad)")
