@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -26,7 +26,10 @@ class Method(Protocol):
     """
 
     config: Any
-    encoder: Encoder
+    if TYPE_CHECKING:
+        # not at run time: isinstance would look for it, from Python 3.12 on without nn.Module's __getattr__, which is
+        # what finds a part of a module
+        encoder: Encoder
 
     def predict(self, images: Float[Tensor, "B 3 S S"]) -> Prediction:
         """Anomaly maps and scores of normalised images, in eval mode, without gradient; the mode is left as it was."""

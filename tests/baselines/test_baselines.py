@@ -1,5 +1,6 @@
 """Properties of the other methods: learning, predicting, counts, checkpoints, and errors that say what to do."""
 
+import inspect
 from dataclasses import replace
 from typing import Any
 
@@ -97,6 +98,18 @@ def test_methods_follow_the_interface_and_predict(name: str) -> None:
     assert torch.equal(prediction.anomaly_map, model.predict(images()).anomaly_map)
     with pytest.raises(ValueError, match="square"):
         model.predict(images()[..., :32])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_interface_asks_for_nothing_that_only_nn_module_finds(name: str) -> None:
+    """From Python 3.12 on, isinstance looks for a protocol's members without `__getattr__`, and finds no submodule."""
+    model = build_method(CONFIGS[name], "random")
+    kind = FittedMethod if name == "memory_bank" else TrainedMethod
+    for base in kind.__mro__:
+        if getattr(base, "_is_protocol", False) and base.__module__.startswith("mambaad."):
+            for member in (*vars(base), *base.__dict__.get("__annotations__", {})):
+                if not member.startswith("_"):
+                    inspect.getattr_static(model, member)  # raises AttributeError
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in ("memory_bank", *FROM_IMAGES)])
