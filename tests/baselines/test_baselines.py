@@ -107,7 +107,7 @@ def test_the_interface_asks_for_nothing_that_only_nn_module_finds(name: str) -> 
     kind = FittedMethod if name == "memory_bank" else TrainedMethod
     for base in kind.__mro__:
         if getattr(base, "_is_protocol", False) and base.__module__.startswith("mambaad."):
-            for member in (*vars(base), *base.__dict__.get("__annotations__", {})):
+            for member in (*vars(base), *inspect.get_annotations(base)):
                 if not member.startswith("_"):
                     inspect.getattr_static(model, member)  # raises AttributeError
 
