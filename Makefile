@@ -56,8 +56,10 @@ benchmark: $(READY) ## time this library on this machine and replace the benchma
 	@OMP_PROC_BIND=true $(BIN)/python -m mambaad benchmark scan stages model scaling methods
 	@$(BIN)/python -m mambaad benchmark metrics
 
-test: $(READY) ## run the tests
-	@$(BIN)/python -m pytest $(ARGS)
+# One process per core, each on one thread: the tests' networks are too small to gain from more.  A file stays in one
+# process, since its tests share what is slow to make.
+test: $(READY) ## run the tests (CORES=2)
+	@OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist loadfile $(ARGS)
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -1,7 +1,10 @@
 """Every method from the command line: trained, calibrated, evaluated, predicting; what does not apply is refused."""
 
 import csv
+import functools
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,8 @@ from mambaad.config import METHODS
 OTHERS = [name for name in METHODS if name != "mambaad"]
 NO_GRAPH = ("simplenet", "diad")
 """Methods whose code fixes a number of images: the export says so."""
-SLOW_GRAPH = ("uniad", "destseg", "mambaad_bank")
+SLOW_GRAPH = ("uniad", "destseg", "mambaad_bank", "memory_bank")
+"""A memory bank is exported by this command in tests/inference/test_export.py, too."""
 
 
 def train(method: str, drawn: Path, out: Path, *options: str) -> int:
@@ -22,9 +26,24 @@ def train(method: str, drawn: Path, out: Path, *options: str) -> int:
     return cli.main(["train", *common, "--method", method, "--out", str(out), *encoder, *steps, *options])
 
 
+@pytest.fixture(scope="module")
+def trained(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a method's run, trained at the first call; not to be written into."""
+
+    @functools.cache
+    def once(method: str) -> Path:
+        out = tmp_path_factory.mktemp(method) / "out"
+        assert train(method, drawn, out) == 0
+        return out
+
+    return once
+
+
 @pytest.mark.parametrize("method", OTHERS)
-def test_a_method_goes_from_training_to_a_verdict(method: str, drawn: Path, tmp_path: Path) -> None:
-    assert train(method, drawn, tmp_path / "out") == 0
+def test_a_method_goes_from_training_to_a_verdict(
+    method: str, drawn: Path, trained: Callable[[str], Path], tmp_path: Path
+) -> None:
+    shutil.copytree(trained(method), tmp_path / "out")
     (checkpoint,) = tmp_path.glob("out/runs/own_*/checkpoint.pth")
     (record,) = tmp_path.glob("out/runs/own_*.json")
     recorded = json.loads(record.read_text())
@@ -48,10 +67,9 @@ def test_a_method_goes_from_training_to_a_verdict(method: str, drawn: Path, tmp_
     [pytest.param(name, marks=pytest.mark.slow if name in SLOW_GRAPH else ()) for name in OTHERS],
 )
 def test_a_method_is_exported_or_says_why_not(
-    method: str, drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    method: str, trained: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train(method, drawn, tmp_path / "out") == 0
-    (checkpoint,) = tmp_path.glob("out/runs/own_*/checkpoint.pth")
+    (checkpoint,) = trained(method).glob("runs/own_*/checkpoint.pth")
     capsys.readouterr()
     code = cli.main(["export", "--weights", str(checkpoint), "--side", "64", "--out", str(tmp_path / "m.onnx")])
     said = capsys.readouterr().err

@@ -1,11 +1,14 @@
 """Graphs for other runtimes: the scan against its definition, the whole against PyTorch, and what is recorded."""
 
+import contextlib
 import copy
 import functools
 import hashlib
+import io
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -250,21 +253,52 @@ def bank() -> MemoryBank:
     return bank
 
 
-def test_other_methods_are_exported_and_take_bytes(bank: MemoryBank, tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class ExportedBank:
+    """The memory bank as the command wrote it, with the mean score of two image files as its threshold."""
+
+    graph: Path
+    files: list[str]
+    wanted: mambaad.Prediction
+    threshold: float
+    said: str
+
+
+@pytest.fixture(scope="module")
+def exported(bank: MemoryBank, tmp_path_factory: pytest.TempPathFactory) -> ExportedBank:
     pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    folder = tmp_path_factory.mktemp("bank")
+    files = [str(folder / name) for name in ("a.png", "b.jpg")]
+    for file in files:
+        noise = np.random.default_rng(len(Path(file).name)).integers(0, 256, (90, 70, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(file)
+    wanted = bank.predict(torch.stack([load_image(file, 64, bank.config.mean, bank.config.std) for file in files]))
+    weights, graph = folder / "bank.pth", folder / "m.onnx"
+    mambaad.save_checkpoint(weights, bank)
+    threshold = calibrate([float(wanted.score.mean())], 0.5, side=64)
+    store_threshold(weights, threshold)
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        assert cli.main(["export", "--weights", str(weights), "--out", str(graph), "--repeats", "0"]) == 0
+    return ExportedBank(graph, files, wanted, threshold.value, said.getvalue())
+
+
+def test_other_methods_are_exported_and_take_bytes(bank: MemoryBank, exported: ExportedBank) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     pixels = torch.randint(256, (3, 64, 64, 3), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
-    record = export(bank, tmp_path / "b.onnx", pixels, threshold=7.0, repeats=0)
+    record = json.loads(exported.graph.with_name("m.onnx.json").read_text())
     assert record["input"] == {"images": ["batch", 64, 64, 3], "values": "RGB, 0 to 255, uint8"}
     assert record["outputs"]["anomalous"] == ["batch"]
+    assert record["threshold"] == exported.threshold
     assert set(record["compared"]["max_relative_difference"]) == {"anomaly_map", "score"}
-    session = onnxruntime.InferenceSession(tmp_path / "b.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(exported.graph, providers=["CPUExecutionProvider"])
     images = torch.stack([normalise(image, bank.config.mean, bank.config.std) for image in pixels.numpy()])
     wanted = bank.predict(images)
     for some in (slice(0, 1), slice(0, 3)):
         maps, score, anomalous = session.run(None, {"images": pixels[some].numpy()})
         np.testing.assert_allclose(maps, wanted.anomaly_map[some].numpy(), rtol=1e-4, atol=1e-4)
-        assert anomalous.tolist() == (score > 7.0).tolist()
+        np.testing.assert_allclose(score, wanted.score[some].numpy(), rtol=1e-4)
+        assert anomalous.tolist() == (score > np.float32(exported.threshold)).tolist()
 
 
 WITHOUT_TORCH = """
@@ -276,32 +310,19 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def test_the_script_beside_an_export_scores_files_without_torch(
-    bank: MemoryBank, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip("onnxscript")
-    pytest.importorskip("onnxruntime")
-    for name in ("a.png", "b.jpg"):
-        noise = np.random.default_rng(len(name)).integers(0, 256, (90, 70, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(tmp_path / name)
-    files = [str(tmp_path / name) for name in ("a.png", "b.jpg")]
-    images = torch.stack([load_image(file, 64, bank.config.mean, bank.config.std) for file in files])
-    wanted = bank.predict(images)
-    weights = tmp_path / "bank.pth"
-    mambaad.save_checkpoint(weights, bank)
-    store_threshold(weights, calibrate([float(wanted.score.mean())], 0.5, side=64))
-    model = tmp_path / "m.onnx"
-    assert cli.main(["export", "--weights", str(weights), "--out", str(model), "--repeats", "0"]) == 0
-    assert f"python {tmp_path / 'run_onnx.py'} {model} IMAGES" in capsys.readouterr().out
+def test_the_script_beside_an_export_scores_files_without_torch(exported: ExportedBank, tmp_path: Path) -> None:
+    script = exported.graph.with_name("run_onnx.py")
+    assert f"python {script} {exported.graph} IMAGES" in exported.said
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path / "run_onnx.py"), str(model), *files, "--maps", "maps"],
+        [sys.executable, "-c", WITHOUT_TORCH, str(script), str(exported.graph), *exported.files, "--maps", "maps"],
         capture_output=True,
         text=True,
         cwd=tmp_path,
         check=True,
     )
     lines = [line.split("\t") for line in done.stdout.splitlines()]
-    assert [path for _, _, path in lines] == files
+    assert [path for _, _, path in lines] == exported.files
+    wanted = exported.wanted
     for (score, verdict, path), s, m in zip(lines, wanted.score, wanted.anomaly_map, strict=True):
         assert float(score) == pytest.approx(float(s), rel=1e-4)
         assert verdict == ("not OK" if s > wanted.score.mean() else "OK")
