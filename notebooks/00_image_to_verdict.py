@@ -87,9 +87,9 @@ plot(
 # %% [markdown]
 # ## 2. Two descriptions of one image
 #
-# The **encoder**, frozen, describes the image by feature vectors at strides 4, 8 and 16. Its three maps are squeezed
-# together into one at stride 32, and from this the **decoder** has to rebuild all three. It was trained to do that on
-# good parts, by making its features equal the encoder's, and on nothing else.
+# The {term}`encoder`, frozen, describes the image by feature vectors at strides 4, 8 and 16. Its three maps are
+# squeezed together into one at stride 32, and from this the {term}`decoder` has to rebuild all three. It was trained to
+# do that on good parts, by making its features equal the encoder's, and on nothing else.
 #
 # :::{admonition} Predict before you look
 # :class: hint
@@ -117,7 +117,7 @@ for row, stride, e, d in zip(axes, (4, 8, 16), encoder, decoder, strict=True):
         row, (e[0], d[0], e[1]), ("encoder", "decoder rebuilds", "encoder, good twin"), strict=True
     ):
         show(ax, coloured(features), f"{title}" if stride == 4 else "")
-    row[0].text(-0.04 * n, n / 2, f"stride {stride}", rotation=90, va="center", ha="right", fontsize=11)
+    row[0].text(-0.5 - 0.03 * n, n / 2, f"stride {stride}", rotation=90, va="center", ha="right", fontsize=11)
 plot(
     figure,
     alt="Feature maps in false colours at three strides. At the defect the encoder's colours change; the decoder's "
@@ -187,7 +187,7 @@ plot(
 #
 # Each map is enlarged to the size of the image, bilinearly; the three are summed and divided by 9 (as the published
 # code does; a constant changes no metric); the sum is smoothed by a Gaussian of σ = 4 pixels. The largest value is the
-# **score** of the image.
+# {term}`score` of the image.
 
 # %% tags=["hide-input"]
 enlarged = [
@@ -201,7 +201,7 @@ torch.testing.assert_close(smooth, prediction.anomaly_map[0], rtol=1e-4, atol=1e
 highest = divmod(int(smooth.argmax()), side)
 figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.2))
 show(axes[0], total, "sum of three")
-show(axes[1], smooth, f"smoothed: score {smooth.max():.3f}", example.mask, vmin=0, vmax=float(smooth.max()))
+show(axes[1], smooth, f"smoothed: {smooth.max():.3f}", example.mask, vmin=0, vmax=float(smooth.max()))
 axes[1].scatter(highest[1], highest[0], marker="+", s=60, color="#ffffff")
 good_map = prediction.anomaly_map[1]
 show(axes[2], good_map, f"good twin: {prediction.score[1]:.3f}", vmin=0, vmax=float(smooth.max()))
@@ -216,7 +216,7 @@ plot(
 # %% [markdown]
 # ## 5. The verdict
 #
-# A score alone says nothing. It needs a **threshold**, and a threshold can be found without any defect: take good
+# A score alone says nothing. It needs a {term}`threshold`, and a threshold can be found without any defect: take good
 # images that were not trained on, and choose the value that only a few of them exceed. Here: 48 good images of all
 # four categories, of which 5 % may be called defective by mistake.
 
@@ -284,6 +284,30 @@ captioned(
 #   than
 #   those of the image.
 # - No defect, no label and no threshold on defects entered anywhere.
+#
+# ## Exercises
+#
+# 1. A decoder that copies its input perfectly: what are its loss in training, its map on a defect, and the score of
+#    every image?
+# :::{admonition} Answer
+# :class: dropdown
+# The loss is 0, the best there is; the map is 0 everywhere, defect or not; all scores are 0. A low loss is not what
+# makes a detector.
+# :::
+#
+# 2. The threshold was set so that 5 % of the held-out good images exceed it. You want at most 1 %. How many held-out
+#    images do you need at least for such a rate to be visible at all?
+# :::{admonition} Answer
+# :class: dropdown
+# A hundred: with fewer, one image alone is more than 1 %.
+# :::
+#
+# 3. Why does dividing the sum of the three maps by 9 change no metric?
+# :::{admonition} Answer
+# :class: dropdown
+# Metrics over all thresholds depend on the order of the scores, and a positive factor keeps it. The threshold is
+# divided along with the scores.
+# :::
 #
 # What is inside the decoder? Scans: {doc}`01_selective_scan` builds them from nothing, {doc}`02_hybrid_scan` leads
 # them through an image, and {doc}`03_mambaad` puts the boxes together.

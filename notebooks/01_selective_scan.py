@@ -15,8 +15,8 @@
 #
 # A convolution sees a fixed neighbourhood. Attention compares every token with every other, at a cost that grows with
 # the square of their number. A state space model does neither: it walks along the tokens once and carries a small
-# *state* with it, a summary of what it has seen. Mamba {cite:p}`gu2023mamba` lets each token decide how much of that
-# state is kept and how much is replaced. This chapter builds it from one line of arithmetic.
+# {term}`state` with it, a summary of what it has seen. Mamba {cite:p}`gu2023mamba` lets each token decide how much of
+# that state is kept and how much is replaced. This chapter builds it from one line of arithmetic.
 #
 # :::{admonition} Before you start
 # :class: tip
@@ -214,7 +214,7 @@ print(f"largest difference {(by_recurrence - by_convolution).abs().max():.1e}")
 # %% [markdown]
 # ## 4. Selection
 #
-# Now the one idea that makes it Mamba: δ, B and C are computed **from the token**.
+# Now the one idea that makes it Mamba, {term}`selection`: δ, B and C are computed **from the token**.
 #
 # $$ h_t = e^{\delta_t A}\, h_{t-1} + \delta_t B_t\, u_t $$
 #
@@ -415,7 +415,8 @@ for ax, (name, value) in zip(axes[1:], shown.items(), strict=True):
     ax.set_title(name)
 for ax in axes:
     ax.set_axis_off()
-figure.colorbar(picture, ax=axes[1:], location="bottom", shrink=0.8, aspect=30, ticks=[], label="δ, small to large")
+bar = figure.colorbar(picture, ax=axes[1:], location="bottom", shrink=0.8, aspect=30, label="δ, small to large")
+bar.ax.tick_params(which="both", bottom=False, labelbottom=False)
 spread = {name: [float((d.std(-1) / d.mean(-1)).median()) for d, _ in found] for name, found in steps.items()}
 plot(
     figure,

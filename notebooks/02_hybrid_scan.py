@@ -15,7 +15,7 @@
 #
 # A scan hears what came before, and hears it less the longer ago it was. That is a statement about steps along a
 # sequence. An image has no sequence, so somebody has to choose one, and the choice decides which parts of the image
-# hear each other. MambaAD tries five orders, and sends the image along several *routes* at once.
+# hear each other. MambaAD tries five orders, and sends the image along several {term}`routes <route>` at once.
 #
 # :::{admonition} Before you start
 # :class: tip

@@ -282,6 +282,8 @@ result = train_run(run, samples, execution=quietly)
 figure, ax = plt.subplots(figsize=(WIDTH, 2.6))
 ax.plot(*zip(*result.loss, strict=True), color=BLUE)
 ax.set(yscale="log", xlabel="optimiser step", ylabel="loss")
+ax.set_yticks([3, 10, 30, 100], labels=["3", "10", "30", "100"])
+ax.tick_params(axis="y", which="minor", labelleft=False)
 ax.grid(True)
 plot(
     figure,

@@ -242,8 +242,8 @@ plot(
 # ## 6. Seven numbers and their mean
 #
 # Image AU-ROC, AP, F1max; pixel AU-ROC, AP, F1max, AU-PRO; each per category, then the plain mean over categories.
-# **mAD** is the mean of the seven. It is convenient and hides much: a model that gains in AP what it loses in AU-PRO
-# has the same mAD.
+# {term}`mAD` is the mean of the seven. It is convenient and hides much: a model that gains in AP what it loses in
+# AU-PRO has the same mAD.
 #
 # ## Summary
 #

@@ -17,7 +17,7 @@
 # in one process on one input, and their calls alternate; what counts is the ratio, since absolute times belong to one
 # machine. `mambaad benchmark` writes the records behind this page (`results/benchmarks/`), on your machine too.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 import json
 import math
 
@@ -32,7 +32,7 @@ from mambaad.study.table_view import plain
 # %% tags=["parameters", "hide-cell"] mystnb={"code_prompt_show": "Parameters of this notebook"}
 source: str = "results"  # folder of records; not the study's own, since timings are made apart from it
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 given = check_parameters(globals(), source=str)
 folder = results_folder(given.source) / "benchmarks"
 
@@ -43,6 +43,9 @@ def read(suite):
         path.stem.removeprefix(f"{suite}_"): (pd.read_csv(path), json.loads(path.with_suffix(".json").read_text()))
         for path in sorted(folder.glob(f"{suite}_*.csv"))
     }
+
+
+TIMES = {"median_ms": "median", "min_ms": "least", "max_ms": "most"}
 
 
 def machine(facts):
@@ -92,7 +95,7 @@ for rows, facts in suites["scan"].values():
         )
     )
     columns = ["form", "pass", "times_faster_than_loop", "times_faster_than_chunked", "median_ms", "min_ms", "max_ms"]
-    names = {"times_faster_than_loop": "× loop", "times_faster_than_chunked": "× chunked"}
+    names = {"times_faster_than_loop": "× loop", "times_faster_than_chunked": "× chunked"} | TIMES
     display(
         plain(rows[columns].rename(columns=names), 1, caption="The scan: times in milliseconds, medians."),
         Markdown(f"× is how many times faster. {machine(facts)}"),
@@ -151,7 +154,7 @@ display(Markdown("\n".join(["The native scan's speed on two cores:", "", *senten
 # %% tags=["hide-input"]
 for rows, facts in suites["model"].values():
     columns = ["pass", "batch", "scan", "times_faster_than_loop", "scan_share", "median_ms", "min_ms", "max_ms"]
-    shown = rows[columns].rename(columns={"times_faster_than_loop": "× loop", "scan_share": "scan's share"})
+    shown = rows[columns].rename(columns={"times_faster_than_loop": "× loop", "scan_share": "scan's share"} | TIMES)
     shown["scan's share"] = [f"{v:.0%}" if v == v else "" for v in rows["scan_share"]]
     display(plain(shown, 1, caption="The whole network: times in milliseconds."), Markdown(machine(facts)))
     lines = []
@@ -221,6 +224,7 @@ method_costs.costs(folder)
 for rows, facts in suites["metrics"].values():
     shown = rows[["scores", "implementation", "median_ms", "min_ms", "max_ms", "ratio", "largest_difference"]].copy()
     shown["largest_difference"] = shown["largest_difference"].map(lambda v: f"{v:.1e}")
+    shown = shown.rename(columns={**TIMES, "largest_difference": "largest difference"})
     display(
         plain(shown, 1, caption="The seven metrics of one category: times in milliseconds."), Markdown(machine(facts))
     )

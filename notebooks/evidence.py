@@ -32,7 +32,7 @@ import json
 from IPython.display import HTML, Markdown, display
 
 from mambaad.study import noise_floor, table_page
-from mambaad.study.evidence import curve_report, photographs, protocol, report, sensitivity
+from mambaad.study.evidence import curve_report, explorer, photographs, protocol, report, sensitivity
 from mambaad.study.evidence.forest import forest, lines
 from mambaad.study.notebook import check_parameters, results_folder
 from mambaad.study.table_view import plain
@@ -76,9 +76,9 @@ display(
 # %% [markdown]
 # ## What holds
 #
-# The paper's comparisons as claims. *Difference* is in points of mAD, averaged over paired seeds, on five categories;
-# *detectable* is the smallest true difference that so many seeds would find four times out of five. A difference that
-# is not seen is not a proof of equality: the verdict names the size it stays below.
+# The paper's comparisons as claims. *Difference* is the {term}`paired difference` in points of {term}`mAD`, averaged
+# over seeds, on five categories; *detectable* is the smallest true difference that so many seeds would find four times
+# out of five. A difference that is not seen is not a proof of equality: the verdict names the size it stays below.
 
 # %% tags=["remove-input"]
 display(plain(report.claims(folder), caption="Every claim, the difference measured in points of mAD, and the verdict."))
@@ -87,6 +87,17 @@ display(Markdown("\n".join(f"- {sentence}" for sentence in report.findings(folde
 # %% [markdown]
 # Intervals are not adjusted for the number of claims: with some thirty of them, one or two would miss zero by chance.
 #
+# ## Look for yourself
+#
+# Choose a group of rows and a metric. Each line is one row of the paper against the row that the paper proposes.
+
+# %% tags=["remove-input"]
+if any(lines(name, reference, folder) for name, reference in protocol.REFERENCES.items()):
+    display(explorer.explorer(folder, RECORDS))
+else:
+    display(Markdown("No two rows have a seed in common yet."))
+
+# %% [markdown]
 # ## Scan orders and routes (table 5)
 #
 # The paper's choice, the Hilbert curve in eight routes, against the other eleven rows. Dots left of zero are worse

@@ -32,8 +32,8 @@ from PIL import Image
 import mambaad
 from mambaad.data.synthetic.generate import SYNTHETIC_DEFECTS, draw
 from mambaad.inference.gallery import colour_scale, overlay
-from mambaad.study import figures
 from mambaad.study.notebook import check_parameters
+from mambaad.study.page_figures import BLUE, GREY, ORANGE, STYLE, WIDTH, pictures, plot, table
 
 # %% tags=["parameters"]
 part: str = "perforated"  # what is drawn: fabric, perforated, gear or resistor
@@ -41,7 +41,7 @@ steps: int = 100  # optimiser steps; few, so that this page is built in about a 
 
 # %% tags=["hide-input"]
 given = check_parameters(globals(), part=tuple(SYNTHETIC_DEFECTS), steps=int)
-plt.rcParams.update({**figures.STYLE, "figure.constrained_layout.use": True})
+plt.rcParams.update(STYLE)
 
 # %% [markdown]
 # ## 1. Photographs
@@ -57,11 +57,11 @@ for number in range(50):
     Image.fromarray(image).save(folder / f"good_{number:02}.png")
 
 # %% tags=["hide-input"]
-figure, axes = plt.subplots(1, 6, figsize=(9, 1.6))
-for axis, path in zip(axes, sorted(folder.iterdir()), strict=False):
-    axis.imshow(Image.open(path))
-    axis.axis("off")
-plt.show()
+pictures(
+    [(path.name, [Image.open(path)]) for path in sorted(folder.iterdir())[:6]],
+    alt="{name}, a good " + given.part + " part",
+    caption="**Good parts**: the first six of fifty.",
+)
 
 # %% [markdown]
 # ## 2. Fit
@@ -99,28 +99,35 @@ scores = -detector.score_samples(images)
 maps = detector.anomaly_map(images)
 
 # %% tags=["hide-input"]
-good = np.array([kind == "good" for kind in kinds])
 low, high = colour_scale(list(scores), detector.threshold_.value)
-chosen = [0, *[12 + 3 * k for k in range(4)]]
-figure, axes = plt.subplots(2, len(chosen), figsize=(9, 3.8))
-for column, k in zip(axes.T, chosen, strict=True):
-    column[0].imshow(images[k])
-    column[1].imshow(overlay(Image.fromarray(images[k]), maps[k], low, high))
-    column[0].set_title(f"{kinds[k]}: {'OK' if verdicts[k] == 1 else 'not OK'}")
-    for axis in column:
-        axis.axis("off")
-plt.show()
-display(
+pairs = []
+for k in (0, *[12 + 3 * number for number in range(4)]):
+    photograph = Image.fromarray(images[k])
+    pairs.append(
+        (
+            f"{kinds[k]}: {'OK' if verdicts[k] == 1 else 'not OK'}",
+            [photograph, overlay(photograph, maps[k], low, high)],
+        )
+    )
+pictures(
+    pairs,
+    alt="{name}, picture {number} of 2: first the part, then the anomaly map over it",
+    caption="**New parts and their verdicts**, the anomaly map over the second picture of each, all in one scale of "
+    "colours.",
+)
+
+# %% tags=["hide-input"]
+by_kind = list(dict.fromkeys(kinds))
+called = {kind: sum(v == -1 for v, own in zip(verdicts, kinds, strict=True) if own == kind) for kind in by_kind}
+table(
     pd.DataFrame(
         {
-            "kind": list(dict.fromkeys(kinds)),
-            "images": [kinds.count(kind) for kind in dict.fromkeys(kinds)],
-            "called anomalous": [
-                sum(v == -1 for v, own in zip(verdicts, kinds, strict=True) if own == kind)
-                for kind in dict.fromkeys(kinds)
-            ],
+            "kind": by_kind,
+            "images": [kinds.count(kind) for kind in by_kind],
+            "called anomalous": [called[kind] for kind in by_kind],
         }
-    ).style.hide(axis="index")
+    ),
+    "**Verdicts by kind**, with the threshold from the five good photographs held out.",
 )
 
 # %% [markdown]
@@ -136,19 +143,20 @@ detector.set_params(fpr=0.05).calibrate(more_good)
 again = detector.predict(images)
 
 # %% tags=["hide-input"]
-figure, axis = plt.subplots(figsize=(7, 2.4))
+good = np.array([kind == "good" for kind in kinds])
+figure, axis = plt.subplots(figsize=(WIDTH, 2.6))
 bins = np.linspace(scores.min(), scores.max(), 25)
-axis.hist(scores[good], bins, label="good", alpha=0.8)
-axis.hist(scores[~good], bins, label="with a defect", alpha=0.8)
-axis.axvline(detector.threshold_.value, color="black", linestyle="--", label="threshold")
+axis.hist(scores[good], bins, label="good", color=BLUE, alpha=0.8)
+axis.hist(scores[~good], bins, label="with a defect", color=ORANGE, alpha=0.8)
+axis.axvline(detector.threshold_.value, color=GREY, linestyle="--", label="threshold")
 axis.set(xlabel="anomaly score", ylabel="images")
 axis.legend()
-plt.show()
-display(
-    Markdown(
-        f"Now {detector.threshold_.note}. Of the new images it calls {(again[good] == -1).sum()} of {good.sum()} good "
-        f"and {(again[~good] == -1).sum()} of {(~good).sum()} defective ones anomalous."
-    )
+plot(
+    figure,
+    alt="Histogram of the anomaly scores of good and of defective parts; a dashed line marks the threshold.",
+    caption=f"**Scores of the {len(kinds)} new images**, threshold {detector.threshold_.value:.3g}. Now "
+    f"{detector.threshold_.note}. Above it: {(again[good] == -1).sum()} of {good.sum()} good and "
+    f"{(again[~good] == -1).sum()} of {(~good).sum()} defective images.",
 )
 
 # %% [markdown]

@@ -16,17 +16,17 @@
 # What happens when things go wrong: a run is killed, a disk is full, a file holds what nobody would write. Each section
 # shows a record in `results/reliability/` with the command that made it; nothing here is typed in.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 from IPython.display import Markdown, display
 
 from mambaad.study import reliability
 from mambaad.study.notebook import check_parameters, results_folder
 from mambaad.study.table_view import plain
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-cell"] mystnb={"code_prompt_show": "Parameters of this notebook"}
 source: str = "results"  # folder of records; not the study's own, since these are made apart from it
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 given = check_parameters(globals(), source=str)
 folder = results_folder(given.source) / "reliability"
 records = reliability.read_records(folder)
@@ -62,7 +62,7 @@ def show(kind, table):
 # a run saves its state and ends with exit code 143 or 130. Columns named *hit* say what the run was at, as far as the
 # files it left tell.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 show("kills", reliability.kills)
 
 # %% [markdown]
@@ -71,7 +71,7 @@ show("kills", reliability.kills)
 # Each fault must end in one sentence and exit code 2, leave no unfinished file, and not cost what was trained before:
 # the same command, run again without the fault, must end in the weights of an undisturbed run, bit for bit.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 show("faults", reliability.faults)
 
 # %% [markdown]
@@ -81,7 +81,7 @@ show("faults", reliability.faults)
 # command is given again until it finishes. Then two workflows start on one empty folder at the same moment. One of them
 # may end with an error; the records must in the end be those of an undisturbed workflow, times apart.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 show("workflow", reliability.workflows)
 
 # %% [markdown]
@@ -90,7 +90,7 @@ show("workflow", reliability.workflows)
 # A category with more images than memory holds is measured in the streaming mode. Its memory must not grow with the
 # number of images.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 show("memory", reliability.memory)
 
 # %% [markdown]
@@ -100,7 +100,7 @@ show("memory", reliability.memory)
 # command line reads them. An input *worked*, or was *refused* in a sentence with exit code 2 (1 for a data set found
 # faulty). Anything else, such as a traceback, another exit code or a file that appeared, is *wrong*.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 show("fuzz", reliability.inputs)
 
 # %% [markdown]
@@ -110,10 +110,10 @@ show("fuzz", reliability.inputs)
 # sample of those that are possible in each file, and only the file's own tests are run. What survives is listed with
 # the reason: often the change makes no difference to any result, sometimes a test is missing.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 show("mutation", reliability.mutations)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 if "mutation" in records:
     display(plain(reliability.survivors(records["mutation"], folder), caption="Changes that no test noticed."))
 
@@ -122,5 +122,5 @@ if "mutation" in records:
 #
 # Lines and branches of the package that the default test run goes through.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 show("coverage", reliability.coverage)

@@ -8,14 +8,24 @@ import re
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
+
 UNUSED = ("thebe", "mathjax", "require.js")
 
 
 def setup(app: Any) -> dict[str, bool]:
     """After every extension that adds files to a page."""
+    app.connect("doctree-read", _without_injected_parameters)
     app.connect("html-page-context", _lighten, priority=900)
     app.connect("build-finished", _mend_theme)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _without_injected_parameters(app: Any, doctree: nodes.document) -> None:
+    """papermill writes the values it was given into a cell of their own; the folded cell above it explains them."""
+    for cell in list(doctree.findall(nodes.container)):
+        if "tag_injected-parameters" in cell.get("classes", []):
+            cell.parent.remove(cell)
 
 
 def _lighten(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:

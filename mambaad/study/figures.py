@@ -71,7 +71,9 @@ def loss_curves(curves: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
     figure, (ax,) = _figure()
     for (name, loss), colour in zip(curves.items(), PALETTE * (1 + len(curves) // len(PALETTE)), strict=False):
         steps, values = np.asarray(loss, dtype=float).T
-        ax.plot(steps, values, color=colour, lw=1.5, label=name)
+        shown = name.removeprefix("synthetic: ")
+        # a method has its own colour on every page; other rows take theirs in turn
+        ax.plot(steps, values, color=METHODS.get(shown.partition(",")[0], colour), lw=1.5, label=shown)
     ax.set_xlabel("optimiser step")
     ax.set_ylabel("training loss")
     if curves:

@@ -11,7 +11,7 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -19,6 +19,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import HTML
 from matplotlib.figure import Figure
+from PIL import Image
+
+from mambaad.inference.pages import data_uri, thumbnail
 
 INK, LINE = "#111213", "#d0d1d2"  # stand for the page's own text and line colours
 # Okabe and Ito's colours, which colour-blind readers tell apart
@@ -89,6 +92,26 @@ def plot(figure: Figure, *, alt: str, caption: str) -> HTML:
 def captioned(body: str, caption: str) -> HTML:
     """Any figure, given as HTML, with its caption."""
     return HTML(f'<figure class="plot">{body}{_caption(caption)}</figure>')
+
+
+def pictures(shown: Sequence[tuple[str, Sequence[Image.Image]]], *, alt: str, caption: str, side: int = 160) -> HTML:
+    """Pictures in a row that breaks on a narrow screen, each with its name below.
+
+    Args:
+        shown: the name, and the picture or pictures that belong together, RGB.
+        alt: what one picture shows, with `{name}`, and `{number}` from 1 where several belong to a name.
+        side: the long side of a stored picture, in pixels.
+    """
+    cells = []
+    for name, images in shown:
+        drawn = ""
+        for number, image in enumerate(images, start=1):
+            small = thumbnail(image, side)
+            words = html.escape(alt.format(name=name, number=number), quote=True)
+            drawn += f'<img src="{data_uri(small)}" width="{small.width}" height="{small.height}" alt="{words}">'
+        cells.append(f"<div><div>{drawn}</div>{html.escape(name)}</div>")
+    several = max(len(images) for _, images in shown)
+    return captioned(f'<div class="pictures" style="--together: {several}">{"".join(cells)}</div>', caption)
 
 
 def inline_svg(figure: Figure, alt: str) -> str:

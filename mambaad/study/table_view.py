@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from IPython.display import HTML
 
 from mambaad.study import table_html
 from mambaad.study.profiles import NOTES
-from mambaad.study.published_numbers import METRIC_NAMES
+from mambaad.study.published_numbers import DATASET_NAMES, METRIC_NAMES
 from mambaad.study.table_html import Column, Format, signed
 from mambaad.study.tables import AS_PUBLISHED, COUNT_EQUAL, NOT_YET
 from mambaad.study.tables_spec import Table
@@ -130,9 +131,22 @@ def means_and_categories(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFram
 
 
 def plain(frame: pd.DataFrame, decimals: int = 2, caption: str = "") -> HTML:
-    """Any small table for a page: rounded, its first column the row heads, scrolling sideways on a narrow screen."""
+    """Any small table for a page: rounded, its first column the row heads, scrolling sideways on a narrow screen.
+
+    Names of the files, such as `image_ap` and `mvtec`, are shown as the pages write them.
+    """
     form = f"{{:.{decimals}f}}"
     first, *others = frame.columns
-    heads = [table_html.number(cell, form) if isinstance(cell, float) else cell for cell in frame[first].tolist()]
-    columns = [Column(str(name), frame[name].tolist(), form=form) for name in others]
-    return table_html.table(heads, columns, caption, head=str(first))
+    heads = [table_html.number(c, form) if isinstance(c, float) else _as_written(c) for c in frame[first].tolist()]
+    columns = [Column(_head(name), [_as_written(c) for c in frame[name].tolist()], form=form) for name in others]
+    return table_html.table(heads, columns, caption, head=_head(first))
+
+
+def _head(name: Any) -> str:
+    return METRIC_NAMES.get(str(name), str(name).replace("_", " "))
+
+
+def _as_written(cell: Any) -> Any:
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    return METRIC_NAMES.get(cell, DATASET_NAMES.get(cell, cell)) if isinstance(cell, str) else cell

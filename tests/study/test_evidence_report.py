@@ -11,7 +11,7 @@ from test_explanations import run_cells
 
 from mambaad.metrics import METRICS
 from mambaad.study import front_page
-from mambaad.study.evidence import protocol, report
+from mambaad.study.evidence import explorer, protocol, report
 from mambaad.study.evidence.forest import forest, lines
 from mambaad.study.evidence.long_table import long_table, write_tables
 from mambaad.study.published_numbers import repository_root
@@ -88,6 +88,43 @@ def test_every_dot_of_the_forest_leads_to_its_record(results) -> None:
     assert "sweep 8 −3.0" in drawing  # said in words, too
     with pytest.raises(ValueError, match="nothing to draw"):
         forest([], "hilbert 8", "records")
+
+
+def test_the_explorer_has_every_comparison_in_every_metric_and_names_what_is_missing(results) -> None:
+    data = explorer.explored(results, "records")
+    assert [name for name, _ in data["metrics"]] == ["mad", *METRICS]
+    (group,) = [g for g in data["groups"] if g["reference"] == "hilbert 8"]
+    assert [row["name"] for row in group["rows"]] == ["sweep 8", "scan 8", "zorder 8"]
+    assert "hilbert 4" in group["missing"]
+    assert not set(group["missing"]) & {"hilbert 8", "sweep 8"}
+    sweep, scan, _ = group["rows"]
+    for values in sweep["values"].values():
+        assert values["mean"] == pytest.approx(-3)
+        assert values["low"] <= -3 <= values["high"] < 0
+        assert values["sure"]
+        assert values["differences"] == pytest.approx([-3] * 4)
+    assert not scan["values"]["mad"]["sure"]
+    paths = [results / "runs" / f"{data['records'].rpartition('/')[2]}{run}.json" for _, run in sweep["runs"]]
+    assert len(paths) == 4
+    assert all(path.is_file() for path in paths)
+
+
+def test_the_explorer_shows_the_first_group_where_no_script_runs(results, tmp_path) -> None:
+    figure = explorer.explorer(results, "records").data
+    assert 'class="forest"' in figure
+    assert "<figcaption><strong>Explore " in figure
+    with pytest.raises(ValueError, match="nothing to explore"):
+        explorer.explorer(tmp_path / "none", "records")
+
+
+def test_one_seed_has_no_interval_and_concludes_nothing(tmp_path) -> None:
+    rows = {row.name: row for row in protocol.rows(GROUP)}
+    for name, mad in (("hilbert 8", 80), ("sweep 8", 70)):
+        write(tmp_path, rows[name], 0, mad)
+    (row,) = next(g for g in explorer.explored(tmp_path, "r")["groups"] if g["reference"] == "hilbert 8")["rows"]
+    assert row["n"] == 1
+    assert row["values"]["mad"]["low"] is None
+    assert not row["values"]["mad"]["sure"]
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.04, "0.0"), (-0.04, "0.0"), (0.06, "+0.1"), (-1.26, "−1.3")])

@@ -16,6 +16,9 @@ from mambaad.metrics import evaluate
 from mambaad.model.routes import hybrid_routes, method_routes
 from mambaad.model.scan_order import POWER_OF_TWO_ONLY, scan_order
 from mambaad.ops.selective_scan.naive import selective_scan_reference
+from mambaad.study.evidence.forest import Line, _axis
+from mambaad.study.evidence.statistics import Estimate
+from mambaad.study.table_html import signed
 
 LIVE = Path(__file__).parents[2] / "book" / "extra" / "live"
 SCRIPTS = sorted(LIVE.glob("*.js"))
@@ -127,3 +130,18 @@ def test_threshold_bench_has_the_metrics_of_the_library(outlier: bool) -> None:
     expected = [exact[f"pixel_{n}"] for n in ("auroc", "ap", "f1max")]
     expected += [paper["pixel_f1max"], exact["pixel_aupro"], paper["pixel_aupro"]]
     assert 100 * np.array(found) == pytest.approx(expected, rel=1e-6)
+
+
+@needs_node
+def test_the_explorers_axis_is_that_of_the_still_plot() -> None:
+    estimate = Estimate(-1.2, -2.3, 0.4, 5, 1.0, 0.2)
+    line = Line("a row", estimate, ((0, -2.6, "hash"), (1, 0.9, "hash")))
+    low, high, ticks = _axis([line])
+    found = in_node("forest-explorer.js", "core.axis([-1.2, -2.3, 0.4, null, -2.6, 0.9])")
+    assert found == {"low": pytest.approx(low), "high": pytest.approx(high), "ticks": ticks, "places": 0}
+
+
+@needs_node
+def test_differences_have_the_signs_of_the_tables() -> None:
+    values = [0.04, -0.04, 0.06, -1.26, 12.0]
+    assert in_node("forest-explorer.js", f"{values}.map((v) => core.signed(v))") == [signed(v, 1) for v in values]

@@ -32,7 +32,23 @@ def _bench() -> dict[str, Any]:
     return {"side": 16, "outlier": 1, "cases": cases}
 
 
+def _differences() -> dict[str, Any]:
+    """Two groups, made up: one row clearly worse, one that has a single seed."""
+
+    def row(name: str, seeds: int, mean: float, low: float | None, high: float | None) -> dict[str, Any]:
+        values = {"mean": mean, "low": low, "high": high, "detectable": None if low is None else 0.4}
+        values |= {"improvement": 0.25, "sure": seeds > 2, "differences": [mean] * seeds}
+        runs = [[seed, f"{name}{seed}"] for seed in range(seeds)]
+        return {"name": name, "n": seeds, "runs": runs, "values": {"mad": values, "pixel_ap": {**values, "mean": 9}}}
+
+    first = {"title": "Orders", "reference": "hilbert", "missing": ["scan"]}
+    first["rows"] = [row("sweep", 5, -1.5, -2.0, -1.0), row("zigzag", 1, 0.3, None, None)]
+    second = {"title": "Branches", "reference": "both", "missing": [], "rows": [row("local", 5, -4.0, -5.0, -3.0)]}
+    return {"records": "r/", "metrics": [["mad", "mAD"], ["pixel_ap", "pixel AP"]], "groups": [first, second]}
+
+
 FIGURES = {
+    "forest-explorer": {"still": STILL, "data": _differences()},
     "scan-paths": {"still": STILL},
     "memory-machine": {"still": STILL},
     "threshold-bench": {"still": STILL, "data": _bench()},
@@ -113,6 +129,24 @@ def test_a_box_of_the_map_opens_by_key(opened: Any) -> None:
     page = opened("network-map")
     page.locator('[data-box="gate"]').press("Enter")
     assert "SiLU(z)" in page.locator("dl.facts").inner_text()
+
+
+def test_keys_and_lists_of_the_explorer_choose_what_it_says(opened: Any) -> None:
+    page = opened("forest-explorer")
+    assert "sweep minus hilbert: −1.5 points of mAD, 95 % interval −2.0 to −1.0, 5 seeds" in _text(page)
+    assert "The interval excludes zero" in _text(page)
+    assert page.locator(".live-records a").first.get_attribute("href") == "r/sweep0.json"
+    assert "No run to compare yet: scan." in page.locator(".live-host").inner_text()
+    page.locator("svg.forest").press("ArrowDown")
+    assert "zigzag minus hilbert: +0.3 points of mAD, a single seed, no interval" in _text(page)
+    assert "nothing is concluded" in _text(page)
+    page.locator(".live select").nth(2).select_option("size")
+    assert "zigzag minus hilbert" in _text(page)
+    page.locator(".live select").nth(1).select_option("pixel_ap")
+    assert "+9.0 points of pixel AP" in _text(page)
+    page.locator(".live select").nth(0).select_option("1")
+    assert "local minus both" in _text(page)
+    assert page.locator("svg.forest circle").count() == 5
 
 
 def test_without_scripts_the_still_picture_and_the_caption_stay() -> None:

@@ -32,10 +32,10 @@ class Line:
     name: str
     estimate: Estimate
     seeds: tuple[tuple[int, float, str], ...]
-    """Seed, difference in points of mAD, hash of the row's record."""
+    """Seed, difference in points of percent, hash of the row's record."""
 
 
-def lines(group: str, reference: str, results: str | Path) -> list[Line]:
+def lines(group: str, reference: str, results: str | Path, metric: str = protocol.PRIMARY) -> list[Line]:
     """Every row of a group that shares a recorded seed with the reference, in the protocol's order.
 
     Raises:
@@ -49,18 +49,14 @@ def lines(group: str, reference: str, results: str | Path) -> list[Line]:
     for name, row in rows.items():
         own = recorded(row, results) if name != reference else {}
         if shared := sorted(set(own) & set(base)):
-            estimate = paired_difference(_values(own), _values(base))
-            differences = tuple((seed, _mad(own[seed]) - _mad(base[seed]), own[seed]["hash"]) for seed in shared)
-            found.append(Line(name, estimate, differences))
+            ours, theirs = _values(own, metric), _values(base, metric)
+            differences = tuple((seed, float(ours[seed][0] - theirs[seed][0]), own[seed]["hash"]) for seed in shared)
+            found.append(Line(name, paired_difference(ours, theirs), differences))
     return found
 
 
-def _values(records: dict[int, dict[str, Any]]) -> dict[int, list[float]]:
-    return {seed: record["replicates"][protocol.PRIMARY] for seed, record in records.items()}
-
-
-def _mad(record: dict[str, Any]) -> float:
-    return float(record["replicates"][protocol.PRIMARY][0])
+def _values(records: dict[int, dict[str, Any]], metric: str) -> dict[int, list[float]]:
+    return {seed: record["replicates"][metric] for seed, record in records.items()}
 
 
 def forest(found: Sequence[Line], reference: str, records: str) -> HTML:
@@ -72,6 +68,15 @@ def forest(found: Sequence[Line], reference: str, records: str) -> HTML:
     Raises:
         ValueError: there is no line to draw.
     """
+    return captioned(
+        drawing(found, reference, records),
+        f"Paired differences to {reference} in points of mAD. Diamond: mean over seeds; bar: 95 % interval; "
+        "small dots: single seeds, each a link to its record.",
+    )
+
+
+def drawing(found: Sequence[Line], reference: str, records: str) -> str:
+    """The plot alone, as an SVG element; arguments and errors as `forest`."""
     if not found:
         raise ValueError(f"no row shares a recorded seed with {reference}: there is nothing to draw")
     low, high, ticks = _axis(found)
@@ -93,14 +98,9 @@ def forest(found: Sequence[Line], reference: str, records: str) -> HTML:
         f"mAD minus that of {html.escape(reference)}</text>"
     )
     label = f"Forest plot: differences of mAD to {reference}. " + "; ".join(_in_words(line) for line in found)
-    drawing = (
+    return (
         f'<svg class="forest" viewBox="0 0 {WIDTH} {bottom + FOOT}" role="group" '
         f'aria-label="{attribute(label)}">{"".join(parts)}</svg>'
-    )
-    return captioned(
-        drawing,
-        f"Paired differences to {reference} in points of mAD. Diamond: mean over seeds; bar: 95 % interval; "
-        "small dots: single seeds, each a link to its record.",
     )
 
 
