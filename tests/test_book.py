@@ -1,6 +1,7 @@
 """The book: its parts exist, its notebooks are sources, and its pages ask no other host for anything."""
 
 import ast
+import importlib.util
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import jupytext
 import pytest
 import yaml
+from docutils import nodes
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
@@ -52,6 +54,15 @@ def test_config_builds_offline_and_executes_nothing() -> None:
     sphinx = config["sphinx"]["config"]
     assert sphinx["html_math_renderer"] == "mathml"  # made by the build: no script reads equations
     assert sphinx["myst_update_mathjax"] is False
+
+
+def test_a_bar_over_a_letter_needs_no_font() -> None:
+    specification = importlib.util.spec_from_file_location("mathml", BOOK / "_ext" / "mathml.py")
+    mathml = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(mathml)
+    converted = mathml._converted(nodes.math("", r"\bar B = \delta B"), displaystyle=False)
+    assert '<mrow class="bar"><mi>B</mi></mrow>' in converted
+    assert converted.count("<mi>B</mi>") == 2
 
 
 # -- notebooks

@@ -1,5 +1,6 @@
 """Equations as MathML, made when the book is built: browsers and screen readers need no script to read them."""
 
+import re
 from typing import Any
 
 import math_core
@@ -31,7 +32,13 @@ def _display(writer: Any, node: nodes.Element) -> None:
 
 def _converted(node: nodes.Element, displaystyle: bool) -> str:
     try:
-        return CONVERTER.convert_with_local_state(node.astext(), displaystyle=displaystyle)
+        return _with_bars(CONVERTER.convert_with_local_state(node.astext(), displaystyle=displaystyle))
     except math_core.LatexError as error:
         LOGGER.warning("no MathML for %s: %s", node.astext(), error, location=node)
         return f"<code>{node.astext()}</code>"
+
+
+def _with_bars(converted: str) -> str:
+    """Without a font for mathematics a browser loses the bar over a letter, and with it the meaning: it is a line."""
+    barred = r'<mover accent="true">(<mi>\w</mi>)<mo[^>]*>¯</mo></mover>'
+    return re.sub(barred, r'<mrow class="bar">\1</mrow>', converted)

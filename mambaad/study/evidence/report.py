@@ -96,8 +96,8 @@ def claims(results: str | Path, group: str | None = None) -> pd.DataFrame:
             found = compare(claim, results)
             lines.append(
                 {
-                    "table": TABLES[claim.group].number if claim.group in TABLES else "1, 6",
                     "claim": f"{claim.row} is better than {claim.reference}",
+                    "table": TABLES[claim.group].number if claim.group in TABLES else "1, 6",
                     "n": found.n if found else 0,
                     "difference": in_points(found.value) if found else "",
                     "95 % interval": interval(found, difference=True) if found else "",
