@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from mambaad.baselines.memory_bank import MemoryBank
 from mambaad.config import LITE0_ENCODER, DataConfig, MemoryBankConfig, ModelConfig, RunConfig, TrainConfig, to_dict
+from mambaad.config.model import Distance
 from mambaad.data import Sample, index_hash, load_dataset
 from mambaad.data.holdout import hold_out
 from mambaad.data.image_set import ImageSet
@@ -82,7 +83,7 @@ def distances(run: RunConfig, samples: list[Sample], folder: Path, name: str) ->
 
     def keep(part: str, maps: Maps) -> None:
         with atomic_path(folder / f"{name}_{part}.npz") as path, path.open("wb") as file:
-            np.savez(file, **maps)
+            np.savez(file, **dict[str, Any](maps))
         found[part] = maps
 
     for part in ("bank_128", "bank_256", "cosine", "euclidean"):
@@ -105,9 +106,11 @@ def distances(run: RunConfig, samples: list[Sample], folder: Path, name: str) ->
         with torch.no_grad():
             for what, own in seen.items():
                 for batch in batches(own, SIDE, model):
-                    features = model(batch)
+                    encoder, decoder = model(batch)
                     for part in parts:
-                        parts[part].setdefault(what, []).append(unsmoothed_map(*features, SIDE, part))  # type: ignore[arg-type]
+                        parts[part].setdefault(what, []).append(
+                            unsmoothed_map(encoder, decoder, SIDE, cast(Distance, part))
+                        )
         for part, maps_of in parts.items():
             keep(part, {what: torch.cat(maps).numpy() for what, maps in maps_of.items()})
     return found

@@ -141,7 +141,9 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
 # -- training ---------------------------------------------------------------------------------------------------------
 
 
-def train(pool: Tensor, held_out: int, steps: int, batch: int, lr: float, seed: int) -> tuple[nn.Module, list, float]:
+def train(
+    pool: Tensor, held_out: int, steps: int, batch: int, lr: float, seed: int
+) -> tuple[nn.Module, list[list[float]], float]:
     """The trained encoder, the loss curve [[step, loss], ...] and the accuracy on the held-out images in percent."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)

@@ -1,26 +1,31 @@
 """Made-up run records: all numbers differ, so that a value in the wrong place shows."""
 
 import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-from mambaad.config import method_of
+from mambaad.config import RunConfig, method_of
 from mambaad.engine import records
 from mambaad.study import plan, published_numbers
 
 SYNTHETIC = ("fabric", "gear")
 
 
-def values(start, names):
+def values(start: float, names: Sequence[str]) -> dict[str, Any]:
     """Seven metrics and their mean, for the mean and each category; all numbers differ."""
     numbers = itertools.count(start, 0.25)
 
-    def one():
+    def one() -> dict[str, float]:
         seven = dict(zip(published_numbers.SEVEN, numbers, strict=False))
         return {**seven, "mad": sum(seven.values()) / 7}
 
     return {"mean": one(), "categories": {name: one() for name in names}}
 
 
-def write_fake(results, profile: str, run, start=70.0, names=SYNTHETIC) -> None:
+def write_fake(
+    results: Path, profile: str, run: RunConfig, start: float = 70.0, names: Sequence[str] = SYNTHETIC
+) -> None:
     metrics = {"paper": values(start, names), "exact": values(start + 1, names)}
     record = {name: {} for name in records.REQUIRED} | {
         "schema": records.SCHEMA_VERSION,
@@ -33,7 +38,7 @@ def write_fake(results, profile: str, run, start=70.0, names=SYNTHETIC) -> None:
     records.write_record(records.record_path(results, profile, run.hash), record)
 
 
-def write_all_quick(results) -> None:
+def write_all_quick(results: Path) -> None:
     """A record for every run of the quick profile."""
     for number, run in enumerate(plan.runs("quick").values()):
         write_fake(results, "quick", run, start=60 + number / 2)

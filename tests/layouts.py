@@ -5,15 +5,18 @@ Images have 12 x 12 random pixels, the same ones for the same end of a path; mas
 
 import csv
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image
 
 SIZE = 12
 
 
-def save(path: Path, pixels, **options):
+def save(path: Path, pixels: ArrayLike | Image.Image, **options: Any) -> Path:
     """Write an image or an array of 8-bit values; returns the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(np.asarray(pixels, dtype=np.uint8))
@@ -21,16 +24,16 @@ def save(path: Path, pixels, **options):
     return path
 
 
-def picture(path: Path, size: int = SIZE):
+def picture(path: Path, size: int = SIZE) -> Path:
     seed = int.from_bytes(path.as_posix()[-12:].encode(), "little") % 2**32
     return save(path, np.random.default_rng(seed).integers(0, 256, (size, size, 3)))
 
 
-def mask(path: Path, size: int = SIZE):
+def mask(path: Path, size: int = SIZE) -> Path:
     return save(path, np.eye(size) * 255)
 
 
-def write_category(folder: Path, *, masks=True, size: int = SIZE):
+def write_category(folder: Path, *, masks: bool = True, size: int = SIZE) -> Path:
     """Two training images, one good and two defective test images."""
     for name in ("train/good/000", "train/good/001", "test/good/000", "test/hole/000", "test/hole/001"):
         picture(folder / f"{name}.png", size)
@@ -39,17 +42,17 @@ def write_category(folder: Path, *, masks=True, size: int = SIZE):
     return folder
 
 
-def write_mvtec_ad(root: Path, categories=("bolt", "nut")):
+def write_mvtec_ad(root: Path, categories: tuple[str, ...] = ("bolt", "nut")) -> Path:
     for category in categories:
         write_category(root / category)
     return root
 
 
-def write_medical(root: Path):
+def write_medical(root: Path) -> Path:
     return write_mvtec_ad(root, ("brain", "liver", "retinal"))
 
 
-def write_visa(root: Path, categories=("candle", "pcb1")):
+def write_visa(root: Path, categories: tuple[str, ...] = ("candle", "pcb1")) -> Path:
     rows = []
     for category in categories:
         for k, (split, label) in enumerate(
@@ -65,7 +68,7 @@ def write_visa(root: Path, categories=("candle", "pcb1")):
     return root
 
 
-def write_table(root: Path, rows) -> None:
+def write_table(root: Path, rows: list[dict[str, str]]) -> None:
     path = root / "split_csv/1cls.csv"
     path.parent.mkdir(exist_ok=True)
     with path.open("w", newline="") as file:
@@ -74,11 +77,13 @@ def write_table(root: Path, rows) -> None:
         table.writerows(rows)
 
 
-def write_real_iad(root: Path, categories=("mint", "usb"), json_folder="", image_folder=""):
+def write_real_iad(
+    root: Path, categories: tuple[str, ...] = ("mint", "usb"), json_folder: str = "", image_folder: str = ""
+) -> Path:
     """Two training images, then views of a defective part; one view does not show the defect and is OK."""
     (root / json_folder).mkdir(parents=True, exist_ok=True)
     for category in categories:
-        lists = {"meta": {"normal_class": "OK"}, "train": [], "test": []}
+        lists: dict[str, Any] = {"meta": {"normal_class": "OK"}, "train": [], "test": []}
         for split, kind, view in [
             *[("train", "OK", 1), ("train", "OK", 2), ("test", "OK", 1)],
             *[("test", "AK", 1), ("test", "AK", 2), ("test", "OK", 3)],
@@ -95,7 +100,7 @@ def write_real_iad(root: Path, categories=("mint", "usb"), json_folder="", image
     return root
 
 
-def write_mvtec3d(root: Path, categories=("bagel", "foam")):
+def write_mvtec3d(root: Path, categories: tuple[str, ...] = ("bagel", "foam")) -> Path:
     for category in categories:
         for name in ("train/good/000", "train/good/001", "validation/good/000", "test/good/000", "test/cut/000"):
             split, kind, stem = name.split("/")
@@ -108,9 +113,9 @@ def write_mvtec3d(root: Path, categories=("bagel", "foam")):
     return root
 
 
-def write_meta_json(root: Path):
+def write_meta_json(root: Path) -> Path:
     """A tree of its own shape, named by meta.json only; category "coat" has no masks at all."""
-    lists = {"train": {}, "test": {}}
+    lists: dict[str, dict[str, Any]] = {"train": {}, "test": {}}
     for category in ("coat", "bolt"):
         for k, (split, kind) in enumerate([("train", "good"), ("test", "good"), ("test", "tear"), ("test", "")]):
             image = f"pictures/{category}/{k}.png"
@@ -124,7 +129,7 @@ def write_meta_json(root: Path):
     return root
 
 
-def coco_annotations(objects, images):
+def coco_annotations(objects: Sequence[tuple[int, int, Any]], images: Sequence[int]) -> dict[str, Any]:
     """COCO's instance annotations: `objects` is (image id, class position 0..79, segment); ids have gaps as there."""
     ids = [k + 1 + k // 11 for k in range(80)]
     return {
@@ -137,7 +142,7 @@ def coco_annotations(objects, images):
     }
 
 
-def rectangle(x0: int, y0: int, x1: int, y1: int):
+def rectangle(x0: float, y0: float, x1: float, y1: float) -> list[float]:
     return [x0, y0, x1, y0, x1, y1, x0, y1]
 
 
@@ -151,7 +156,7 @@ COCO_VAL = [
 COCO_TRAIN = [(11, 0, [rectangle(0, 0, 3, 3)]), (12, 20, [rectangle(0, 0, 3, 3)]), (13, 79, RUNS), (13, 20, RUNS)]
 
 
-def write_coco(root: Path):
+def write_coco(root: Path) -> Path:
     """Image 3 of val2017 and 14 of train2017 have no annotations and belong to no split."""
     for part, objects, images in (("val", COCO_VAL, (1, 2, 3)), ("train", COCO_TRAIN, (11, 12, 13, 14))):
         for i in images:
@@ -163,7 +168,7 @@ def write_coco(root: Path):
     return root
 
 
-WRITERS = {
+WRITERS: dict[str, Callable[[Path], Path]] = {
     "mvtec_ad": write_mvtec_ad,
     "visa": write_visa,
     "realiad": write_real_iad,
@@ -172,7 +177,7 @@ WRITERS = {
     "meta_json": write_meta_json,
 }
 """Trees of several categories by their data set."""
-TREES = WRITERS | {
+TREES: dict[str, Callable[[Path], Path]] = WRITERS | {
     "coco0": write_coco,
     "folder": write_category,
     "synthetic": lambda root: write_mvtec_ad(root, ("gear", "resistor")),

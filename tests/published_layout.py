@@ -56,6 +56,7 @@ def publish(model: mambaad.MambaAD, dialect: int) -> dict[str, torch.Tensor]:
                 if rest in ("A_log", "D"):
                     value = value.flatten(0, 1)
                 if rest == "D":
+                    assert isinstance(model.config.scan, str)
                     order = scan_order(model.config.scan, 8 * 2 ** int(part[2]))
                     table = name.removesuffix("Ds") + "scans.index_flat"
                     published[table], published[table + "_inv"] = order.view(1, 1, -1), order.argsort().view(1, 1, -1)

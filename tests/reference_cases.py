@@ -3,15 +3,17 @@
 import json
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 REFERENCE = Path(__file__).parent / "reference"
 
 
-def cases() -> dict[str, dict]:
+def cases() -> dict[str, dict[str, Any]]:
     return {case["name"]: case for case in json.loads((REFERENCE / "cases.json").read_text())}
 
 
@@ -33,6 +35,7 @@ def filled_tensor(key: str, s: tuple[int, ...]) -> Tensor:
     if name == "num_batches_tracked":
         return torch.tensor(0)
     n = np.random.RandomState(zlib.crc32(key.encode()) & 0x7FFFFFFF).standard_normal(s).astype(np.float32)
+    v: NDArray[Any]
     if name == "running_var":
         v = 1 + 0.1 * np.abs(n)
     elif name == "running_mean":

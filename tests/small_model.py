@@ -1,5 +1,7 @@
 """A network that is quick to build, for the tests of the model."""
 
+from typing import Any
+
 import mambaad
 from mambaad.config import ModelConfig
 
@@ -8,5 +10,5 @@ SMALL = {"backbone": "resnet18", "backbone_kwargs": {"channels": (8, 16, 32, 64)
 HYBRID = {"scan": (("sweep", 4), ("hilbert", 4))}
 
 
-def small(**changes) -> mambaad.MambaAD:
+def small(**changes: Any) -> mambaad.MambaAD:
     return mambaad.MambaAD(ModelConfig(**{**SMALL, **changes}), weights="random")

@@ -1,5 +1,7 @@
 """A run of seconds: a small network, six steps on one synthetic category."""
 
+from typing import Any
+
 from mambaad.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from mambaad.engine.execution import Execution
 
@@ -19,7 +21,7 @@ RUN = RunConfig(
     train=TrainConfig(steps=6, batch_size=4, lr=1e-3, seed=3),
 )
 
-SMALL_DIAD = {
+SMALL_DIAD: dict[str, Any] = {
     "autoencoder_width": 32,
     "autoencoder_multipliers": (1, 1, 1),
     "autoencoder_blocks": 1,

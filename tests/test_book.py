@@ -58,6 +58,8 @@ def test_config_builds_offline_and_executes_nothing() -> None:
 
 def test_a_bar_over_a_letter_needs_no_font() -> None:
     specification = importlib.util.spec_from_file_location("mathml", BOOK / "_ext" / "mathml.py")
+    assert specification is not None
+    assert specification.loader is not None
     mathml = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(mathml)
     converted = mathml._converted(nodes.math("", r"\bar B = \delta B"), displaystyle=False)
@@ -74,6 +76,7 @@ def test_notebook_has_typed_commented_parameters_and_checks_them(path: Path) -> 
     lines = cells[0].source.splitlines()
     for statement in ast.parse(cells[0].source).body:
         assert isinstance(statement, ast.AnnAssign), f"no type: {ast.unparse(statement)}"
+        assert statement.end_lineno is not None
         assert "#" in lines[statement.end_lineno - 1], f"no comment: {ast.unparse(statement)}"
     assert "check_parameters(" in path.read_text(encoding="utf-8")
 

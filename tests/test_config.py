@@ -1,6 +1,7 @@
 """Settings: what is refused, and the hash that names a run."""
 
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 from small_run import RUN
@@ -25,19 +26,19 @@ from mambaad.config import ModelConfig, RunConfig, run_config_from_dict, to_dict
         ({"state_size": 0}, "state_size must be positive"),
     ],
 )
-def test_wrong_settings_are_refused_by_name(changes, message: str) -> None:
+def test_wrong_settings_are_refused_by_name(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ModelConfig(**changes)
 
 
 def test_misspelt_setting_is_an_error() -> None:
     with pytest.raises(TypeError, match="dephts"):
-        ModelConfig(dephts=(2, 2, 2, 2))
+        ModelConfig(**cast(Any, {"dephts": (2, 2, 2, 2)}))
 
 
 def test_config_hash_is_of_the_settings_alone() -> None:
     assert RUN.hash == run_config_from_dict(to_dict(RUN)).hash
     assert RUN.hash != replace(RUN, train=replace(RUN.train, lr=2e-3)).hash
-    assert RunConfig().hash == RunConfig(model=ModelConfig(depths=[3, 4, 6, 3])).hash
+    assert RunConfig().hash == RunConfig(model=ModelConfig(depths=cast(Any, [3, 4, 6, 3]))).hash
     with pytest.raises(TypeError, match="unknown"):
         run_config_from_dict({"model": {"unknown": 1}})

@@ -1,5 +1,7 @@
 """Parameters and FLOPs: the paper's digits, an independent counter, and the model that is really built."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -23,7 +25,7 @@ PRINTED = [  # tables 3 and 4; the last two are printed as 251.0 and 268.0
 
 
 @pytest.mark.parametrize(("changes", "params", "flops"), PRINTED)
-def test_counts_are_the_papers(changes, params, flops) -> None:
+def test_counts_are_the_papers(changes: dict[str, Any], params: float, flops: float) -> None:
     counted = count(ModelConfig(**changes))
     assert round(counted.params_m, 1) == params
     assert round(counted.flops_g, 1) == flops
@@ -53,7 +55,7 @@ def test_parameters_are_those_of_the_model_built() -> None:
 
 @pytest.mark.parametrize("changes", [{}, {"branches": "local"}, {"branches": "global", "directions": 2}])
 def test_multiplications_are_those_that_torch_counts_while_the_model_runs(
-    changes, monkeypatch: pytest.MonkeyPatch
+    changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = ModelConfig(backbone="resnet18", depths=(2, 2, 2, 2), **changes)
     model = mambaad.MambaAD(config, weights="random").eval()

@@ -3,6 +3,7 @@
 import ast
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -59,8 +60,17 @@ def test_temporary_names_differ_and_stay_short(tmp_path: Path) -> None:
 def test_content_reaches_the_disk_before_it_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
     fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda handle: (events.append("fsync"), fsync(handle))[1])
-    monkeypatch.setattr(os, "replace", lambda *paths: (events.append("replace"), replace(*paths))[1])
+
+    def watched_fsync(handle: int) -> None:
+        events.append("fsync")
+        fsync(handle)
+
+    def watched_replace(*paths: Any) -> None:
+        events.append("replace")
+        replace(*paths)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(os, "replace", watched_replace)
     write_text(tmp_path / "a", "a")
     assert events == ["fsync", "replace", "fsync"]
     events.clear()
@@ -94,7 +104,9 @@ def test_nothing_else_moves_files_into_place() -> None:
     assert found <= {"files.py", "data/row_store.py", "data/synthetic/generate.py", "engine/lock.py"}
 
 
-def test_text_that_was_never_finished_is_found_by_no_search_for_its_kind(tmp_path, monkeypatch):
+def test_text_that_was_never_finished_is_found_by_no_search_for_its_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Path.glob finds hidden files: half a record that a killed process left would be read as one."""
     seen = []
     monkeypatch.setattr("mambaad.files.put_in_place", lambda temporary, *_, **__: seen.append(temporary))

@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,13 +15,13 @@ KINDS = (ModelConfig, TrainConfig, *METHOD_CONFIGS.values())
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_was_written_is_read(kind):
+def test_what_was_written_is_read(kind: type[Any]) -> None:
     assert parse(kind, to_dict(kind())) == kind()
     hybrid = ModelConfig(scan=(("sweep", 4), ("hilbert", 4)))
     assert parse(ModelConfig, json.loads(json.dumps(to_dict(hybrid)))) == hybrid
 
 
-NESTED: list = []
+NESTED: list[Any] = []
 for _ in range(100_000):
     NESTED = [NESTED]
 
@@ -41,7 +42,9 @@ for _ in range(100_000):
         (UniADConfig, {"heads": 0}, "heads"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(kind, values, message):
+def test_what_is_wrong_is_said_in_one_line(
+    kind: type[Any], values: dict[str, Any] | list[int] | None, message: str
+) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         parse(kind, values)
     assert "\n" not in str(caught.value)
@@ -56,7 +59,7 @@ ANYTHING = st.recursive(
 
 
 @given(kind=st.sampled_from(KINDS), data=st.data())
-def test_anything_else_is_a_value_error(kind, data):
+def test_anything_else_is_a_value_error(kind: type[Any], data: st.DataObject) -> None:
     fields = to_dict(kind())
     name = data.draw(st.sampled_from(sorted(fields)))
     message = ""
@@ -67,6 +70,6 @@ def test_anything_else_is_a_value_error(kind, data):
     assert "\n" not in message
 
 
-def test_values_are_shortened():
+def test_values_are_shortened() -> None:
     assert shortened(list(range(1000))).endswith("...")
     assert shortened(NESTED) == "a list nested too deeply"

@@ -23,12 +23,12 @@ from mambaad.config import (
 RECORDS = sorted((Path(__file__).resolve().parents[1] / "results").rglob("runs/*.json"))
 
 
-def test_the_paper_s_preset_is_the_published_run():
+def test_the_paper_s_preset_is_the_published_run() -> None:
     assert preset("paper").run == RunConfig(model=ModelConfig(), train=TrainConfig())
     assert preset("paper").features == "off"
 
 
-def test_a_card_takes_the_published_settings_and_nothing_else_does():
+def test_a_card_takes_the_published_settings_and_nothing_else_does() -> None:
     assert default_preset("cuda:1").name == default_preset("cuda").name == "paper"
     assert default_preset("cpu").name == default_preset("mps").name == "laptop"
     with pytest.raises(ValueError, match="preset must be one of 'paper', 'laptop'; got 'desk'"):
@@ -37,7 +37,7 @@ def test_a_card_takes_the_published_settings_and_nothing_else_does():
 
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("method", METHODS)
-def test_a_preset_has_every_method(name, method):
+def test_a_preset_has_every_method(name: str, method: str) -> None:
     of_method = preset(name).with_method(method)
     assert method_of(of_method.run.model) == method
     assert run_config_from_dict(to_dict(of_method.run)) == of_method.run
@@ -49,7 +49,7 @@ def test_a_preset_has_every_method(name, method):
     assert run.data == DataConfig(dataset="folder", categories=("nuts",), side=of_method.run.data.side)
 
 
-def test_later_settings_leave_the_hashes_of_earlier_runs():
+def test_later_settings_leave_the_hashes_of_earlier_runs() -> None:
     assert RECORDS
     for path in RECORDS:
         record = json.loads(path.read_text())

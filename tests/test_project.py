@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import Any
 
 import conftest
 import numpy as np
@@ -142,7 +143,7 @@ def test_committed_tables_belong_to_notebooks() -> None:
 
 
 # -- versions and requirements
-def _pyproject() -> dict:
+def _pyproject() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 

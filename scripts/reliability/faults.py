@@ -172,7 +172,7 @@ class Faults:
                 os.write(go, b"x")
                 time.sleep(60)
 
-            run.train_run = wait  # type: ignore[assignment]
+            run.train_run = wait
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             cli.main(["train", "--data", str(self.images), "--out", str(out), *OPTIONS, *ENCODER])
             os._exit(0)

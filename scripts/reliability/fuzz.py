@@ -21,6 +21,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -211,9 +212,8 @@ class Readers:
     def read_image(self, given: tuple[int, bytes]) -> object:
         path, _ = self.parts[given[0]]
         path.write_bytes(given[1])
-        codes = [
-            cli.exit_code(lambda read=read: succeeded(read(path)), "fuzz") for read in (read_rgb, read_mask, image_size)
-        ]  # type: ignore[misc]
+        readers: tuple[Callable[[Path], object], ...] = (read_rgb, read_mask, image_size)
+        codes = [cli.exit_code(partial(lambda read: succeeded(read(path)), read), "fuzz") for read in readers]
         return max(codes)
 
     def read_bytes(self, content: bytes) -> object:

@@ -277,7 +277,7 @@ def test_diad() -> None:
     config = DiADConfig(
         width=case["width"], context_width=case["context"][1], autoencoder_width=case["autoencoder_width"]
     )
-    parts = {
+    parts: dict[str, Any] = {
         "model.diffusion_model.": UNet(config),
         "control_model.": SemanticGuide(config),
         "first_stage_model.": Autoencoder(config),

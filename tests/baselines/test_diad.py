@@ -71,7 +71,12 @@ def test_ddim_with_the_true_noise_recovers_the_latent(samples: int, seed: int) -
     noisy = add_noise(clean, noise, float(shares[times[0]]))
     assert torch.allclose(ddim_step(noisy, noise, float(shares[times[0]]), 1.0), clean, atol=1e-5)
     asked: list[int] = []
-    found = ddim(noisy, shares, times, lambda z, t: asked.append(t) or noise)
+
+    def predicted(latent: torch.Tensor, time: int) -> torch.Tensor:
+        asked.append(time)
+        return noise
+
+    found = ddim(noisy, shares, times, predicted)
     assert asked == times
     assert torch.allclose(found, add_noise(clean, noise, float(shares[0])), atol=1e-5)
 
@@ -103,12 +108,12 @@ def test_the_fusion_never_leaves_zero_as_both_of_its_ends_start_there() -> None:
         for parameter in module.parameters(recurse=False):
             assert (parameter == 0).all()
     targets = model.guide.zero_convs[model.guide.targets]
-    assert all((conv[0].weight != 0).any() for conv in targets)
+    assert all((conv.get_submodule("0").get_parameter("weight") != 0).any() for conv in targets)
     # with other values than zero it works
     for parameter in (*sources.parameters(), *model.guide.fusion.parameters()):
         torch.nn.init.normal_(parameter)
     model.loss(smooth_images(), progress=0.5).backward()
-    assert all((p.grad != 0).any() for p in model.guide.fusion.parameters())
+    assert all(p.grad is not None and (p.grad != 0).any() for p in model.guide.fusion.parameters())
 
 
 def test_images_that_leave_the_fusion_one_position_are_refused() -> None:
@@ -284,7 +289,7 @@ def test_files_that_are_no_weights_are_refused_and_nothing_is_executed(tmp_path:
 
 def text_encoder(width: int = 128, layers: int = 2, words: int = 12, length: int = 5) -> dict[str, torch.Tensor]:
     """A small text encoder's tensors as Stable Diffusion's file names them."""
-    shapes = {
+    shapes: dict[str, tuple[int, ...]] = {
         "embeddings.token_embedding.weight": (words, width),
         "embeddings.position_embedding.weight": (length, width),
     }

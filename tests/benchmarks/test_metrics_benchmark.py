@@ -35,13 +35,13 @@ def test_the_made_up_category_is_deterministic_and_has_both_classes() -> None:
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_the_loop_is_the_paper_protocol(tied) -> None:
+def test_the_loop_is_the_paper_protocol(tied: bool) -> None:
     maps, masks = synthetic_category(20, 128, tied)  # enough pixels that some lie next to a threshold
     assert aupro(maps, masks, thresholds=100) == pytest.approx(aupro_loop(maps, masks), abs=1e-12)
 
 
 @pytest.mark.parametrize("sizes", [(2, 32, 1), (6, 15, 1), (6, 32, 0)])
-def test_sizes_have_a_floor(sizes) -> None:
+def test_sizes_have_a_floor(sizes: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="expected images >= 3, side >= 16 and repeats >= 1, got"):
         metrics_benchmark(*sizes)
 

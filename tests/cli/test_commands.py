@@ -12,7 +12,9 @@ from mambaad.engine import records
 from mambaad.ops.routed_scan import pick_backend
 
 
-def test_command_line_from_training_to_prediction(drawn, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_line_from_training_to_prediction(
+    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "run"
     options = ["--depths", "2", "2", "2", "2", "--directions", "2", "--side", "64", "--batch-size", "4", "--steps", "1"]
     data = ["--data", str(drawn), "--categories", "gear"]
@@ -32,7 +34,7 @@ def test_command_line_from_training_to_prediction(drawn, tmp_path: Path, capsys:
 
 
 @pytest.mark.slow
-def test_two_processes_share_the_batches_and_write_one_record(drawn, tmp_path: Path) -> None:
+def test_two_processes_share_the_batches_and_write_one_record(drawn: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mambaad", "train", "--data", str(drawn), "--out", str(tmp_path), "--side", "64"]
     command += ["--encoder-weights", "embedded", "--depths", "2", "2", "2", "2", "--batch-size", "4", "--steps", "3"]
     command += ["--device", "cpu", "--threads", "1", "--processes"]
@@ -45,7 +47,7 @@ def test_two_processes_share_the_batches_and_write_one_record(drawn, tmp_path: P
     assert content["metrics"]["exact"]["mean"]
 
 
-def test_good_images_alone_are_enough_to_train(drawn, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_good_images_alone_are_enough_to_train(drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parts = tmp_path / "parts" / "train" / "good"
     parts.mkdir(parents=True)
     for image in (drawn / "gear" / "train" / "good").glob("*.png"):
@@ -68,7 +70,7 @@ def test_command_line_errors_are_one_sentence(tmp_path: Path, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "predict", "reproduce", "doctor", "benchmark"])
-def test_help_shows_defaults(command, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_defaults(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main([command, "--help"])
     assert caught.value.code == 0

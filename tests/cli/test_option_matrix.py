@@ -8,7 +8,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import pytest
 from small_model import small
@@ -34,7 +34,8 @@ def commands(top: argparse.ArgumentParser, words: tuple[str, ...] = ()) -> Itera
 def values(action: argparse.Action) -> tuple[str, ...]:
     if action.choices is not None:
         return ("nonsense", "")
-    return PATHS if action.type is Path else NUMBERS.get(action.type, TEXTS)
+    kind: Any = action.type
+    return PATHS if kind is Path else NUMBERS.get(kind, TEXTS)
 
 
 def cases() -> Iterator[Any]:
@@ -49,20 +50,20 @@ def cases() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory) -> Path:
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "c.pth"
     save_checkpoint(path, small(scan="sweep", directions=2), {"run": {"data": {"side": 64}}})
     return path
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch) -> Path:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder; the long work of training, exporting and timing is not done, hosts are not asked."""
 
-    def reached(*_, **__):
+    def reached(*_: object, **__: object) -> Never:
         raise ValueError("nothing left to refuse")
 
-    def host(*_, **__):
+    def host(*_: object, **__: object) -> Never:
         raise ConnectionError("no network in tests")
 
     for name in ("engine.run.train_run", "inference.export.export", "benchmarks.run_suite"):
@@ -141,7 +142,15 @@ def call(words: tuple[str, ...], name: str, wrong: str, place: Path, drawn: Path
 
 
 @pytest.mark.parametrize(("words", "name", "wrong"), list(cases()))
-def test_a_value_that_makes_no_sense_ends_in_one_sentence(words, name, wrong, place, drawn, checkpoint, capfd):
+def test_a_value_that_makes_no_sense_ends_in_one_sentence(
+    words: tuple[str, ...],
+    name: str,
+    wrong: str,
+    place: Path,
+    drawn: Path,
+    checkpoint: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     code = call(words, name, wrong, place, drawn, checkpoint)
     sys.stderr.flush()
     said = [line for line in capfd.readouterr().err.replace("\r", "\n").splitlines() if line.strip()]

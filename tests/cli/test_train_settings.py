@@ -12,7 +12,7 @@ from mambaad import cli
 from mambaad.cli import parser
 from mambaad.cli.settings import Settings, settle
 from mambaad.config import ModelConfig, RunConfig, method_of, preset, run_config_from_dict
-from mambaad.inference.threshold import stored_threshold, stored_thresholds, threshold_for
+from mambaad.inference.threshold import Threshold, stored_threshold, stored_thresholds, threshold_for
 from mambaad.model.checkpoint import read_checkpoint
 
 
@@ -21,18 +21,18 @@ def settings(*words: str) -> Settings:
     return settle(arguments)
 
 
-def test_without_options_a_cpu_takes_the_laptop_preset():
+def test_without_options_a_cpu_takes_the_laptop_preset() -> None:
     found = settings()
     assert found.preset == "laptop"
     assert found.run == preset("laptop").run
     assert found.execution == {"features": preset("laptop").features, "device": "cpu"}
 
 
-def test_the_paper_s_preset_is_the_published_run_on_any_device():
+def test_the_paper_s_preset_is_the_published_run_on_any_device() -> None:
     assert settings("--preset", "paper").run == RunConfig()
 
 
-def test_options_overrule_the_preset_and_nothing_else_changes():
+def test_options_overrule_the_preset_and_nothing_else_changes() -> None:
     found = settings("--preset", "paper", "--depths", "2", "2", "2", "2", "--steps", "7", "--side", "128").run
     assert found.model == ModelConfig(depths=(2, 2, 2, 2))
     assert (found.train.steps, found.data.side) == (7, 128)
@@ -41,7 +41,7 @@ def test_options_overrule_the_preset_and_nothing_else_changes():
     assert other.model.backbone != ModelConfig().backbone
 
 
-def test_a_file_is_overruled_by_options_and_comes_back_as_it_was(tmp_path):
+def test_a_file_is_overruled_by_options_and_comes_back_as_it_was(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text(
         "preset: paper\npaths: {out: here}\nmodel: {depths: [2, 2, 2, 2]}\ntrain: {steps: 9, lr: 0.001}\n"
@@ -59,7 +59,7 @@ def test_a_file_is_overruled_by_options_and_comes_back_as_it_was(tmp_path):
     assert method_of(settings("--config", str(file)).run.model) == "uniad"
 
 
-def test_a_record_is_a_file_of_settings():
+def test_a_record_is_a_file_of_settings() -> None:
     for record in sorted((Path(__file__).parents[2] / "results" / "runs").glob("quick_*.json"))[:3]:
         wanted = run_config_from_dict(json.loads(record.read_text())["config"])
         assert settings("--config", str(record)).run == wanted
@@ -78,14 +78,16 @@ def test_a_record_is_a_file_of_settings():
         ("a: [", "cannot be read as YAML"),
     ],
 )
-def test_a_wrong_file_is_refused_by_its_key(text, message, tmp_path):
+def test_a_wrong_file_is_refused_by_its_key(text: str, message: str, tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text(text)
     with pytest.raises(ValueError, match=re.escape(message)):
         settings("--config", str(file))
 
 
-def test_missing_folders_and_options_that_do_not_apply_are_said(tmp_path, capsys):
+def test_missing_folders_and_options_that_do_not_apply_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["train", "--device", "cpu", "--out", str(tmp_path)]) == 2
     assert "--data is missing" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
@@ -95,12 +97,14 @@ def test_missing_folders_and_options_that_do_not_apply_are_said(tmp_path, capsys
     assert "filled in one pass" in capsys.readouterr().err
 
 
-def test_print_config_is_yaml_that_is_read_again(capsys):
+def test_print_config_is_yaml_that_is_read_again(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["train", "--device", "cpu", "--print-config"]) == 0
     assert yaml.safe_load(capsys.readouterr().out)["train"]["holdout"] == preset("laptop").run.train.holdout
 
 
-def test_training_sets_a_threshold_and_prediction_gives_verdicts(drawn, tmp_path, capsys):
+def test_training_sets_a_threshold_and_prediction_gives_verdicts(
+    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     call = ["train", "--data", str(drawn), "--out", str(out), "--method", "memory_bank", "--side", "64"]
     call += ["--encoder-weights", "embedded", "--device", "cpu", "--fpr", "0.25"]
@@ -125,8 +129,8 @@ def test_training_sets_a_threshold_and_prediction_gives_verdicts(drawn, tmp_path
     assert all((verdict == "not OK") == (float(score) > own.value) for verdict, score in verdicts)
 
 
-def test_an_image_has_the_threshold_of_its_folder_s_category():
-    one, other, rest = object(), object(), object()
+def test_an_image_has_the_threshold_of_its_folder_s_category() -> None:
+    one, other, rest = (Threshold.given(value, 64) for value in (0.1, 0.2, 0.3))
     both = {"nut": one, "bolt": other}
     assert threshold_for("parts/nut/test/bolt/3.png", both, rest) is other
     assert threshold_for("parts/nut/3.png", both, rest) is one

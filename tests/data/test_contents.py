@@ -3,7 +3,9 @@
 import json
 import os
 import time
+from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +21,9 @@ def photographs(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def test_a_photograph_of_another_content_and_the_same_size_is_another_set(photographs, tmp_path):
+def test_a_photograph_of_another_content_and_the_same_size_is_another_set(
+    photographs: list[Path], tmp_path: Path
+) -> None:
     samples = [Sample(path, "parts", "train") for path in photographs]
     before = contents_hash(samples, tmp_path)
     assert before == contents_hash(samples[::-1], tmp_path)
@@ -27,7 +31,9 @@ def test_a_photograph_of_another_content_and_the_same_size_is_another_set(photog
     assert contents_hash(samples, tmp_path) != before
 
 
-def test_hashes_are_kept_until_a_file_changes(photographs, tmp_path, monkeypatch):
+def test_hashes_are_kept_until_a_file_changes(
+    photographs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(contents, "SETTLED_NS", 50 * 10**9)  # a machine that stalls for some seconds is no failure
     cache, long_ago = tmp_path / "kept.json", time.time() - 100
     for path in photographs:
@@ -36,7 +42,7 @@ def test_hashes_are_kept_until_a_file_changes(photographs, tmp_path, monkeypatch
     read = []
     digest = contents.hashlib.file_digest
 
-    def count(file, name):
+    def count(file: BufferedReader, name: str) -> Any:
         read.append(Path(file.name))
         return digest(file, name)
 
@@ -54,12 +60,12 @@ def test_hashes_are_kept_until_a_file_changes(photographs, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"a": 1}', "[" * 100000, json.dumps({"x": ["a"] * 4})])
-def test_a_damaged_file_of_hashes_is_done_without(photographs, tmp_path, content):
+def test_a_damaged_file_of_hashes_is_done_without(photographs: list[Path], tmp_path: Path, content: str) -> None:
     cache = tmp_path / "kept.json"
     cache.write_text(content)
     assert content_hashes(photographs, cache) == content_hashes(photographs)
 
 
-def test_a_file_that_vanished_is_named(tmp_path):
+def test_a_file_that_vanished_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"gone\.png: cannot be read"):
         content_hashes([tmp_path / "gone.png"])

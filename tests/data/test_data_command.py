@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import layouts
@@ -12,12 +13,12 @@ from mambaad.data import DATASETS, DatasetError
 from mambaad.data.detect import where
 
 
-def run(*words):
+def run(*words: object) -> int:
     """Exit code of `mambaad data ...`."""
     top = argparse.ArgumentParser()
     commands = top.add_subparsers()
 
-    def command(name: str, run, text: str):
+    def command(name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, description=text)
         sub.set_defaults(run=run)
         return sub

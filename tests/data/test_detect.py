@@ -1,6 +1,7 @@
 """Which data set a folder holds, or why it holds none."""
 
 from pathlib import Path
+from typing import Any
 
 import layouts
 import pytest
@@ -8,10 +9,10 @@ from layouts import picture
 
 from mambaad.data import DatasetError
 from mambaad.data.detect import guess_layout
-from mambaad.data.validate import check_dataset, render
+from mambaad.data.validate import Report, check_dataset, render
 
 
-def check(root: Path, name: str | None = None, **options):
+def check(root: Path, name: str | None = None, **options: Any) -> Report:
     return check_dataset(name, root, progress=False, **options)
 
 

@@ -21,7 +21,7 @@ def parts(root: str, **numbers: int) -> list[Sample]:
 
 
 @given(a=st.integers(0, 200), b=st.integers(0, 20), share=st.floats(0.01, 0.5), seed=st.integers(0, 5))
-def test_every_image_is_on_one_side_and_each_category_gives_its_share(a, b, share, seed):
+def test_every_image_is_on_one_side_and_each_category_gives_its_share(a: int, b: int, share: float, seed: int) -> None:
     samples = parts("x", a=a, b=b)
     kept, held = hold_out(samples, share, seed)
     assert sorted([*kept, *held], key=samples.index) == samples
@@ -34,14 +34,14 @@ def test_every_image_is_on_one_side_and_each_category_gives_its_share(a, b, shar
         assert number == n // 3 or number >= share * n - 1e-6
 
 
-def test_the_choice_follows_from_seed_and_names_alone():
+def test_the_choice_follows_from_seed_and_names_alone() -> None:
     _, held = hold_out(parts("x", a=50), 0.1, seed=1)
     _, moved = hold_out([replace(s, image=Path("elsewhere") / s.image) for s in parts("y", a=50)[::-1]], 0.1, seed=1)
     assert [s.image.name for s in held] == sorted(s.image.name for s in moved)
     assert held != hold_out(parts("x", a=50), 0.1, seed=2)[1]
 
 
-def test_nothing_is_held_out_unless_asked():
+def test_nothing_is_held_out_unless_asked() -> None:
     samples = parts("x", a=30)
     assert hold_out(samples, 0.0) == (samples, [])
     with pytest.raises(ValueError, match="share held out must be"):

@@ -5,17 +5,19 @@ import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Never
+from typing import Any, Never
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from mambaad.data import DatasetError, Sample, row_store
 from mambaad.data import image_cache as image_cache_module
-from mambaad.data.image_cache import default_cache_dir, open_image_cache
+from mambaad.data.image_cache import ImageCache, default_cache_dir, open_image_cache
 from mambaad.data.image_set import ImageSet
 from mambaad.data.row_store import CacheError
 
@@ -53,7 +55,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     for name in ("read_rgb", "read_mask"):
         original = getattr(image_cache_module, name)
 
-        def spy(path: Path, *rest, original=original):
+        def spy(path: Path, *rest: Any, original: Callable[..., Any] = original) -> Any:
             seen.append(Path(path))
             return original(path, *rest)
 
@@ -61,16 +63,16 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return seen
 
 
-def open_quietly(samples, cache_dir):
+def open_quietly(samples: list[Sample], cache_dir: Path) -> ImageCache:
     return open_image_cache(samples, SIDE, cache_dir, progress=False)
 
 
-def items(samples, cache):
+def items(samples: list[Sample], cache: Path | bool) -> list[tuple[Tensor, Tensor, int]]:
     data = ImageSet(samples, SIDE, *NORM, cache=cache, progress=False)
     return [data[i] for i in range(len(data))]
 
 
-def assert_same_as_files(samples, cache) -> None:
+def assert_same_as_files(samples: list[Sample], cache: Path | bool) -> None:
     for (image, mask, i), (image_2, mask_2, j) in zip(items(samples, cache), items(samples, False), strict=True):
         assert i == j
         assert torch.equal(image, image_2)
@@ -83,7 +85,7 @@ def files_of(cache_dir: Path, label: str) -> Path:
     return folder
 
 
-def test_cached_tensors_equal_decoded_ones(samples, tmp_path: Path) -> None:
+def test_cached_tensors_equal_decoded_ones(samples: list[Sample], tmp_path: Path) -> None:
     assert_same_as_files(samples, tmp_path / "cache")  # built
     assert_same_as_files(samples, tmp_path / "cache")  # read back
     assert any(mask.any() for _, mask, _ in items(samples, tmp_path / "cache"))
@@ -91,14 +93,14 @@ def test_cached_tensors_equal_decoded_ones(samples, tmp_path: Path) -> None:
     assert left == {"pixels.npy", "index.json", "lock"}
 
 
-def test_tensors_from_the_cache_can_be_written_into_without_spoiling_it(samples, tmp_path: Path) -> None:
+def test_tensors_from_the_cache_can_be_written_into_without_spoiling_it(samples: list[Sample], tmp_path: Path) -> None:
     for image, mask, _ in items(samples, tmp_path / "cache"):
         image.zero_()
         mask.fill_(True)
     assert_same_as_files(samples, tmp_path / "cache")
 
 
-def test_a_second_opening_decodes_nothing(samples, tmp_path: Path, decoded) -> None:
+def test_a_second_opening_decodes_nothing(samples: list[Sample], tmp_path: Path, decoded: list[Path]) -> None:
     open_quietly(samples, tmp_path / "cache")
     assert sorted(decoded) == sorted([s.image for s in samples] + [s.mask for s in samples if s.mask])
     decoded.clear()
@@ -107,10 +109,13 @@ def test_a_second_opening_decodes_nothing(samples, tmp_path: Path, decoded) -> N
 
 
 @pytest.mark.parametrize("change", ["size", "time", "mask time"])
-def test_a_changed_file_is_decoded_again_and_no_other(samples, tmp_path: Path, decoded, change) -> None:
+def test_a_changed_file_is_decoded_again_and_no_other(
+    samples: list[Sample], tmp_path: Path, decoded: list[Path], change: str
+) -> None:
     open_quietly(samples, tmp_path / "cache")
     decoded.clear()
     changed = samples[4].mask if change == "mask time" else samples[2].image
+    assert changed is not None
     before = changed.stat()
     if change == "size":
         draw(changed, 99, side=50)
@@ -121,7 +126,7 @@ def test_a_changed_file_is_decoded_again_and_no_other(samples, tmp_path: Path, d
     assert decoded == [changed]
 
 
-def test_other_samples_or_sides_are_another_cache(samples, tmp_path: Path, decoded) -> None:
+def test_other_samples_or_sides_are_another_cache(samples: list[Sample], tmp_path: Path, decoded: list[Path]) -> None:
     open_quietly(samples[:3], tmp_path / "cache")
     decoded.clear()
     assert_same_as_files(samples[1:4], tmp_path / "cache")
@@ -131,7 +136,7 @@ def test_other_samples_or_sides_are_another_cache(samples, tmp_path: Path, decod
 
 
 def test_other_pixels_by_a_new_rule_are_another_cache(
-    samples, tmp_path: Path, decoded, monkeypatch: pytest.MonkeyPatch
+    samples: list[Sample], tmp_path: Path, decoded: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_quietly(samples[:3], tmp_path / "cache")
     monkeypatch.setattr(image_cache_module, "PIXEL_RULE", image_cache_module.PIXEL_RULE + 1)
@@ -141,7 +146,9 @@ def test_other_pixels_by_a_new_rule_are_another_cache(
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "removed", "another array", "index"])
-def test_a_damaged_store_is_refused_and_built_again(samples, tmp_path: Path, decoded, damage) -> None:
+def test_a_damaged_store_is_refused_and_built_again(
+    samples: list[Sample], tmp_path: Path, decoded: list[Path], damage: str
+) -> None:
     open_quietly(samples, tmp_path / "cache")
     folder = files_of(tmp_path / "cache", "images")
     array = folder / "pixels.npy"
@@ -163,7 +170,7 @@ def test_a_damaged_store_is_refused_and_built_again(samples, tmp_path: Path, dec
 
 
 def test_a_broken_image_is_named_and_the_rest_is_kept(
-    samples, tmp_path: Path, decoded, monkeypatch: pytest.MonkeyPatch
+    samples: list[Sample], tmp_path: Path, decoded: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image_cache_module, "_CHUNK", 2)
     broken = samples[3].image
@@ -181,7 +188,7 @@ def test_a_broken_image_is_named_and_the_rest_is_kept(
 
 
 @pytest.mark.slow
-def test_a_build_killed_without_warning_goes_on(samples, tmp_path: Path) -> None:
+def test_a_build_killed_without_warning_goes_on(samples: list[Sample], tmp_path: Path) -> None:
     """A process that dies at its second chunk leaves no store, and what it had saved is not decoded again."""
     code = f"""
 import os, sys
@@ -210,7 +217,7 @@ open_image_cache(samples, {SIDE}, {str(tmp_path / "cache")!r}, progress=False)
 
 
 def test_a_rebuild_that_dies_never_shows_the_old_stamp_with_new_pixels(
-    samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It dies after writing a row and before noting so; then the source goes back to its old content and time,
     and another one changes, so that the build goes on."""
@@ -220,7 +227,7 @@ def test_a_rebuild_that_dies_never_shows_the_old_stamp_with_new_pixels(
     draw(path, 99, side=50)
     write_index, notes = row_store._write_index, []
 
-    def dies(folder: Path, stamps) -> None:
+    def dies(folder: Path, stamps: row_store.Stamps) -> None:
         notes.append(list(stamps))
         if len(notes) == 3:  # the copied store, the row to be written, the row written
             raise KeyboardInterrupt
@@ -236,7 +243,7 @@ def test_a_rebuild_that_dies_never_shows_the_old_stamp_with_new_pixels(
     assert_same_as_files(samples[:4], tmp_path / "cache")
 
 
-def test_two_processes_build_one_cache(samples, tmp_path: Path) -> None:
+def test_two_processes_build_one_cache(samples: list[Sample], tmp_path: Path) -> None:
     """Both start at once; together they decode every file exactly once, and both read the same pixels."""
     go = tmp_path / "go"
     code = f"""
@@ -268,7 +275,7 @@ print(len(count), int(cache.images.arrays["pixels"].sum(dtype="int64")))
     assert_same_as_files(plain, tmp_path / "cache")
 
 
-def test_workers_map_the_files_instead_of_receiving_the_pixels(samples, tmp_path: Path) -> None:
+def test_workers_map_the_files_instead_of_receiving_the_pixels(samples: list[Sample], tmp_path: Path) -> None:
     data = ImageSet(samples, SIDE, *NORM, cache=tmp_path / "cache", progress=False)
     sent = pickle.dumps(data)
     assert len(sent) < SIDE * SIDE * 3
@@ -279,25 +286,25 @@ def test_workers_map_the_files_instead_of_receiving_the_pixels(samples, tmp_path
 
 
 def test_a_finished_cache_in_a_read_only_folder_is_read(
-    samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_quietly(samples, tmp_path / "cache")
 
-    def refuse(*_, **__) -> Never:
+    def refuse(*_: object, **__: object) -> Never:
         raise PermissionError("read-only")
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     assert_same_as_files(samples, tmp_path / "cache")
 
 
-def test_a_folder_that_cannot_be_written_is_one_sentence(samples, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_one_sentence(samples: list[Sample], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(CacheError, match=r"the cache folder .* cannot be used .*: choose another folder, or"):
         open_quietly(samples, tmp_path / "file")
 
 
 def test_too_little_room_is_told_before_anything_is_decoded(
-    samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded
+    samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[Path]
 ) -> None:
     usage = row_store.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(row_store.shutil, "disk_usage", lambda _: usage._replace(free=1000))
@@ -307,14 +314,14 @@ def test_too_little_room_is_told_before_anything_is_decoded(
 
 
 def test_a_disk_that_fills_up_meanwhile_is_an_error_and_no_crash(
-    samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """/dev/full refuses every write as a full disk does."""
     if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
     opened = Path.open
 
-    def full(self, mode: str = "r", *rest, **options):
+    def full(self: Path, mode: str = "r", *rest: Any, **options: Any) -> Any:
         return opened(Path("/dev/full") if mode == "r+b" else self, mode, *rest, **options)
 
     monkeypatch.setattr(Path, "open", full)
@@ -323,7 +330,7 @@ def test_a_disk_that_fills_up_meanwhile_is_an_error_and_no_crash(
         open_quietly(samples, tmp_path / "cache")
 
 
-def test_a_file_that_is_gone_is_named(samples, tmp_path: Path) -> None:
+def test_a_file_that_is_gone_is_named(samples: list[Sample], tmp_path: Path) -> None:
     open_quietly(samples, tmp_path / "cache")
     samples[1].image.unlink()
     with pytest.raises(DatasetError, match=r"train/1.png: cannot be read \(No such file"):
@@ -340,14 +347,16 @@ def test_the_default_folder_is_the_users_unless_named(monkeypatch: pytest.Monkey
     assert default_cache_dir() == tmp_path / "elsewhere"
 
 
-def test_items_of_a_cached_set_decode_nothing(samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_items_of_a_cached_set_decode_nothing(
+    samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The reason for it all: the work that is saved, counted and not timed."""
     cached = ImageSet(samples, SIDE, *NORM, cache=tmp_path / "cache", progress=False)
     direct = ImageSet(samples, SIDE, *NORM, cache=False)
     opened = []
     original = Image.open
 
-    def count(file, *rest):
+    def count(file: Path, *rest: Any) -> Any:
         opened.append(Path(file))
         return original(file, *rest)
 

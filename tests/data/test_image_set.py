@@ -31,7 +31,7 @@ def test_image_set_gives_image_mask_and_index(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cache", [True, False])
-def test_the_cache_reads_each_file_once_and_cannot_be_spoilt(tmp_path: Path, cache) -> None:
+def test_the_cache_reads_each_file_once_and_cannot_be_spoilt(tmp_path: Path, cache: bool) -> None:
     samples = load_dataset("mvtec_ad", write_category(tmp_path / "nut").parent)
     data = ImageSet(samples, 8, *PLAIN, cache=cache)
     first = [(image.clone(), mask.clone()) for image, mask, _ in (data[k] for k in range(5))]

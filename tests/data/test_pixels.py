@@ -3,6 +3,7 @@
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layouts import save
+from numpy.typing import NDArray
 from PIL import Image
 
 from mambaad.data import DatasetError
@@ -19,7 +21,7 @@ from mambaad.data.transforms import load_image, load_mask
 PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
-def triangle_resize(pixels, side: int):
+def triangle_resize(pixels: NDArray[Any], side: int) -> NDArray[Any]:
     """The resize rule by hand: each output is a triangle-weighted mean, the triangle as wide as the reduction."""
     n = pixels.shape[0]
     scale = max(n / side, 1)
@@ -81,7 +83,7 @@ def test_16_bit_colour_keeps_its_range(tmp_path: Path, colour_type: int) -> None
     """RGB and RGBA with 16 bits per channel, which Pillow itself cannot write."""
     values = np.random.default_rng(0).integers(0, 2**16, (8, 8, 3 if colour_type == 2 else 4), dtype=np.uint16)
 
-    def chunk(kind: str, content):
+    def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
     header = struct.pack(">IIBBBBB", 8, 8, 16, colour_type, 0, 0, 0)
@@ -165,7 +167,7 @@ def test_missing_and_broken_files(tmp_path: Path) -> None:
         load_image(tmp_path / "cut.png", 8, *PLAIN)
 
 
-def test_a_file_of_several_images_is_refused(tmp_path):
+def test_a_file_of_several_images_is_refused(tmp_path: Path) -> None:
     """Only the first of them would be looked at, and the others passed over in silence."""
     pages = [Image.new("L", (8, 8), 40 * k) for k in range(3)]
     pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])

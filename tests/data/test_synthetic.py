@@ -4,6 +4,7 @@ import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from mambaad.data.synthetic.generate import MANIFEST, SYNTHETIC_CATEGORIES, SYNT
 KINDS = [(category, kind) for category, kinds in SYNTHETIC_DEFECTS.items() for kind in kinds]
 
 
-def files(root: Path):
+def files(root: Path) -> dict[str, bytes]:
     return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
@@ -43,13 +44,14 @@ def test_masks_are_exactly_where_the_defect_changed_the_picture(category: str, k
 @pytest.mark.parametrize("category", SYNTHETIC_CATEGORIES)
 def test_drawing_depends_on_every_argument_and_on_nothing_else(category: str) -> None:
     kind = SYNTHETIC_DEFECTS[category][0]
-    base = {"seed": 3, "split": "test", "index": 5, "defect": kind}
+    base: dict[str, Any] = {"seed": 3, "split": "test", "index": 5, "defect": kind}
     image, mask = draw(category, 64, **base)
     np.random.seed(7)  # noqa: NPY002 - a foreign seed must not matter
     again, same = draw(category, 64, **base)
     assert np.array_equal(image, again)
     assert np.array_equal(mask, same)
-    for change in ({"seed": 4}, {"split": "train"}, {"index": 6}, {"defect": SYNTHETIC_DEFECTS[category][1]}):
+    changes: list[dict[str, Any]] = [{"seed": 4}, {"split": "train"}, {"index": 6}]
+    for change in (*changes, {"defect": SYNTHETIC_DEFECTS[category][1]}):
         assert not np.array_equal(image, draw(category, 64, **(base | change))[0])
 
 
@@ -98,6 +100,7 @@ def test_written_in_mvtec_layout_and_reused(tmp_path: Path) -> None:
     assert counts(samples) == {c: {"train": 2, "test_good": 2, "test_defect": 5} for c in SYNTHETIC_CATEGORIES}
     for sample in samples:
         if sample.is_defect:
+            assert sample.mask is not None
             assert set(np.unique(np.asarray(Image.open(sample.mask)))) == {0, 255}
     image, mask = draw("gear", 32, seed=1, split="test", index=2, defect="scratch")
     assert np.array_equal(np.asarray(Image.open(root / "gear/test/scratch/000.png")), image)
@@ -134,7 +137,7 @@ def test_several_writers_at_once_agree(tmp_path: Path) -> None:
     """All find no set, all draw one; one moves it into place, the others use it and clean up after themselves."""
     barrier = threading.Barrier(3)
 
-    def write(_):
+    def write(_: int) -> Path:
         barrier.wait()
         return write_synthetic(tmp_path / "set", 32, train=2, test=6, categories=("gear",))
 
@@ -148,10 +151,10 @@ def test_several_writers_at_once_agree(tmp_path: Path) -> None:
 def test_a_quicker_writer_wins_and_one_with_another_set_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = {"train": 1, "test": 3, "categories": ("gear",)}
+    small: dict[str, Any] = {"train": 1, "test": 3, "categories": ("gear",)}
     finished, calls = synthetic._finished, []
 
-    def looked_too_early(root: Path, manifest):
+    def looked_too_early(root: Path, manifest: dict[str, Any]) -> bool:
         calls.append(root)
         return finished(root, manifest) if len(calls) > 1 else False
 
@@ -182,7 +185,7 @@ def test_an_interrupted_writer_leaves_nothing(tmp_path: Path, monkeypatch: pytes
         ({"side": 8}, "side must be at least 16 pixels, got 8"),
     ],
 )
-def test_wrong_arguments(tmp_path: Path, arguments, message: str) -> None:
+def test_wrong_arguments(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(DatasetError, match=message):
         write_synthetic(tmp_path / "set", **({"side": 32} | arguments))
     assert not list(tmp_path.iterdir())

@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import layouts
 import numpy as np
@@ -12,10 +13,10 @@ from layouts import SIZE, mask, picture, save
 
 from mambaad.data import DATASETS, counts, load_dataset
 from mambaad.data.datasets import catalog
-from mambaad.data.validate import check_dataset, render
+from mambaad.data.validate import Report, check_dataset, render
 
 
-def check(root: Path, name: str | None = None, **options):
+def check(root: Path, name: str | None = None, **options: Any) -> Report:
     return check_dataset(name, root, progress=False, **options)
 
 
@@ -23,7 +24,7 @@ def check(root: Path, name: str | None = None, **options):
 COUNTS = ("published are", "categories are missing")
 
 
-def faults(report):
+def faults(report: Report) -> list[str]:
     return [problem for problem in report.problems if not any(text in problem for text in COUNTS)]
 
 
@@ -43,7 +44,7 @@ def test_a_whole_tree_has_no_fault_and_its_layout_is_recognised(tmp_path: Path, 
     assert report.ok == (DATASETS[name].total is None or name == "mvtec_ad"), "bolt and nut are not of MVTec AD"
 
 
-def faulty(root: Path):
+def faulty(root: Path) -> Path:
     """MVTec layout with one fault of each kind, none of which may hide another."""
     layouts.write_mvtec_ad(root, ("bolt", "nut", "pin"))
     (root / "bolt/train/good/000.png").write_text("not an image")
@@ -97,17 +98,18 @@ def test_a_quick_check_misses_only_what_needs_decoding(tmp_path: Path) -> None:
 def test_lost_and_broken_files_of_any_layout_are_named(tmp_path: Path, name: str) -> None:
     root = layouts.TREES[name](tmp_path / "data")
     samples = load_dataset(name, root)
-    bad = [s for s in samples if s.mask is not None]
-    bad[0].mask.unlink()
-    bad[1].mask.write_text("x")
+    bad = [(s.image, s.mask) for s in samples if s.mask is not None]
+    (image, lost_mask), (_, broken_mask) = bad[:2]
+    lost_mask.unlink()
+    broken_mask.write_text("x")
     good = next(s for s in samples if not s.is_defect)
     good.image.write_bytes(b"")
     lost = next(s for s in samples if s.split == "train" and s.image != good.image).image if name != "mvtec3d" else None
     if lost:
         lost.unlink()
     found = faults(check(root, name))
-    assert len([p for p in found if str(bad[0].mask) in p or (str(bad[0].image) in p and "without a mask" in p)]) == 1
-    assert [p for p in found if str(bad[1].mask) in p and "cannot be read as a mask" in p]
+    assert len([p for p in found if str(lost_mask) in p or (str(image) in p and "without a mask" in p)]) == 1
+    assert [p for p in found if str(broken_mask) in p and "cannot be read as a mask" in p]
     assert [p for p in found if str(good.image) in p and "cannot be read as an image" in p]
     if lost and name != "medical":  # a folder cannot tell that one of its files is gone; counts can
         assert [p for p in found if str(lost) in p and "lists it" in p]
@@ -175,7 +177,7 @@ def test_a_check_can_be_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         check(root)
 
 
-def test_the_real_images_are_whole(shared) -> None:
+def test_the_real_images_are_whole(shared: Path) -> None:
     report = check(shared / "data" / "mvtec", categories=("bottle", "screw"))
     assert report.ok, report.problems
     assert report.published == report.counts

@@ -4,6 +4,7 @@ import json
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 from scipy import ndimage
 from small_run import MODEL
+from torch import Tensor
 
 from mambaad.config import ModelConfig
 from mambaad.data import Sample
@@ -30,18 +32,22 @@ CONFIG = ModelConfig()
 class Brightness(torch.nn.Module):
     """Stands for a network: the anomaly map of an image is its brightness."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.config = CONFIG
-        self.batches = []
+        self.batches: list[int] = []
 
-    def predict(self, images):
+    def predict(self, images: Tensor) -> Prediction:
         self.batches.append(len(images))
         maps = torch.exp(images.mean(dim=1))
         return Prediction(maps, maps.flatten(1).amax(1))
 
 
-def draw(folder: Path, category: str, number: int, seed: int):
+def stand_in() -> Any:
+    return Brightness()
+
+
+def draw(folder: Path, category: str, number: int, seed: int) -> list[Sample]:
     """Grey noise, brighter at a square in every second image; one defective image has no mask."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,7 +69,7 @@ def draw(folder: Path, category: str, number: int, seed: int):
 
 
 @pytest.fixture(scope="module")
-def samples(tmp_path_factory: pytest.TempPathFactory):
+def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
     """Two categories whose samples alternate, as no loader gives them, of numbers that no batch divides."""
     folder = tmp_path_factory.mktemp("images")
     a, b = draw(folder, "a", 10, 0), draw(folder, "b", 14, 1)
@@ -73,16 +79,16 @@ def samples(tmp_path_factory: pytest.TempPathFactory):
 QUIETLY = Execution(device="cpu", progress=False)
 
 
-def evaluate(samples, execution=QUIETLY, **options):
-    return evaluate_samples(Brightness(), samples, SIDE, execution, **options)
+def evaluate(samples: list[Sample], execution: Execution = QUIETLY, **options: Any) -> dict[str, Any]:
+    return evaluate_samples(stand_in(), samples, SIDE, execution, **options)
 
 
 @pytest.fixture(scope="module")
-def exact(samples):
+def exact(samples: list[Sample]) -> dict[str, Any]:
     return evaluate(samples)
 
 
-def test_each_category_has_the_metrics_of_its_maps(samples, exact) -> None:
+def test_each_category_has_the_metrics_of_its_maps(samples: list[Sample], exact: dict[str, Any]) -> None:
     for category in ("a", "b"):
         own = [sample for sample in samples if sample.category == category]
         images = ImageSet(own, SIDE, CONFIG.mean, CONFIG.std)
@@ -93,7 +99,7 @@ def test_each_category_has_the_metrics_of_its_maps(samples, exact) -> None:
             assert exact[protocol]["categories"][category] == pytest.approx(expected[protocol], abs=1e-6)
 
 
-def test_the_shape_of_the_results(exact) -> None:
+def test_the_shape_of_the_results(exact: dict[str, Any]) -> None:
     assert set(exact) == set(PROTOCOLS)
     for report in exact.values():
         assert set(report) == {"mean", "categories", "pixel_metrics", "relabelled"}
@@ -116,11 +122,11 @@ def test_a_defect_that_vanishes_at_network_size_is_good_under_paper_only(tmp_pat
         Image.fromarray(mask).save(tmp_path / f"{index}_mask.png")
         defect = ("crack", tmp_path / f"{index}_mask.png") if size else ("good", None)
         samples.append(Sample(tmp_path / f"{index}.png", "plate", "test", *defect))
-    found = evaluate_samples(Brightness(), samples, 256, QUIETLY)
+    found = evaluate_samples(stand_in(), samples, 256, QUIETLY)
     assert found["paper"]["relabelled"] == found["exact"]["relabelled"] == {"plate": 1}
     # by brightness 0 < 1 < 2: one of three is defective under paper, two under exact
     assert found["exact"]["mean"]["image_ap"] == found["paper"]["mean"]["image_ap"] == 100
-    reversed_maps = Brightness()
+    reversed_maps: Any = Brightness()
     reversed_maps.predict = lambda images: Prediction(*(-v + 100 for v in Brightness().predict(images)))
     found = evaluate_samples(reversed_maps, samples, 256, QUIETLY)
     assert found["exact"]["mean"]["image_ap"] == pytest.approx(100 * (1 / 2 * 1 / 2 + 1 / 2 * 2 / 3))
@@ -128,8 +134,8 @@ def test_a_defect_that_vanishes_at_network_size_is_good_under_paper_only(tmp_pat
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
-def test_the_batch_size_does_not_matter(samples, exact, batch_size: int) -> None:
-    model = Brightness()
+def test_the_batch_size_does_not_matter(samples: list[Sample], exact: dict[str, Any], batch_size: int) -> None:
+    model: Any = Brightness()
     report = evaluate_samples(model, samples, SIDE, QUIETLY, batch_size=batch_size)
     assert model.batches == [batch_size] * (24 // batch_size) or model.batches == [24]  # across categories
     for protocol in PROTOCOLS:
@@ -137,11 +143,13 @@ def test_the_batch_size_does_not_matter(samples, exact, batch_size: int) -> None
             assert report[protocol]["categories"][category] == pytest.approx(values, abs=1e-6)
 
 
-def test_workers_read_the_same_images(samples, exact) -> None:
+def test_workers_read_the_same_images(samples: list[Sample], exact: dict[str, Any]) -> None:
     assert evaluate(samples, replace(QUIETLY, workers=1)) == exact
 
 
-def test_without_a_budget_everything_streams_and_the_exact_values_are_within_the_bounds(samples, exact) -> None:
+def test_without_a_budget_everything_streams_and_the_exact_values_are_within_the_bounds(
+    samples: list[Sample], exact: dict[str, Any]
+) -> None:
     streaming = evaluate(samples, exact_bytes=0, batch_size=4)
     for protocol, report in streaming.items():
         assert set(report) == {"mean", "categories", "pixel_metrics", "relabelled", "bounds"}
@@ -156,7 +164,7 @@ def test_without_a_budget_everything_streams_and_the_exact_values_are_within_the
                 assert low - 1e-6 <= values[name] <= high + 1e-6
 
 
-def test_only_the_category_above_the_budget_streams(samples, exact) -> None:
+def test_only_the_category_above_the_budget_streams(samples: list[Sample], exact: dict[str, Any]) -> None:
     budget = 10 * SIDE * SIDE * MAP_BYTES  # all of a, not all of b
     mixed = evaluate(samples, exact_bytes=budget)
     for protocol, report in mixed.items():
@@ -169,13 +177,13 @@ def test_only_the_category_above_the_budget_streams(samples, exact) -> None:
     assert evaluate(samples, exact_bytes=budget - 1)["exact"]["pixel_metrics"] == {"a": "streaming", "b": "streaming"}
 
 
-def test_results_can_be_written_as_json(samples, tmp_path: Path) -> None:
+def test_results_can_be_written_as_json(samples: list[Sample], tmp_path: Path) -> None:
     written = json.loads(write_json(tmp_path / "m.json", evaluate(samples, exact_bytes=0)).read_text())
     assert written["exact"]["pixel_metrics"] == {"a": "streaming", "b": "streaming"}
     assert len(written["paper"]["bounds"]["mean"]["mad"]) == 2
 
 
-def peak(samples, **options):
+def peak(samples: list[Sample], **options: Any) -> int:
     tracemalloc.start()
     evaluate(samples, batch_size=8, **options)
     _, most = tracemalloc.get_traced_memory()
@@ -183,7 +191,7 @@ def peak(samples, **options):
     return most
 
 
-def test_streaming_memory_does_not_grow_with_the_images(samples) -> None:
+def test_streaming_memory_does_not_grow_with_the_images(samples: list[Sample]) -> None:
     """The same 24 images again and again; 168 more of them would hold 168 maps if any were kept."""
     few, many = samples, samples * 8
     maps = (len(many) - len(few)) * SIDE * SIDE * MAP_BYTES
@@ -192,14 +200,14 @@ def test_streaming_memory_does_not_grow_with_the_images(samples) -> None:
     assert peak(many) - peak(few) > 0.8 * maps * 14 / 24  # the exact mode, by contrast, keeps a category's maps
 
 
-def test_exact_memory_is_less_than_three_times_the_maps(samples) -> None:
+def test_exact_memory_is_less_than_three_times_the_maps(samples: list[Sample]) -> None:
     many = [sample for sample in samples if sample.category == "b"] * 60
     maps = len(many) * SIDE * SIDE * MAP_BYTES
     base = peak(samples[:2])
     assert peak(many) - base < 3 * maps
 
 
-def test_a_model_can_be_trained_after_it_was_evaluated(samples) -> None:
+def test_a_model_can_be_trained_after_it_was_evaluated(samples: list[Sample]) -> None:
     """Tensors that the model keeps between calls must not be of inference mode."""
     model = MambaAD(MODEL, weights="random")
     evaluate_samples(model, samples[:4], 64, QUIETLY)
@@ -209,6 +217,6 @@ def test_a_model_can_be_trained_after_it_was_evaluated(samples) -> None:
     assert all(parameter.grad is not None for parameter in model.decoder.parameters() if parameter.requires_grad)
 
 
-def test_a_negative_budget_is_refused(samples) -> None:
+def test_a_negative_budget_is_refused(samples: list[Sample]) -> None:
     with pytest.raises(ValueError, match="exact_bytes must be a number of bytes, 0 or more, got -1"):
         evaluate(samples, exact_bytes=-1)

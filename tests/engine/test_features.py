@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from small_run import MODEL, RUN
+from torch import Tensor
 
 from mambaad.config import RunConfig
 from mambaad.data import Sample, load_dataset
@@ -43,7 +46,7 @@ def model() -> MambaAD:
 
 
 @pytest.fixture
-def images(drawn) -> ImageSet:
+def images(drawn: Path) -> ImageSet:
     good = [sample for sample in load_dataset("synthetic", drawn) if sample.split == "train"]
     return ImageSet(good, 64, MODEL.mean, MODEL.std)
 
@@ -54,7 +57,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     calls: list[int] = []
     original = MambaAD.encode
 
-    def spy(self, batch):
+    def spy(self: MambaAD, batch: Tensor) -> Any:
         calls.append(len(batch))
         return original(self, batch)
 
@@ -62,7 +65,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return calls
 
 
-def run_once(drawn: Path, run: RunConfig = RUN, out: Path | str | None = None, **options) -> train.TrainResult:
+def run_once(drawn: Path, run: RunConfig = RUN, out: Path | str | None = None, **options: Any) -> train.TrainResult:
     execution = Execution(device="cpu", progress=False, **options)
     return train_run(run, load_dataset("synthetic", drawn, run.data.categories), out=out, execution=execution)
 
@@ -71,7 +74,7 @@ def losses(result: train.TrainResult) -> list[float]:
     return [loss for _, loss in result.loss]
 
 
-def cached(model: MambaAD, images: ImageSet, kept: str = "float32", **options) -> FeatureCache:
+def cached(model: MambaAD, images: ImageSet, kept: str = "float32", **options: Any) -> FeatureCache:
     return cache_features(model, images, kept, device=CPU, progress=False, batch_size=4, **options)
 
 
@@ -80,7 +83,9 @@ def cached(model: MambaAD, images: ImageSet, kept: str = "float32", **options) -
 
 @pytest.mark.parametrize("on_disk", [False, True])
 @pytest.mark.parametrize("kept", ["float32", "float16"])
-def test_cached_features_are_the_encoders(model, images, tmp_path: Path, kept, on_disk) -> None:
+def test_cached_features_are_the_encoders(
+    model: MambaAD, images: ImageSet, tmp_path: Path, kept: str, on_disk: bool
+) -> None:
     cache = cached(model, images, kept, folder=tmp_path if on_disk else None)
     assert len(cache) == 9
     wanted = model.encode(torch.stack([images[i][0] for i in (7, 2, 2)]))
@@ -96,12 +101,14 @@ def test_cached_features_are_the_encoders(model, images, tmp_path: Path, kept, o
 
 
 @given(st.floats(-65504, 65504, width=32))
-def test_float16_rounds_as_stated(value) -> None:
+def test_float16_rounds_as_stated(value: float) -> None:
     error = abs(float(torch.tensor(value, dtype=torch.float32).half()) - value)
     assert error <= (2**-11 * abs(value) if abs(value) >= 2**-14 else 2**-25)
 
 
-def test_features_that_float16_cannot_hold_are_refused(model, images, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_that_float16_cannot_hold_are_refused(
+    model: MambaAD, images: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     encode = MambaAD.encode
     monkeypatch.setattr(MambaAD, "encode", lambda self, batch: [1e6 * scale for scale in encode(self, batch)])
     with pytest.raises(CacheError, match=r"features reach .*, and float16 ends at 65504: keep float32"):
@@ -109,7 +116,9 @@ def test_features_that_float16_cannot_hold_are_refused(model, images, monkeypatc
     assert len(cached(model, images, "float32")) == 9
 
 
-def test_a_folder_is_reused_by_the_same_encoder_and_images_alone(model, images, tmp_path: Path, encoded) -> None:
+def test_a_folder_is_reused_by_the_same_encoder_and_images_alone(
+    model: MambaAD, images: ImageSet, tmp_path: Path, encoded: list[int]
+) -> None:
     cached(model, images, folder=tmp_path)
     assert sum(encoded) == 9
     encoded.clear()
@@ -131,7 +140,9 @@ def test_a_folder_is_reused_by_the_same_encoder_and_images_alone(model, images, 
     assert sum(encoded) == 9
 
 
-def test_only_images_that_changed_are_encoded_again(model, drawn, tmp_path: Path, encoded) -> None:
+def test_only_images_that_changed_are_encoded_again(
+    model: MambaAD, drawn: Path, tmp_path: Path, encoded: list[int]
+) -> None:
     good = [sample for sample in load_dataset("synthetic", drawn) if sample.split == "train"]
     copies = []
     for sample in good:
@@ -150,7 +161,7 @@ def test_only_images_that_changed_are_encoded_again(model, drawn, tmp_path: Path
 
 
 def test_too_little_memory_names_the_bytes_and_the_way_out(
-    model, images, monkeypatch: pytest.MonkeyPatch, encoded
+    model: MambaAD, images: ImageSet, monkeypatch: pytest.MonkeyPatch, encoded: list[int]
 ) -> None:
     c1, c2, c3 = model.encoder.channels
     needed = 9 * 4 * (16 * 16 * c1 + 8 * 8 * c2 + 4 * 4 * c3)
@@ -170,7 +181,7 @@ def test_free_memory_is_a_number_of_bytes(monkeypatch: pytest.MonkeyPatch) -> No
     assert free <= free_memory(CPU) < 1e15
 
 
-def test_unknown_kinds_are_refused(model, images, drawn) -> None:
+def test_unknown_kinds_are_refused(model: MambaAD, images: ImageSet, drawn: Path) -> None:
     with pytest.raises(ValueError, match="kept as float32 or float16, got 'int8'"):
         cached(model, images, "int8")
     with pytest.raises(ValueError, match="features must be one of off, float32, float16, got 'yes'"):
@@ -181,7 +192,9 @@ def test_unknown_kinds_are_refused(model, images, drawn) -> None:
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
-def test_training_on_float32_features_has_the_same_losses(drawn, tmp_path: Path, encoded, on_disk) -> None:
+def test_training_on_float32_features_has_the_same_losses(
+    drawn: Path, tmp_path: Path, encoded: list[int], on_disk: bool
+) -> None:
     plain = run_once(drawn)
     encoded.clear()
     result = run_once(drawn, features="float32", feature_dir=tmp_path if on_disk else None)
@@ -192,7 +205,7 @@ def test_training_on_float32_features_has_the_same_losses(drawn, tmp_path: Path,
     assert plain.execution["features"] == "off"
 
 
-def test_training_on_float16_features_converges_alike(drawn) -> None:
+def test_training_on_float16_features_converges_alike(drawn: Path) -> None:
     """Only the first losses can be compared one by one: this small network's training amplifies any rounding, even a
     relative change of the features by 1e-6, to several percent of the loss within ten steps."""
     longer = replace(RUN, train=replace(RUN.train, steps=25, lr=3e-3))
@@ -204,7 +217,7 @@ def test_training_on_float16_features_converges_alike(drawn) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_image_cache_and_workers_change_nothing(drawn, tmp_path: Path, workers: int) -> None:
+def test_image_cache_and_workers_change_nothing(drawn: Path, tmp_path: Path, workers: int) -> None:
     plain = run_once(drawn)
     result = run_once(drawn, image_cache=tmp_path, workers=workers)
     assert result.loss == plain.loss
@@ -214,12 +227,12 @@ def test_image_cache_and_workers_change_nothing(drawn, tmp_path: Path, workers: 
 
 
 def test_an_interrupted_run_on_features_continues_to_the_same_weights(
-    drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run_once(drawn, features="float32")
     calls = []
 
-    def interrupt(*pair):
+    def interrupt(*pair: Any) -> Tensor:
         calls.append(1)
         if len(calls) == 4:
             os.kill(os.getpid(), signal.SIGINT)
@@ -234,18 +247,18 @@ def test_an_interrupted_run_on_features_continues_to_the_same_weights(
     assert all(torch.equal(a, b) for a, b in zip(continued.model.parameters(), whole.model.parameters(), strict=True))
 
 
-def test_bfloat16_training_is_close_and_keeps_the_scan_in_float32(drawn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bfloat16_training_is_close_and_keeps_the_scan_in_float32(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mambaad.model import hss
 
-    seen: dict[str, set] = {"scan": set(), "encoder": set()}
+    seen: dict[str, set[torch.dtype]] = {"scan": set(), "encoder": set()}
     scan, encode = hss.SS2D.scan_routes, MambaAD.encode
 
-    def spy_scan(self, *args):
+    def spy_scan(self: hss.SS2D, *args: Any) -> Tensor:
         y = scan(self, *args)
         seen["scan"].add(y.dtype)
         return y
 
-    def spy_encode(self, batch):
+    def spy_encode(self: MambaAD, batch: Tensor) -> list[Tensor]:
         out = encode(self, batch)
         seen["encoder"].add(out[0].dtype)
         return out
@@ -268,7 +281,7 @@ def test_bfloat16_training_is_close_and_keeps_the_scan_in_float32(drawn, monkeyp
 # -- torch.compile ----------------------------------------------------------------------------------------------------
 
 
-def test_without_a_compiler_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, drawn) -> None:
+def test_without_a_compiler_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, drawn: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(ValueError, match=r"needs a C\+\+ compiler, and none was found: install g\+\+, or go without"):
@@ -279,16 +292,16 @@ def test_without_a_compiler_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_compile_wraps_the_reconstruction_and_leaves_the_model_alone(
-    drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With torch.compile replaced by a counter: what is compiled, what is saved, what evaluation calls."""
     compiled: list[str] = []
     calls: list[int] = []
 
-    def fake(function, **_):
+    def fake(function: Callable[..., Any], **_: object) -> Callable[..., Any]:
         compiled.append(function.__name__)
 
-        def run(*args):
+        def run(*args: Any) -> Any:
             calls.append(1)
             return function(*args)
 
@@ -309,7 +322,7 @@ def test_compile_wraps_the_reconstruction_and_leaves_the_model_alone(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("branches", ["local", "both"])
-def test_compiled_training_has_the_same_losses(drawn, tmp_path: Path, branches) -> None:
+def test_compiled_training_has_the_same_losses(drawn: Path, tmp_path: Path, branches: str) -> None:
     """In a process of its own: signatures are not checked there, and compilers warn."""
     code = f"""
 import json, sys
@@ -332,7 +345,7 @@ print(json.dumps([losses(plain), losses(compiled), same_keys]))
 
 
 @pytest.mark.slow
-def test_two_processes_train_on_one_folder_of_features(drawn, tmp_path: Path) -> None:
+def test_two_processes_train_on_one_folder_of_features(drawn: Path, tmp_path: Path) -> None:
     """Both train on the same shares as without the cache: the losses agree."""
     code = f"""
 import json, sys

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,7 @@ CONFIG = TrainConfig(holdout=0.1, patience=2)
 
 
 @given(losses=st.lists(st.floats(0.1, 10), max_size=CHECKS), steps=st.integers(20, 2000))
-def test_the_end_is_never_moved_once_it_is_known(losses, steps):
+def test_the_end_is_never_moved_once_it_is_known(losses: list[float], steps: int) -> None:
     """Every further check leaves it where it is, or a continued run would end elsewhere."""
     ends = [last_step(steps, CONFIG, losses[:k]) for k in range(len(losses) + 1)]
     assert all(0 < end <= steps for end in ends)
@@ -28,14 +29,16 @@ def test_the_end_is_never_moved_once_it_is_known(losses, steps):
     assert last_step(steps, replace(CONFIG, patience=None), losses) == steps
 
 
-def test_falling_losses_go_on_and_flat_ones_end():
+def test_falling_losses_go_on_and_flat_ones_end() -> None:
     falling = [0.9**k for k in range(CHECKS)]
     assert last_step(1000, CONFIG, falling) == 1000
     flat = [1.0, 1.0, 0.995]
     assert last_step(1000, CONFIG, flat) == 188  # 150 steps, and a quarter more
 
 
-def test_a_run_without_progress_ends_early_and_the_same_way_when_continued(drawn, tmp_path, monkeypatch):
+def test_a_run_without_progress_ends_early_and_the_same_way_when_continued(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = replace(RUN, train=replace(RUN.train, steps=20, lr=1e-12, holdout=0.3, patience=2))
     samples = load_dataset("synthetic", drawn)
     whole = train_run(run, samples, execution=QUIETLY)
@@ -47,7 +50,7 @@ def test_a_run_without_progress_ends_early_and_the_same_way_when_continued(drawn
     assert (again.steps, again.loss) == (whole.steps, whole.loss)
 
 
-def test_steps_fill_the_minutes_that_reading_and_predicting_leave(drawn):
+def test_steps_fill_the_minutes_that_reading_and_predicting_leave(drawn: Path) -> None:
     samples = load_dataset("synthetic", drawn)  # 9 to train, 6 of the test
     timing = Timing(step=0.5, encode=1.0, predict=2.0)
     assert steps_within(60, RUN, samples, timing) == int((54 - 9 - 12) / 0.5)
@@ -55,7 +58,7 @@ def test_steps_fill_the_minutes_that_reading_and_predicting_leave(drawn):
         steps_within(25, RUN, samples, timing)
 
 
-def test_the_same_budget_gives_the_same_run(drawn, tmp_path, monkeypatch):
+def test_the_same_budget_gives_the_same_run(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = load_dataset("synthetic", drawn)
     first = with_budget(RUN, samples, 30, tmp_path, QUIETLY)
     assert list(json.loads((tmp_path / budget.FILE).read_text()).values()) == [first.train.steps]

@@ -6,15 +6,16 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Never
+from typing import Any, Never
 
 import pytest
 import torch
 from small_run import QUIETLY, RUN
-from torch import nn
+from torch import Tensor
 
 import mambaad
 from mambaad import cli
+from mambaad.baselines import Method
 from mambaad.config import RunConfig
 from mambaad.data import DatasetError, load_dataset
 from mambaad.engine import records, train
@@ -25,21 +26,21 @@ from mambaad.engine.train import train_run
 from mambaad.model.checkpoint import read_checkpoint, write_checkpoint
 
 
-def run_once(drawn: Path, run: RunConfig = RUN, **options) -> train.TrainResult:
+def run_once(drawn: Path, run: RunConfig = RUN, **options: Any) -> train.TrainResult:
     return train_run(run, load_dataset("synthetic", drawn, ["gear"]), execution=QUIETLY, **options)
 
 
-def same_weights(one: nn.Module, other: nn.Module) -> bool:
+def same_weights(one: Method, other: Method) -> bool:
     """Parameters and buffers, such as BatchNorm's statistics, bit for bit."""
     state = other.state_dict()
     return all(torch.equal(value, state[key]) for key, value in one.state_dict().items())
 
 
-def in_step(number: int, what: Callable[[], object], monkeypatch: pytest.MonkeyPatch):
+def in_step(number: int, what: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Do something in the middle of a step, after the forward pass."""
     calls = []
 
-    def loss(*features):
+    def loss(*features: Any) -> Tensor:
         calls.append(1)
         if len(calls) == number:
             what()
@@ -52,7 +53,7 @@ def in_step(number: int, what: Callable[[], object], monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("step", [1, 4, 6])
 def test_an_interrupted_run_continues_to_the_same_weights(
-    drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, step: int
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, step: int
 ) -> None:
     whole = run_once(drawn)
     handlers = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
@@ -73,7 +74,9 @@ def test_an_interrupted_run_continues_to_the_same_weights(
     assert same_weights(mambaad.load_checkpoint(tmp_path / "checkpoint.pth"), whole.model)
 
 
-def test_an_error_in_a_step_leaves_the_last_saved_state(drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_a_step_leaves_the_last_saved_state(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What stands in the middle of a step is not saved: its statistics are of the next one already."""
     whole = run_once(drawn)
 
@@ -90,7 +93,7 @@ def test_an_error_in_a_step_leaves_the_last_saved_state(drawn, tmp_path: Path, m
     assert same_weights(continued.model, whole.model)
 
 
-def test_long_steps_are_saved_by_the_clock(drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_steps_are_saved_by_the_clock(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved = []
     monkeypatch.setattr(train.TrainingState, "save", lambda state, *_: saved.append(state.step))
     run_once(drawn, out=tmp_path, checkpoint_every=100)
@@ -102,13 +105,13 @@ def test_long_steps_are_saved_by_the_clock(drawn, tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("broken", ["evaluate_run", "count", "records.write_record"])
 def test_a_failure_after_the_last_step_does_not_cost_the_training(
-    drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
     wanted = records.read_record(execute(RUN, tmp_path / "whole", profile="quick", data_root=drawn, execution=QUIETLY))
     results, outputs = tmp_path / "results", tmp_path / "outputs"
-    options = {"profile": "quick", "data_root": drawn, "outputs": outputs, "execution": QUIETLY}
+    options: dict[str, Any] = {"profile": "quick", "data_root": drawn, "outputs": outputs, "execution": QUIETLY}
 
-    def fail(*_, **__) -> Never:
+    def fail(*_: object, **__: object) -> Never:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(f"mambaad.engine.run.{broken}", fail)
@@ -127,14 +130,14 @@ def test_a_failure_after_the_last_step_does_not_cost_the_training(
 
 
 def test_a_test_image_that_cannot_be_read_is_named_before_training(
-    drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(drawn, copy)
     broken = sorted((copy / "gear" / "test").rglob("*.png"))[0]
     broken.write_bytes(broken.read_bytes()[:400])
 
-    def train_run(*_, **__) -> Never:
+    def train_run(*_: object, **__: object) -> Never:
         raise AssertionError("trained")
 
     monkeypatch.setattr(runner, "train_run", train_run)
@@ -143,7 +146,7 @@ def test_a_test_image_that_cannot_be_read_is_named_before_training(
 
 
 def test_a_launcher_with_other_processes_is_refused(
-    drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     options = ["--depths", "2", "2", "2", "2", "--side", "64", "--batch-size", "4", "--steps", "1", "--device", "cpu"]
@@ -166,7 +169,7 @@ def test_sigterm_ends_the_command_line_with_its_own_exit_code(
 
 
 def test_a_state_of_another_number_of_processes_is_refused(
-    drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_step(2, lambda: os.kill(os.getpid(), signal.SIGINT), monkeypatch)
     with pytest.raises(KeyboardInterrupt):
@@ -179,7 +182,7 @@ def test_a_state_of_another_number_of_processes_is_refused(
         run_once(drawn, out=tmp_path)
 
 
-def test_a_record_that_exists_is_said_to(drawn, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_record_that_exists_is_said_to(drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = execute(RUN, tmp_path, profile="quick", data_root=drawn, execution=QUIETLY)
     assert "nothing trained" not in capsys.readouterr().err
     execute(RUN, tmp_path, profile="quick", data_root=drawn, execution=QUIETLY)
@@ -188,7 +191,7 @@ def test_a_record_that_exists_is_said_to(drawn, tmp_path: Path, capsys: pytest.C
     assert "(made with compiled False, not True: remove it to train again)" in capsys.readouterr().err
 
 
-def test_a_state_of_an_earlier_version_is_refused(drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_of_an_earlier_version_is_refused(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     in_step(2, lambda: os.kill(os.getpid(), signal.SIGINT), monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         run_once(drawn, out=tmp_path)

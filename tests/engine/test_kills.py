@@ -18,7 +18,7 @@ KILLS = Path(__file__).parents[2] / "scripts" / "reliability" / "kills.py"
         pytest.param(2, "TERM", marks=pytest.mark.slow),
     ],
 )
-def test_killed_runs_end_as_if_nothing_had_happened(processes: int, signal, tmp_path: Path) -> None:
+def test_killed_runs_end_as_if_nothing_had_happened(processes: int, signal: str, tmp_path: Path) -> None:
     out = tmp_path / "kills.json"
     options = ["--kills", "2", "--processes", str(processes), "--signal", signal, "--out", str(out), "--seed", "1"]
     done = subprocess.run([sys.executable, str(KILLS), *options], capture_output=True, text=True, check=False)

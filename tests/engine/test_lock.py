@@ -17,6 +17,7 @@ def test_a_second_process_is_told_who_holds_the_folder_and_a_killed_one_lets_go(
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
+        assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
         with pytest.raises(ValueError, match=f"is in use by process {other.pid} on "), locked(tmp_path):
             pass

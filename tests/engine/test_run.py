@@ -4,16 +4,18 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from packaging.version import Version
 from small_run import MODEL, QUIETLY, RUN
+from torch import Tensor
 
 import mambaad
 from mambaad import cli
 from mambaad.config import run_config_from_dict
-from mambaad.data import DatasetError, load_dataset
+from mambaad.data import DatasetError, Sample, load_dataset
 from mambaad.engine import records, train
 from mambaad.engine import run as runner
 from mambaad.engine.evaluate import evaluate_run
@@ -24,12 +26,12 @@ from mambaad.model import MambaAD
 
 
 @pytest.fixture(scope="module")
-def record(drawn, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def record(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = tmp_path_factory.mktemp("results")
     return execute(RUN, results, profile="quick", data_root=drawn, execution=QUIETLY)
 
 
-def test_the_record_says_what_is_needed_to_repeat_the_run(record) -> None:
+def test_the_record_says_what_is_needed_to_repeat_the_run(record: Path) -> None:
     content = records.read_record(record)
     assert record.name == f"quick_{RUN.hash}.json"
     assert run_config_from_dict(content["config"]) == RUN
@@ -53,7 +55,7 @@ def test_the_record_says_what_is_needed_to_repeat_the_run(record) -> None:
     assert str(Path.home()) not in record.read_text()
 
 
-def test_the_record_says_how_the_run_was_carried_out(drawn, tmp_path: Path) -> None:
+def test_the_record_says_how_the_run_was_carried_out(drawn: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     execution = replace(QUIETLY, workers=1, image_cache=cache, features="float16", feature_dir=cache)
     path = execute(RUN, tmp_path, profile="quick", data_root=drawn, execution=execution)
@@ -64,14 +66,16 @@ def test_the_record_says_how_the_run_was_carried_out(drawn, tmp_path: Path) -> N
     assert str(tmp_path) not in path.read_text()
 
 
-def test_threads_are_pinned_whatever_torch_has(record, drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_are_pinned_whatever_torch_has(
+    record: Path, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A notebook run by itself takes as many threads as `make reproduce`, or the last digits would differ."""
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     seen = []
     original = MambaAD.predict
 
-    def predict(self, images):
+    def predict(self: MambaAD, images: Tensor) -> Any:
         seen.append(torch.get_num_threads())
         return original(self, images)
 
@@ -95,10 +99,10 @@ def test_threads_are_pinned_whatever_torch_has(record, drawn, tmp_path: Path, mo
     assert found[0]["metrics"] == wanted["metrics"]
 
 
-def test_the_data_set_is_read_once(drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_data_set_is_read_once(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    def load(*arguments):
+    def load(*arguments: Any) -> list[Sample]:
         calls.append(arguments)
         return load_dataset(*arguments)
 
@@ -121,18 +125,18 @@ def test_the_data_set_is_read_once(drawn, tmp_path: Path, monkeypatch: pytest.Mo
         ({"workers": -1}, "workers must be from 0 to 1024, got -1"),
     ],
 )
-def test_execution_refuses_what_cannot_be(values, message: str) -> None:
+def test_execution_refuses_what_cannot_be(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Execution(**values)
 
 
-def test_a_finished_run_is_not_repeated(record, drawn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_run_is_not_repeated(record: Path, drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = record.stat().st_mtime_ns
     execute(RUN, record.parents[1], profile="quick", data_root=drawn, execution=QUIETLY)
     assert record.stat().st_mtime_ns == before
 
 
-def test_metrics_of_a_run_equal_those_of_its_maps(drawn) -> None:
+def test_metrics_of_a_run_equal_those_of_its_maps(drawn: Path) -> None:
     model = MambaAD(MODEL, weights="random").eval()
     samples = load_dataset("synthetic", drawn)
     got = evaluate_run(model, RUN, samples, QUIETLY, batch_size=4)
@@ -147,14 +151,14 @@ def test_metrics_of_a_run_equal_those_of_its_maps(drawn) -> None:
     assert got["exact"]["mean"] == pytest.approx(wanted, abs=1e-3)
 
 
-def test_evaluation_without_test_images_is_refused(tmp_path: Path, drawn) -> None:
+def test_evaluation_without_test_images_is_refused(tmp_path: Path, drawn: Path) -> None:
     model = MambaAD(MODEL, weights="random")
     only_good = [s for s in load_dataset("synthetic", drawn) if s.split == "train"]
     with pytest.raises(DatasetError, match="no test images"):
         mambaad.engine.evaluate.evaluate_samples(model, only_good, 64, QUIETLY)
 
 
-def test_records_refuse_what_is_none(tmp_path: Path, record) -> None:
+def test_records_refuse_what_is_none(tmp_path: Path, record: Path) -> None:
     content = json.loads(record.read_text())
     with pytest.raises(records.RecordError, match="cannot be read"):
         records.read_record(tmp_path / "none.json")
@@ -169,10 +173,12 @@ def test_records_refuse_what_is_none(tmp_path: Path, record) -> None:
         write_json(tmp_path / "x.json", {"a": math.inf})
 
 
-def test_undefined_metrics_survive_the_record(tmp_path: Path, record) -> None:
+def test_undefined_metrics_survive_the_record(tmp_path: Path, record: Path) -> None:
     content = records.read_record(record)
     content["metrics"]["exact"]["mean"]["pixel_aupro"] = math.nan
     path = records.write_record(tmp_path / "runs" / "quick_abc.json", content)
     assert "NaN" not in path.read_text()
-    assert math.isnan(records.find_record(tmp_path, "abc")["metrics"]["exact"]["mean"]["pixel_aupro"])
+    found = records.find_record(tmp_path, "abc")
+    assert found is not None
+    assert math.isnan(found["metrics"]["exact"]["mean"]["pixel_aupro"])
     assert records.find_record(tmp_path, "unknown") is None

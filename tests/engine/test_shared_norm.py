@@ -24,7 +24,7 @@ def alone(tmp_path: Path) -> Iterator[None]:
 @pytest.mark.parametrize("shape", [(6, 5), (3, 5, 4, 2)])
 def test_a_process_alone_normalises_as_torch_does(alone: None, shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    theirs: nn.Module = nn.BatchNorm1d(5) if len(shape) == 2 else nn.BatchNorm2d(5)
+    theirs: nn.BatchNorm1d | nn.BatchNorm2d = nn.BatchNorm1d(5) if len(shape) == 2 else nn.BatchNorm2d(5)
     nn.init.normal_(theirs.weight)
     nn.init.normal_(theirs.bias)
     ours = nn.Sequential(nn.Identity(), theirs)

@@ -1,15 +1,19 @@
 """Curves agree with counting by hand at every threshold, and their areas with the metrics."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.integrate import trapezoid
 from sklearn.metrics import roc_curve
 
-from mambaad.inference.curves import curves
+from mambaad.inference.curves import Curves, curves
 from mambaad.metrics import StreamingMetrics, auroc, evaluate
 
 SHAPE = (6, 5, 5)
@@ -17,18 +21,20 @@ few = hnp.arrays(np.float32, SHAPE, elements=st.integers(0, 9))  # every bin hol
 masks_of = hnp.arrays(np.bool_, SHAPE)
 
 
-def drawn(maps, masks, also=()):
+def drawn(maps: NDArray[Any], masks: NDArray[Any], also: Sequence[float] = ()) -> Curves:
     pixels = StreamingMetrics(16)
     pixels.update(maps, masks)
     return curves(maps.max(axis=(1, 2)), masks.any(axis=(1, 2)), pixels.histogram(), also)
 
 
-def share(part, whole):
+def share(part: float, whole: float) -> float:
     return part / whole if whole else np.nan
 
 
 @given(few, masks_of, st.floats(-1, 11))
-def test_every_row_is_what_lies_above_its_threshold(maps, masks, given_threshold):
+def test_every_row_is_what_lies_above_its_threshold(
+    maps: NDArray[Any], masks: NDArray[Any], given_threshold: float
+) -> None:
     found = drawn(maps, masks, [given_threshold])
     scores, labels = maps.max(axis=(1, 2)), masks.any(axis=(1, 2))
     regions = [
@@ -53,7 +59,7 @@ def test_every_row_is_what_lies_above_its_threshold(maps, masks, given_threshold
             assert getattr(found, name)[i] == pytest.approx(value, nan_ok=True), name
 
 
-def test_curves_run_from_everything_to_nothing_and_have_the_metrics_areas():
+def test_curves_run_from_everything_to_nothing_and_have_the_metrics_areas() -> None:
     generator = np.random.default_rng(0)
     masks = np.zeros((40, 24, 24), dtype=bool)
     masks[20:, 5:12, 8:15] = True
@@ -73,11 +79,13 @@ def test_curves_run_from_everything_to_nothing_and_have_the_metrics_areas():
     area = trapezoid(np.interp(limit, fpr, overlap), limit) / 0.3
     assert 100 * area == pytest.approx(exact["pixel_aupro"], abs=0.3)
     false_positive, recall, _ = roc_curve(masks.any(axis=(1, 2)), maps.max(axis=(1, 2)))
-    row = found.row(found.balanced())
+    balanced = found.balanced()
+    assert balanced is not None
+    row = found.row(balanced)
     assert found.image_recall[row] - found.image_fpr[row] == pytest.approx((recall - false_positive).max())
 
 
-def test_one_kind_of_image_has_no_best_threshold_and_no_shares():
+def test_one_kind_of_image_has_no_best_threshold_and_no_shares() -> None:
     maps, masks = np.arange(18, dtype=np.float32).reshape(2, 3, 3), np.zeros((2, 3, 3), dtype=bool)
     found = drawn(maps, masks)
     assert found.balanced() is None

@@ -1,6 +1,7 @@
 """The detector in Python: scikit-learn's conventions, every kind of input, thresholds, and files."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from mambaad.inference.detector import Detector, NotFittedError
 from mambaad.inference.predict import score_files
 
 
-def bank(**parameters: object) -> Detector:
+def bank(**parameters: Any) -> Detector:
     """The quickest kind."""
     return Detector("laptop", method="memory_bank", side=64, device="cpu", progress=False, **parameters)
 

@@ -8,6 +8,7 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from torch import Tensor
 
 import mambaad
 from mambaad import cli
@@ -58,22 +60,33 @@ def images() -> torch.Tensor:
     return torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
+Program = Callable[[bool, float | None], torch.export.ExportedProgram]
+
+
 @pytest.fixture(scope="module")
-def program(model, images):
+def program(model: mambaad.MambaAD, images: torch.Tensor) -> Program:
     """Traced once with and once without features: it takes seconds."""
     trace = export_module.traced
     return functools.cache(lambda features, threshold: trace(model, images, features=features, threshold=threshold))
 
 
 @pytest.fixture
-def traced_before(program, monkeypatch: pytest.MonkeyPatch) -> None:
+def traced_before(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         export_module, "traced", lambda model, images, features, threshold: program(features, threshold)
     )
 
 
-def arguments(length: int, dtype=torch.float64, batch=2, k=3, d=4, n: int = 3, rate: float = 1.0):
-    def random(*shape):
+def arguments(
+    length: int,
+    dtype: torch.dtype = torch.float64,
+    batch: int = 2,
+    k: int = 3,
+    d: int = 4,
+    n: int = 3,
+    rate: float = 1.0,
+) -> tuple[Tensor, ...]:
+    def random(*shape: int) -> Tensor:
         return torch.randn(*shape, dtype=dtype)
 
     return (
@@ -134,7 +147,9 @@ def test_steps_in_sequence_grow_as_the_square_root() -> None:
 
 
 # -- whole graphs
-def test_torch_export_is_written_reloaded_and_equal_for_any_batch(model, images, traced_before, tmp_path: Path) -> None:
+def test_torch_export_is_written_reloaded_and_equal_for_any_batch(
+    model: mambaad.MambaAD, images: torch.Tensor, traced_before: None, tmp_path: Path
+) -> None:
     before = {k: v.clone() for k, v in model.state_dict().items()}
     record = export(model, tmp_path / "m.pt2", images, format="torch", facts={"of": "tests"}, repeats=1)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.pt2", "m.pt2.json"]
@@ -157,7 +172,9 @@ def test_torch_export_is_written_reloaded_and_equal_for_any_batch(model, images,
     assert {m.backend for m in model.modules() if isinstance(m, mambaad.model.SS2D)} == {"auto"}
 
 
-def test_onnx_is_equal_to_pytorch_under_onnxruntime(model, images, traced_before, tmp_path: Path) -> None:
+def test_onnx_is_equal_to_pytorch_under_onnxruntime(
+    model: mambaad.MambaAD, images: torch.Tensor, traced_before: None, tmp_path: Path
+) -> None:
     onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     record = export(model, tmp_path / "m.onnx", images, threshold=THRESHOLD, repeats=1)
@@ -186,19 +203,24 @@ def test_onnx_is_equal_to_pytorch_under_onnxruntime(model, images, traced_before
 
 @pytest.mark.parametrize("format", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_a_graph_that_computes_something_else_is_not_written(
-    model, images, traced_before, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format
+    model: mambaad.MambaAD,
+    images: torch.Tensor,
+    traced_before: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    format: str,
 ) -> None:
     """Without its skip path, in every block; and a D that is off in one block, which hardly shows in the maps."""
 
     if format == "onnx":
         pytest.importorskip("onnxruntime")
 
-    def wrong(u, delta, A, B, C, D: int, delta_bias):
+    def wrong(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor) -> Tensor:
         return selective_scan_exportable(u, delta, A, B, C, 0 * D, delta_bias)
 
     other = copy.deepcopy(model)
     with torch.no_grad():
-        other.decoder.stages[3][0].hss[0].ss2d.D.add_(1)
+        other.decoder.get_parameter("stages.3.0.hss.0.ss2d.D").add_(1)
     (tmp_path / "m").write_bytes(b"an earlier export")
     monkeypatch.setitem(BACKENDS, "exportable", wrong)
     with pytest.raises(
@@ -210,7 +232,7 @@ def test_a_graph_that_computes_something_else_is_not_written(
 
 
 def test_wrong_arguments_and_missing_packages_are_refused(
-    model, images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: mambaad.MambaAD, images: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ValueError, match="format must be one of onnx, torch"):
         export(model, tmp_path / "m", images, format="tflite")
@@ -225,7 +247,9 @@ def test_wrong_arguments_and_missing_packages_are_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_export_command(model, traced_before, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_command(
+    model: mambaad.MambaAD, traced_before: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     Image.new("RGB", (70, 50), "red").save(tmp_path / "red.png")
     weights = tmp_path / "c.pth"
     mambaad.save_checkpoint(weights, model)

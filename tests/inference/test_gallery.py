@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -25,17 +26,24 @@ class Page(HTMLParser):
         self.text = ""
         self.feed(text)
 
-    def handle_starttag(self, tag, attrs) -> None:
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
 
-    def handle_data(self, data) -> None:
+    def handle_data(self, data: str) -> None:
         self.text += data
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-def write(path: Path, names, threshold: Threshold | None = None, room=100, failed=None, link=True):
+def write(
+    path: Path,
+    names: Sequence[str],
+    threshold: Threshold | None = None,
+    room: int = 100,
+    failed: dict[str, str] | None = None,
+    link: bool = True,
+) -> Page:
     scores = [0.5 - 0.01 * k for k in range(len(names))]
     page = Gallery(path, scores, threshold, room)
     for name, score in zip(names, scores, strict=True):

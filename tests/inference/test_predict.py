@@ -4,7 +4,7 @@ import csv
 import json
 import os
 from pathlib import Path
-from typing import Never
+from typing import Any, Never
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from mambaad.data import DatasetError
 from mambaad.data.transforms import load_image
 from mambaad.inference import predict as predict_module
 from mambaad.inference.ground_truth import find_truth, measure
-from mambaad.inference.predict import find_images, predict_files, score_files
+from mambaad.inference.predict import Outcome, find_images, predict_files, score_files
 from mambaad.inference.threshold import Threshold, calibrate, store_threshold
 from mambaad.metrics import evaluate_protocols
 
@@ -34,7 +34,7 @@ def model() -> mambaad.MambaAD:
 
 
 @pytest.fixture
-def folder(tmp_path: Path):
+def folder(tmp_path: Path) -> Path:
     """Images of several sizes and modes, two of one stem, one broken."""
     folder = tmp_path / "in"
     (folder / "a").mkdir(parents=True)
@@ -46,18 +46,18 @@ def folder(tmp_path: Path):
     return folder
 
 
-def predict(model, folder: Path, out, **options):
+def predict(model: mambaad.MambaAD, folder: Path, out: Path, **options: Any) -> Outcome:
     images = find_images(folder, exclude=out)
     return predict_files(model, images, out, root=folder, side=64, device="cpu", progress=False, **options)
 
 
-def table(out):
+def table(out: Path) -> dict[str, dict[str, str]]:
     with (out / "scores.csv").open(newline="", encoding="utf-8") as file:
         return {row["image"]: row for row in csv.DictReader(file)}
 
 
 def test_every_image_has_a_score_a_map_and_an_overlay_and_a_broken_one_its_reason(
-    model, folder: Path, tmp_path: Path
+    model: mambaad.MambaAD, folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     done = predict(model, folder, out, batch_size=2)
@@ -83,7 +83,7 @@ def test_every_image_has_a_score_a_map_and_an_overlay_and_a_broken_one_its_reaso
     assert not list(out.rglob(".*"))
 
 
-def test_the_output_is_no_input_of_the_next_call(model, folder: Path) -> None:
+def test_the_output_is_no_input_of_the_next_call(model: mambaad.MambaAD, folder: Path) -> None:
     predict(model, folder, folder / "out")
     before = table(folder / "out")
     predict(model, folder, folder / "out")
@@ -98,7 +98,7 @@ def test_masks_and_earlier_overlays_are_no_images_and_those_below_the_output_are
     assert find_images(folder / "a", exclude=folder) == [folder / "a" / "one.png"]
 
 
-def test_a_file_name_is_no_formula_in_a_spreadsheet(model, tmp_path: Path) -> None:
+def test_a_file_name_is_no_formula_in_a_spreadsheet(model: mambaad.MambaAD, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     Image.new("RGB", (8, 8)).save(folder / "=cmd.png")
@@ -106,7 +106,7 @@ def test_a_file_name_is_no_formula_in_a_spreadsheet(model, tmp_path: Path) -> No
     assert set(table(tmp_path / "out")) == {"'=cmd.png"}
 
 
-def test_maps_as_tiff_or_not_at_all_change_no_score(model, folder: Path, tmp_path: Path) -> None:
+def test_maps_as_tiff_or_not_at_all_change_no_score(model: mambaad.MambaAD, folder: Path, tmp_path: Path) -> None:
     predict(model, folder, tmp_path / "npy", gallery=0)
     predict(model, folder, tmp_path / "tiff", maps="tiff", gallery=1)
     predict(model, folder, tmp_path / "none", maps="none", overlays=False)
@@ -120,7 +120,9 @@ def test_maps_as_tiff_or_not_at_all_change_no_score(model, folder: Path, tmp_pat
     assert "href=" not in (tmp_path / "none" / "gallery.html").read_text()
 
 
-def test_the_threshold_calls_images_anomalous_and_belongs_to_one_side(model, folder: Path, tmp_path: Path) -> None:
+def test_the_threshold_calls_images_anomalous_and_belongs_to_one_side(
+    model: mambaad.MambaAD, folder: Path, tmp_path: Path
+) -> None:
     scores, failed = score_files(model, find_images(folder), 64, device="cpu", progress=False)
     assert (len(scores), len(failed)) == (3, 1)
     middle = sorted(scores.values())[1]
@@ -131,13 +133,13 @@ def test_the_threshold_calls_images_anomalous_and_belongs_to_one_side(model, fol
 
 
 def test_an_interrupted_call_leaves_the_earlier_scores(
-    model, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: mambaad.MambaAD, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
     predict(model, folder, out)
     wanted = table(out)
 
-    def interrupt(*_) -> Never:
+    def interrupt(*_: object) -> Never:
         raise KeyboardInterrupt
 
     for name in ("overlay", "save_map"):
@@ -151,7 +153,7 @@ def test_an_interrupted_call_leaves_the_earlier_scores(
     assert table(out) == wanted
 
 
-def test_wrong_arguments_are_refused(model, folder: Path, tmp_path: Path) -> None:
+def test_wrong_arguments_are_refused(model: mambaad.MambaAD, folder: Path, tmp_path: Path) -> None:
     for options, message in (
         ({"maps": "png"}, "maps must be one of npy, tiff, none"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
@@ -166,7 +168,7 @@ def test_wrong_arguments_are_refused(model, folder: Path, tmp_path: Path) -> Non
 
 def test_a_damaged_checkpoint_gives_no_scores(folder: Path, tmp_path: Path) -> None:
     broken = mambaad.MambaAD(SMALL, weights="random")
-    broken.decoder.stages[0][0].merge.weight.data.fill_(float("nan"))
+    broken.decoder.get_parameter("stages.0.0.merge.weight").data.fill_(float("nan"))
     with pytest.raises(ValueError, match="the checkpoint is damaged"):
         predict(broken, folder, tmp_path / "o")
     assert not (tmp_path / "o" / "scores.csv").exists()
@@ -174,7 +176,7 @@ def test_a_damaged_checkpoint_gives_no_scores(folder: Path, tmp_path: Path) -> N
 
 # -- ground truth
 @pytest.fixture
-def parts(tmp_path: Path):
+def parts(tmp_path: Path) -> Path:
     """The layout of a test set: test/<kind>, ground_truth/<kind>, both spellings of a mask's name."""
     parts = tmp_path / "parts"
     generator = np.random.default_rng(1)
@@ -192,7 +194,7 @@ def parts(tmp_path: Path):
     return parts
 
 
-def test_ground_truth_beside_the_images_gives_the_metrics(model, parts, tmp_path: Path) -> None:
+def test_ground_truth_beside_the_images_gives_the_metrics(model: mambaad.MambaAD, parts: Path, tmp_path: Path) -> None:
     images = find_images(parts / "test")
     truth = find_truth(images, parts / "test")
     assert truth is not None
@@ -218,7 +220,7 @@ def test_ground_truth_beside_the_images_gives_the_metrics(model, parts, tmp_path
     }
 
 
-def test_named_ground_truth_has_the_folders_of_the_images(parts) -> None:
+def test_named_ground_truth_has_the_folders_of_the_images(parts: Path) -> None:
     images = find_images(parts / "test")
     beside = find_truth(images, parts / "test")
     named = find_truth(images, parts / "test", parts / "ground_truth")
@@ -233,13 +235,13 @@ def test_named_ground_truth_has_the_folders_of_the_images(parts) -> None:
         find_truth(images, parts / "test", parts / "nowhere")
 
 
-def test_folders_that_tell_nothing_are_no_ground_truth(folder: Path, parts) -> None:
+def test_folders_that_tell_nothing_are_no_ground_truth(folder: Path, parts: Path) -> None:
     assert find_truth(find_images(folder), folder) is None
     (parts / "ground_truth").rename(parts / "elsewhere")
     assert find_truth(find_images(parts / "test"), parts / "test") is None
 
 
-def test_large_categories_are_measured_from_histograms(parts) -> None:
+def test_large_categories_are_measured_from_histograms(parts: Path) -> None:
     truth = find_truth(find_images(parts / "test"), parts / "test")
     assert truth is not None
     generator = np.random.default_rng(2)
@@ -251,7 +253,9 @@ def test_large_categories_are_measured_from_histograms(parts) -> None:
 
 
 # -- the command
-def test_predict_command(model, folder: Path, parts, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_command(
+    model: mambaad.MambaAD, folder: Path, parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     weights = tmp_path / "c.pth"
     mambaad.save_checkpoint(weights, model, {"run": {"data": {"side": 64}}})
     call = ["predict", "--weights", str(weights), "--device", "cpu", "--out", str(tmp_path / "o")]

@@ -50,15 +50,15 @@ class Hub:
         self.calls: list[tuple[str, ...]] = []
         self.files = ["README.md", "mvtec/mambaad_mvtec.pth", "realiad/some_name.pth", "medical/a.pth", "medical/b.pth"]
 
-    def repo_info(self, repository, revision=None):
+    def repo_info(self, repository: str, revision: str | None = None) -> SimpleNamespace:
         self.calls.append(("repo_info", str(revision)))
         return SimpleNamespace(sha=self.commit if revision is None else revision)
 
-    def list_repo_files(self, repository, revision=None):
+    def list_repo_files(self, repository: str, revision: str | None = None) -> list[str]:
         self.calls.append(("list", str(revision)))
         return self.files
 
-    def download(self, repository, file, revision=None):
+    def download(self, repository: str, file: str, revision: str | None = None) -> str:
         assert repository == "Lewandofski/MambaAD"
         self.calls.append(("download", file, str(revision)))
         path = self.folder / file
@@ -67,13 +67,13 @@ class Hub:
             path.write_bytes(b"weights of " + file.encode())
         return str(path)
 
-    def try_to_load(self, repository, file, revision=None):
+    def try_to_load(self, repository: str, file: str, revision: str | None = None) -> str | None:
         path = self.folder / file
         return str(path) if path.is_file() and revision == self.commit else None
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     hub = Hub(tmp_path / "hub")
     monkeypatch.setenv("MAMBAAD_PINS", str(tmp_path / "pins" / "published.json"))
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda: hub)
@@ -83,19 +83,19 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.fixture
-def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The real client on a machine without a network: an empty cache and a port where nobody answers."""
     monkeypatch.setenv("MAMBAAD_PINS", str(tmp_path / "pins.json"))
 
     class NoApi:
-        def repo_info(self, *_, **__) -> Never:
+        def repo_info(self, *_: object, **__: object) -> Never:
             raise ConnectionError("name or service not known\nsecond line")
 
     monkeypatch.setattr(huggingface_hub, "HfApi", NoApi)
     return tmp_path
 
 
-def test_the_first_use_pins_commit_and_hash_and_the_next_asks_for_them(hub) -> None:
+def test_the_first_use_pins_commit_and_hash_and_the_next_asks_for_them(hub: Hub) -> None:
     path = fetch("mvtec")
     pin = read_pins()["mvtec_ad"]
     assert (pin.revision, pin.file, pin.repository) == (COMMIT, "mvtec/mambaad_mvtec.pth", "Lewandofski/MambaAD")
@@ -108,7 +108,7 @@ def test_the_first_use_pins_commit_and_hash_and_the_next_asks_for_them(hub) -> N
     assert read_pins() == {"mvtec_ad": pin}
 
 
-def test_pins_of_the_earlier_name_still_count(hub) -> None:
+def test_pins_of_the_earlier_name_still_count(hub: Hub) -> None:
     path = fetch("mvtec")
     pins_file().write_text(pins_file().read_text().replace('"mvtec_ad"', '"mvtec"'))
     assert list(read_pins()) == ["mvtec_ad"]
@@ -117,7 +117,7 @@ def test_pins_of_the_earlier_name_still_count(hub) -> None:
         fetch("mvtec_ad")
 
 
-def test_another_file_under_the_same_name_is_refused_and_both_hashes_are_named(hub) -> None:
+def test_another_file_under_the_same_name_is_refused_and_both_hashes_are_named(hub: Hub) -> None:
     path = fetch("mvtec")
     pin = read_pins()["mvtec_ad"]
     path.write_bytes(b"something else")
@@ -130,13 +130,13 @@ def test_another_file_under_the_same_name_is_refused_and_both_hashes_are_named(h
     assert read_pins()["mvtec_ad"] == pin
 
 
-def test_a_revision_can_be_named(hub) -> None:
+def test_a_revision_can_be_named(hub: Hub) -> None:
     fetch("mvtec", "c" * 40)
     assert read_pins()["mvtec_ad"].revision == "c" * 40
     assert ("repo_info", "c" * 40) in hub.calls
 
 
-def test_a_file_that_is_not_where_it_was_is_the_only_one_in_its_folder(hub) -> None:
+def test_a_file_that_is_not_where_it_was_is_the_only_one_in_its_folder(hub: Hub) -> None:
     assert fetch("realiad").name == "some_name.pth"
     assert read_pins()["realiad"].file == "realiad/some_name.pth"
     hub.calls.clear()
@@ -155,7 +155,7 @@ def test_a_file_that_is_not_where_it_was_is_the_only_one_in_its_folder(hub) -> N
 
 
 def test_offline_one_line_says_what_could_not_be_reached_and_what_would_do(
-    offline, capsys: pytest.CaptureFixture[str]
+    offline: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for command in (["weights", "fetch", "mvtec"], ["evaluate", "--weights", "visa", "--data", str(offline)]):
         assert cli.main(command) == 2
@@ -177,7 +177,7 @@ def test_the_real_client_offline_ends_in_the_same_sentence(tmp_path: Path, monke
     assert not pins_file().exists()
 
 
-def test_unknown_names_and_damaged_pins_are_refused(hub, tmp_path: Path) -> None:
+def test_unknown_names_and_damaged_pins_are_refused(hub: Hub, tmp_path: Path) -> None:
     for call in (fetch, cached):
         with pytest.raises(WeightsError, match="known are mvtec_ad, visa"):
             call("mvtecc")
@@ -190,7 +190,7 @@ def test_unknown_names_and_damaged_pins_are_refused(hub, tmp_path: Path) -> None
             fetch("mvtec")
 
 
-def test_a_file_of_the_same_name_goes_before_the_hub(hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_the_same_name_goes_before_the_hub(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mvtec").write_bytes(b"mine")
     assert resolve("mvtec").read_bytes() == b"mine"
@@ -200,7 +200,9 @@ def test_a_file_of_the_same_name_goes_before_the_hub(hub, tmp_path: Path, monkey
 
 
 # -- what is in the files
-def test_verify_tells_dialect_nesting_and_architecture(hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_tells_dialect_nesting_and_architecture(
+    hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = mambaad.ModelConfig(backbone="resnet18", depths=(2, 2, 2, 2), scan="zigzag", directions=2)
     large = mambaad.MambaAD(config, weights="random")
     path = tmp_path / "file.pth"
@@ -225,14 +227,14 @@ def test_verify_tells_dialect_nesting_and_architecture(hub, tmp_path: Path, caps
     assert "needs a name" in capsys.readouterr().err
 
 
-def test_the_dialect_is_told_by_the_7x7_branch(model) -> None:
+def test_the_dialect_is_told_by_the_7x7_branch(model: mambaad.MambaAD) -> None:
     assert published_dialect(publish(model, 1)) == 1
     assert published_dialect({f"module.{k}": v for k, v in publish(model, 2).items()}) == 2
     assert published_dialect(model.state_dict()) is None
 
 
 @pytest.mark.parametrize("module", ["numpy._core.multiarray", "numpy.core.multiarray"])
-def test_numpy_numbers_beside_the_tensors_are_data(model, tmp_path: Path, module) -> None:
+def test_numpy_numbers_beside_the_tensors_are_data(model: mambaad.MambaAD, tmp_path: Path, module: str) -> None:
     """Training states hold metrics as numpy numbers, pickled under numpy's old or new module name."""
     numbers = {"auroc": [np.float64(0.5)], "f": np.float32(1), "i": np.int64(2), "b": np.bool_(True)}
     torch.save({"net": publish(model, 1), "metric_recorder": numbers}, tmp_path / "new.pth")
@@ -255,7 +257,7 @@ def test_numpy_arrays_of_objects_are_still_refused(tmp_path: Path) -> None:
 
 # -- evaluation
 def test_evaluate_by_name_takes_the_data_set_and_prints_the_paper_beside(
-    hub, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = write_synthetic(tmp_path / "data", side=64, seed=0, train=1, test=6, categories=("gear",))
     (data / "gear").rename(data / "bottle")
@@ -284,7 +286,7 @@ def test_evaluate_by_name_takes_the_data_set_and_prints_the_paper_beside(
     assert "the paper's values are not shown: none" in capsys.readouterr().err
 
 
-def test_evaluate_published_takes_names_too(hub, tmp_path: Path) -> None:
+def test_evaluate_published_takes_names_too(hub: Hub, tmp_path: Path) -> None:
     hub.download("Lewandofski/MambaAD", "mvtec/mambaad_mvtec.pth")
     with pytest.raises(CheckpointError, match="was not loaded"):  # fetched, but no checkpoint
         evaluate_published("mvtec", "mvtec_ad", tmp_path)

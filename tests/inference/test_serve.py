@@ -5,12 +5,14 @@ import io
 import os
 import re
 import signal
+import socket
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +38,7 @@ def served() -> Served:
     return Served(small(scan="sweep", directions=2).eval(), 64, {}, torch.device("cpu"), "a <small> network")
 
 
-def client(served: Served, **options) -> TestClient:
+def client(served: Served, **options: Any) -> TestClient:
     return TestClient(make_app(served, **options), base_url=ADDRESS)
 
 
@@ -54,7 +56,9 @@ def decoded(uri: str) -> Image.Image:
 @pytest.mark.parametrize(
     ("kind", "mode"), [("PNG", "RGB"), ("JPEG", "L"), ("BMP", "RGB"), ("TIFF", "CMYK"), ("PNG", "P")]
 )
-def test_an_image_gets_the_score_of_predict_and_two_pictures(served, tmp_path, kind, mode) -> None:
+def test_an_image_gets_the_score_of_predict_and_two_pictures(
+    served: Served, tmp_path: Path, kind: str, mode: str
+) -> None:
     content = file(kind=kind, mode=mode)
     answer = client(served).post("/score", content=content)
     found = answer.json()
@@ -70,7 +74,7 @@ def test_an_image_gets_the_score_of_predict_and_two_pictures(served, tmp_path, k
         assert decoded(found[name]).size == (90, 60)
 
 
-def test_the_verdict_follows_the_threshold_of_the_category(served) -> None:
+def test_the_verdict_follows_the_threshold_of_the_category(served: Served) -> None:
     score = client(served).post("/score", content=file()).json()["score"]
     below, above = Threshold.given(score * 0.9, 64), Threshold.given(score * 1.1, 64)
     answers = client(replace(served, thresholds={"": below, "screw": above}))
@@ -93,14 +97,14 @@ def test_the_verdict_follows_the_threshold_of_the_category(served) -> None:
     ],
     ids=["empty", "not an image", "cut off", "too large"],
 )
-def test_what_is_no_image_ends_in_one_sentence(served, content, status, message) -> None:
+def test_what_is_no_image_ends_in_one_sentence(served: Served, content: bytes, status: int, message: str) -> None:
     answer = client(served, largest_bytes=50_000).post("/score", content=content)
     assert answer.status_code == status
     assert message in answer.json()["error"]
     assert "\n" not in answer.json()["error"]
 
 
-def test_a_body_without_a_declared_length_is_read_no_further_than_allowed(served) -> None:
+def test_a_body_without_a_declared_length_is_read_no_further_than_allowed(served: Served) -> None:
     sent = 0
 
     def pieces() -> Iterator[bytes]:
@@ -113,7 +117,7 @@ def test_a_body_without_a_declared_length_is_read_no_further_than_allowed(served
     assert answer.status_code == 413
 
 
-def test_many_pixels_are_refused_by_the_header(served, monkeypatch) -> None:
+def test_many_pixels_are_refused_by_the_header(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve_module, "LARGEST_PIXELS", 90 * 60 - 1)
     answer = client(served).post("/score", content=file())
     assert answer.status_code == 415
@@ -123,7 +127,7 @@ def test_many_pixels_are_refused_by_the_header(served, monkeypatch) -> None:
     assert "megapixels allowed" in client(served).post("/score", content=bytes(bomb)).json()["error"]
 
 
-def test_other_sites_and_other_names_are_refused(served) -> None:
+def test_other_sites_and_other_names_are_refused(served: Served) -> None:
     answers = client(served)
     foreign = answers.post("/score", content=file(), headers={"sec-fetch-site": "cross-site"})
     assert (foreign.status_code, "own page" in foreign.json()["error"]) == (403, True)
@@ -134,7 +138,7 @@ def test_other_sites_and_other_names_are_refused(served) -> None:
     assert answers.get("/favicon.ico").status_code == 204
 
 
-def test_the_page_asks_only_its_own_server_and_names_stay_text(served) -> None:
+def test_the_page_asks_only_its_own_server_and_names_stay_text(served: Served) -> None:
     name = "</script><script>alert(1)"
     one = client(replace(served, thresholds={name: Threshold.given(0.1, 64)})).get("/").text
     assert not re.search(r"https?://(?!127\.0\.0\.1)|url\(|@import", one)
@@ -150,32 +154,34 @@ def test_the_page_asks_only_its_own_server_and_names_stay_text(served) -> None:
     assert "No threshold is stored" in client(served).get("/").text
 
 
-def test_nothing_is_written(served, tmp_path, monkeypatch) -> None:
+def test_nothing_is_written(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert client(served).post("/score", content=file(size=(1200, 900))).status_code == 200
     assert not list(tmp_path.iterdir())
 
 
-def test_a_damaged_checkpoint_and_a_threshold_of_another_side_are_told(served) -> None:
+def test_a_damaged_checkpoint_and_a_threshold_of_another_side_are_told(served: Served) -> None:
     with pytest.raises(ValueError, match="use --side 96"):
         make_app(replace(served, thresholds={"": Threshold.given(0.1, 96)}))
     broken = small(scan="sweep", directions=2).eval()
-    broken.decoder.stages[0][0].merge.weight.data.fill_(float("nan"))
+    broken.decoder.get_parameter("stages.0.0.merge.weight").data.fill_(float("nan"))
     answer = client(replace(served, model=broken)).post("/score", content=file())
     assert (answer.status_code, "the checkpoint is damaged" in answer.json()["error"]) == (500, True)
 
 
 # -- the command
 @pytest.fixture(scope="module")
-def checkpoint(served, tmp_path_factory) -> Path:
+def checkpoint(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "c.pth"
     mambaad.save_checkpoint(path, served.model, {"run": {"data": {"side": 64}}})
     store_threshold(path, Threshold(value=0.0, rate=0.1, supported_rate=0.1, images=9, side=64, median=0.0))
     return path
 
 
-def test_a_taken_port_and_a_missing_package_end_in_one_sentence(checkpoint, capsys, monkeypatch) -> None:
+def test_a_taken_port_and_a_missing_package_end_in_one_sentence(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with listen("127.0.0.1", 0) as taken:
         port = str(taken.getsockname()[1])
         assert cli.main(["serve", "--weights", str(checkpoint), "--port", port, "--device", "cpu"]) == 2
@@ -187,7 +193,7 @@ def test_a_taken_port_and_a_missing_package_end_in_one_sentence(checkpoint, caps
     assert "pip install 'mambaad[serve]'" in capsys.readouterr().err
 
 
-def test_the_command_serves_until_it_is_interrupted(checkpoint, capsys) -> None:
+def test_the_command_serves_until_it_is_interrupted(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import httpx2
 
     with listen("127.0.0.1", 0) as free:
@@ -213,7 +219,7 @@ def test_the_command_serves_until_it_is_interrupted(checkpoint, capsys) -> None:
 
 
 # -- a browser
-def test_in_a_browser_an_image_gets_a_verdict_and_a_divider_that_keys_move(served, tmp_path) -> None:
+def test_in_a_browser_an_image_gets_a_verdict_and_a_divider_that_keys_move(served: Served, tmp_path: Path) -> None:
     good, bad = tmp_path / "photo.png", tmp_path / "notes.txt"
     good.write_bytes(file())
     bad.write_text("no image")
@@ -243,12 +249,17 @@ def test_in_a_browser_an_image_gets_a_verdict_and_a_divider_that_keys_move(serve
             server.join()
 
 
-def _until(app, opened, stop: threading.Event) -> None:
+def _until(app: Any, opened: socket.socket, stop: threading.Event) -> None:
     """`serve` in a thread, ended by an event instead of a signal."""
     import uvicorn
 
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
-    waiting = threading.Thread(target=lambda: (stop.wait(), setattr(server, "should_exit", True)))
+
+    def end() -> None:
+        stop.wait()
+        server.should_exit = True
+
+    waiting = threading.Thread(target=end)
     waiting.start()
     server.run(sockets=[opened])
     waiting.join()

@@ -4,6 +4,7 @@ import math
 import os
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def model() -> mambaad.MambaAD:
 @given(n=st.integers(1, 60), rate=st.sampled_from([0.01, 0.05, 0.1, 1 / 3, 0.5]))
 def test_of_exchangeable_images_at_most_the_rate_lies_above(n: int, rate: float) -> None:
     """Every one of n + 1 equally likely ranks of the new image, counted: no simulation."""
-    ranks = np.arange(1, n + 2)
+    ranks = range(1, n + 2)
     above = 0
     for new in ranks:
         threshold = calibrate([r for r in ranks if r != new], rate, side=64)
@@ -58,7 +59,7 @@ def test_of_exchangeable_images_at_most_the_rate_lies_above(n: int, rate: float)
 
 
 @given(scores=st.lists(st.floats(0, 1), min_size=1, max_size=50), rate=st.floats(0.001, 0.999))
-def test_the_threshold_is_one_of_the_scores_and_the_order_does_not_matter(scores, rate: float) -> None:
+def test_the_threshold_is_one_of_the_scores_and_the_order_does_not_matter(scores: list[float], rate: float) -> None:
     threshold = calibrate(scores, rate, side=64)
     assert threshold.value in scores
     assert calibrate(scores[::-1], rate, side=64) == threshold
@@ -91,7 +92,7 @@ def test_scores_that_give_no_threshold_are_refused() -> None:
     assert "not calibrated" in Threshold.given(0.5, 64).note
 
 
-def test_a_checkpoint_keeps_its_threshold_and_everything_else(model, tmp_path: Path) -> None:
+def test_a_checkpoint_keeps_its_threshold_and_everything_else(model: mambaad.MambaAD, tmp_path: Path) -> None:
     path = tmp_path / "c.pth"
     mambaad.save_checkpoint(path, model, {"run": {"data": {"side": 96}}})
     assert stored_threshold(read_checkpoint(path)) is None
@@ -110,7 +111,7 @@ def test_a_checkpoint_keeps_its_threshold_and_everything_else(model, tmp_path: P
         stored_threshold({"threshold": {"valu": 1}})
 
 
-def test_a_published_file_is_left_as_it_is(model, tmp_path: Path) -> None:
+def test_a_published_file_is_left_as_it_is(model: mambaad.MambaAD, tmp_path: Path) -> None:
     path = tmp_path / "published.pth"
     torch.save(model.state_dict(), path)  # no "format": not written by this project
     before = path.read_bytes()
@@ -130,7 +131,7 @@ def test_a_published_file_is_left_as_it_is(model, tmp_path: Path) -> None:
         ("parts", "holds the folders test, train"),
     ],
 )
-def test_images_that_are_not_good_and_unseen_are_refused(folder: Path, message: str, tmp_path: Path) -> None:
+def test_images_that_are_not_good_and_unseen_are_refused(folder: str, message: str, tmp_path: Path) -> None:
     images = [tmp_path / "parts" / name / "0.png" for name in ("test/good", "test/scratch", "train/good")]
     images.append(tmp_path / "parts" / "ground_truth" / "scratch" / "0.png")
     for image in images:
@@ -143,7 +144,7 @@ def test_images_that_are_not_good_and_unseen_are_refused(folder: Path, message: 
     check_good_alone(tmp_path / "parts" / "test" / "good", images[:1])
 
 
-def test_calibrate_command(model, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_calibrate_command(model: mambaad.MambaAD, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from PIL import Image
 
     good = tmp_path / "parts" / "test" / "good"
@@ -170,7 +171,9 @@ def test_calibrate_command(model, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "between 0 and 1" in capsys.readouterr().err
 
 
-def test_images_of_the_training_are_refused_under_any_name(model, tmp_path, capsys):
+def test_images_of_the_training_are_refused_under_any_name(
+    model: mambaad.MambaAD, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from PIL import Image
 
     from mambaad.data.contents import content_hashes
@@ -191,7 +194,7 @@ def test_images_of_the_training_are_refused_under_any_name(model, tmp_path, caps
 @pytest.mark.parametrize(
     "damage", [3, [], {"value": "0.5"}, {"value": 0.5, "side": 10**9}, {"side": -64}, {"side": True}, {"images": 1.5}]
 )
-def test_a_damaged_threshold_is_refused(damage):
+def test_a_damaged_threshold_is_refused(damage: dict[str, Any]) -> None:
     whole = asdict(calibrate([0.1, 0.2, 0.3], 0.5, side=64))
     assert stored_threshold({"threshold": whole}) is not None
     values = whole | damage if isinstance(damage, dict) else damage
@@ -199,7 +202,7 @@ def test_a_damaged_threshold_is_refused(damage):
         stored_threshold({"threshold": values})
 
 
-def test_rounding_does_not_flip_the_verdict():
+def test_rounding_does_not_flip_the_verdict() -> None:
     """Scores of the same image differ by about 1e-7 with the batch: one on the threshold is not above it."""
     threshold = calibrate([0.1, 0.2, 0.3], 0.01, side=64)
     assert not threshold.exceeded_by(0.3 + 6e-8)

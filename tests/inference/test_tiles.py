@@ -3,12 +3,14 @@
 import csv
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 
 import mambaad
@@ -112,10 +114,15 @@ def test_good_photographs_are_written_as_the_tiles_that_prediction_sees(
     call = ["data", "tile", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--tile", "32", "--overlap", "0"]
     assert cli.main(call) == 0
     assert "8 tiles of 32 pixels" in capsys.readouterr().out
-    seen: list[np.ndarray] = []
+    seen: list[NDArray[Any]] = []
+
+    def watched(tiles: NDArray[Any]) -> NDArray[Any]:
+        seen.extend(tiles)
+        return red(tiles)
+
     for name in ("a.png", "b.png"):
         pixels = np.asarray(Image.open(tmp_path / "in" / name))
-        tiled_map(pixels, 32, Tiling(32, 0), lambda tiles: [seen.extend(tiles), red(tiles)][1])
+        tiled_map(pixels, 32, Tiling(32, 0), watched)
     written = {np.asarray(Image.open(path)).tobytes() for path in (tmp_path / "out" / "train" / "good").iterdir()}
     assert written == {tile.tobytes() for tile in seen}
     (tmp_path / "empty").mkdir()

@@ -5,15 +5,17 @@ import io
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from small_model import small
+from torch import Tensor
 
 import mambaad
 from mambaad import cli
@@ -21,7 +23,7 @@ from mambaad.data import DatasetError
 from mambaad.inference import watch as watch_module
 from mambaad.inference.predict import find_images, predict_files
 from mambaad.inference.threshold import Threshold
-from mambaad.inference.watch import PATIENCE, watch_folder
+from mambaad.inference.watch import PATIENCE, Scored, watch_folder
 
 MADE_WITH = {"checkpoint": "abc", "threshold": 0.01}
 LIMIT = Threshold.given(0.01, 64)
@@ -47,7 +49,14 @@ def picture(seed: int = 0, size: int = 40) -> bytes:
     return buffer.getvalue()
 
 
-def watch(model, folder: Path, *steps: Callable[[], object], threshold=LIMIT, made_with=MADE_WITH, **options) -> list:
+def watch(
+    model: mambaad.MambaAD,
+    folder: Path,
+    *steps: Callable[[], object],
+    threshold: Threshold | None = LIMIT,
+    made_with: dict[str, Any] = MADE_WITH,
+    **options: Any,
+) -> list[Scored]:
     """What is yielded while the steps are carried out, one after each look, until Ctrl-C after the last."""
     left = iter([*steps, lambda: None, lambda: None])
 
@@ -57,7 +66,7 @@ def watch(model, folder: Path, *steps: Callable[[], object], threshold=LIMIT, ma
             raise KeyboardInterrupt
         step()
 
-    rows = []
+    rows: list[Scored] = []
     watched = watch_folder(
         model,
         folder,
@@ -82,7 +91,9 @@ def table(folder: Path) -> list[dict[str, str]]:
 def nothing() -> None: ...
 
 
-def test_images_are_scored_as_they_come_and_as_predict_scores_them(model, folder, tmp_path) -> None:
+def test_images_are_scored_as_they_come_and_as_predict_scores_them(
+    model: mambaad.MambaAD, folder: Path, tmp_path: Path
+) -> None:
     (folder / "a.png").write_bytes(picture(1))
     later = [
         lambda: (folder / "b.png").write_bytes(picture(2)),
@@ -108,14 +119,16 @@ def test_images_are_scored_as_they_come_and_as_predict_scores_them(model, folder
         assert (out / "overlays" / f"{row.name}.jpg").is_file()
 
 
-def test_an_empty_folder_is_waited_on_and_one_that_is_missing_is_refused(model, folder, tmp_path) -> None:
+def test_an_empty_folder_is_waited_on_and_one_that_is_missing_is_refused(
+    model: mambaad.MambaAD, folder: Path, tmp_path: Path
+) -> None:
     assert watch(model, folder) == []
     assert table(folder) == []
     with pytest.raises(DatasetError, match="a folder to watch was expected"):
         watch(model, tmp_path / "nowhere")
 
 
-def test_a_file_in_the_making_is_waited_for(model, folder) -> None:
+def test_a_file_in_the_making_is_waited_for(model: mambaad.MambaAD, folder: Path) -> None:
     whole = picture(4, size=200)
     file = folder / "slow.png"
     parts = [lambda end=end: file.write_bytes(whole[:end]) for end in range(20_000, len(whole), 20_000)]
@@ -124,7 +137,9 @@ def test_a_file_in_the_making_is_waited_for(model, folder) -> None:
     assert [(row.name, row.error) for row in rows] == [("slow.png", "")]
 
 
-def test_a_broken_file_gets_its_reason_in_the_end_and_a_score_once_it_is_mended(model, folder) -> None:
+def test_a_broken_file_gets_its_reason_in_the_end_and_a_score_once_it_is_mended(
+    model: mambaad.MambaAD, folder: Path
+) -> None:
     file = folder / "x.png"
     file.write_bytes(picture()[:500])
     wait = [nothing] * (PATIENCE + 2)
@@ -137,12 +152,14 @@ def test_a_broken_file_gets_its_reason_in_the_end_and_a_score_once_it_is_mended(
     assert [row.name for row in watch(model, folder, *wait)] == ["y.png"]  # of an earlier call: tried again
 
 
-def test_an_image_that_is_replaced_while_it_is_read_is_taken_later(model, folder, monkeypatch) -> None:
+def test_an_image_that_is_replaced_while_it_is_read_is_taken_later(
+    model: mambaad.MambaAD, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = folder / "a.png"
     file.write_bytes(picture(1))
     read = watch_module.load_image
 
-    def replaced(path, *arguments):
+    def replaced(path: Path, *arguments: Any) -> Tensor:
         tensor = read(path, *arguments)
         monkeypatch.undo()
         file.write_bytes(picture(2, size=50))
@@ -157,10 +174,10 @@ def test_an_image_that_is_replaced_while_it_is_read_is_taken_later(model, folder
     assert row.score == pytest.approx(float(wanted))
 
 
-def test_a_later_call_goes_on_where_the_earlier_one_was_stopped(model, folder) -> None:
+def test_a_later_call_goes_on_where_the_earlier_one_was_stopped(model: mambaad.MambaAD, folder: Path) -> None:
     for name in "abc":
         (folder / f"{name}.png").write_bytes(picture(ord(name)))
-    scored = iter(watch_folder_rows(model, folder))
+    scored = watch_folder_rows(model, folder)
     next(scored)
     scored.close()  # stopped after the first line, in the middle of a batch
     out = folder.parent / "out"
@@ -173,8 +190,8 @@ def test_a_later_call_goes_on_where_the_earlier_one_was_stopped(model, folder) -
     assert watch(model, folder) == []
 
 
-def watch_folder_rows(model, folder: Path) -> Iterator:
-    return watch_folder(
+def watch_folder_rows(model: mambaad.MambaAD, folder: Path) -> Generator[Scored]:
+    watched = watch_folder(
         model,
         folder,
         folder.parent / "out",
@@ -184,9 +201,13 @@ def watch_folder_rows(model, folder: Path) -> Iterator:
         device="cpu",
         sleep=lambda _: None,
     )
+    assert isinstance(watched, Generator)
+    return watched
 
 
-def test_scores_of_another_checkpoint_or_another_command_are_not_mixed(model, folder, tmp_path) -> None:
+def test_scores_of_another_checkpoint_or_another_command_are_not_mixed(
+    model: mambaad.MambaAD, folder: Path, tmp_path: Path
+) -> None:
     (folder / "a.png").write_bytes(picture())
     watch(model, folder)
     with pytest.raises(ValueError, match=r"made with another checkpoint, threshold: choose another --out"):
@@ -196,7 +217,7 @@ def test_scores_of_another_checkpoint_or_another_command_are_not_mixed(model, fo
         watch(model, folder)
 
 
-def test_two_processes_do_not_watch_into_one_folder(model, folder) -> None:
+def test_two_processes_do_not_watch_into_one_folder(model: mambaad.MambaAD, folder: Path) -> None:
     (folder / "a.png").write_bytes(picture())
     first = watch_folder_rows(model, folder)
     next(first)
@@ -206,7 +227,9 @@ def test_two_processes_do_not_watch_into_one_folder(model, folder) -> None:
     assert watch(model, folder) == []
 
 
-def test_without_a_threshold_there_is_a_score_and_no_overlay(model, folder, tmp_path) -> None:
+def test_without_a_threshold_there_is_a_score_and_no_overlay(
+    model: mambaad.MambaAD, folder: Path, tmp_path: Path
+) -> None:
     (folder / "a.png").write_bytes(picture())
     (row,) = watch(model, folder, threshold=None, maps="tiff")
     assert row.anomalous is None
@@ -222,12 +245,14 @@ def test_without_a_threshold_there_is_a_score_and_no_overlay(model, folder, tmp_
     ("options", "message"),
     [({"interval": 0}, "must be positive"), ({"maps": "png"}, "maps must be"), ({"batch_size": 0}, "at least 1")],
 )
-def test_wrong_values_are_refused(model, folder, options, message) -> None:
+def test_wrong_values_are_refused(model: mambaad.MambaAD, folder: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         watch(model, folder, **options)
 
 
-def test_the_command_watches_until_ctrl_c(model, folder, tmp_path, capsys) -> None:
+def test_the_command_watches_until_ctrl_c(
+    model: mambaad.MambaAD, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     weights = tmp_path / "c.pth"
     mambaad.save_checkpoint(weights, model, {"run": {"data": {"side": 64}}})
     (folder / "a.png").write_bytes(picture())

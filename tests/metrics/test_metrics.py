@@ -1,12 +1,15 @@
 """Ranking metrics against scikit-learn and explicit loops; exact under ties."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from numpy.typing import DTypeLike, NDArray
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from mambaad.metrics import auroc, average_precision, f1_max, f1_max_grid, ranking
@@ -14,25 +17,26 @@ from mambaad.metrics import auroc, average_precision, f1_max, f1_max_grid, ranki
 EXACT = 1e-12  # float64, sums of at most some 10^5 terms
 RANKING = (auroc, average_precision, f1_max)
 METRICS = (*RANKING, f1_max_grid)
+Metric = Callable[..., float]
 
 # Few distinct scores, so that ties within and between the classes are the rule.
 tied = st.lists(st.tuples(st.booleans(), st.integers(-3, 3)), min_size=2, max_size=30)
 quick = settings(max_examples=100, deadline=None)
 
 
-def both_classes(pairs):
+def both_classes(pairs: list[tuple[bool, int]]) -> tuple[NDArray[Any], NDArray[Any]]:
     labels, scores = (np.array(column) for column in zip(*pairs, strict=True))
     assume(labels.any() and not labels.all())
     return labels, scores
 
 
-def f1_max_sklearn(labels, scores):
+def f1_max_sklearn(labels: NDArray[Any], scores: NDArray[Any]) -> float:
     precision, recall, _ = precision_recall_curve(labels, scores)
     total = precision + recall
     return np.max(2 * precision * recall / np.where(total > 0, total, 1))
 
 
-def f1_max_grid_loop(labels, scores):
+def f1_max_grid_loop(labels: NDArray[Any], scores: NDArray[Any]) -> float:
     scores = scores.astype(np.float64)
     rescaled = (scores - scores.min()) / (scores.max() - scores.min())
     best, eps = 0.0, 1e-8
@@ -44,7 +48,7 @@ def f1_max_grid_loop(labels, scores):
     return best
 
 
-ORACLES = {
+ORACLES: dict[Metric, Metric] = {
     auroc: roc_auc_score,
     average_precision: average_precision_score,
     f1_max: f1_max_sklearn,
@@ -55,7 +59,7 @@ ORACLES = {
 @pytest.mark.parametrize("metric", METRICS)
 @quick
 @given(pairs=tied)
-def test_equals_its_oracle_under_ties(metric: str, pairs) -> None:
+def test_equals_its_oracle_under_ties(metric: Metric, pairs: list[tuple[bool, int]]) -> None:
     labels, scores = both_classes(pairs)
     assume(np.ptp(scores) > 0)
     assert metric(labels, scores) == pytest.approx(ORACLES[metric](labels, scores), abs=EXACT)
@@ -64,7 +68,7 @@ def test_equals_its_oracle_under_ties(metric: str, pairs) -> None:
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.98])
 @pytest.mark.parametrize("metric", METRICS)
-def test_equals_its_oracle_on_many_scores(metric: str, share: float, dtype) -> None:
+def test_equals_its_oracle_on_many_scores(metric: Metric, share: float, dtype: DTypeLike) -> None:
     rng = np.random.default_rng(0)
     labels = rng.random((4, 64, 64)) < share
     scores = (rng.standard_normal(labels.shape) + labels).astype(dtype)  # float16 has many ties
@@ -89,7 +93,9 @@ def test_hand_worked_values() -> None:
 @pytest.mark.parametrize("transform", [np.exp, lambda s: s**3 - 7.5, lambda s: 1e-30 * s, np.arctan])
 @quick
 @given(pairs=tied)
-def test_depends_only_on_the_ranking(metric: str, transform, pairs) -> None:
+def test_depends_only_on_the_ranking(
+    metric: Metric, transform: Callable[[Any], Any], pairs: list[tuple[bool, int]]
+) -> None:
     labels, scores = both_classes(pairs)
     assert metric(labels, transform(scores.astype(np.float64))) == metric(labels, scores)
 
@@ -97,7 +103,7 @@ def test_depends_only_on_the_ranking(metric: str, transform, pairs) -> None:
 @pytest.mark.parametrize("metric", RANKING)
 @quick
 @given(pairs=tied, seed=st.integers(0, 99))
-def test_does_not_depend_on_the_order_of_the_samples(metric: str, pairs, seed: int) -> None:
+def test_does_not_depend_on_the_order_of_the_samples(metric: Metric, pairs: list[tuple[bool, int]], seed: int) -> None:
     labels, scores = both_classes(pairs)
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     assert metric(labels[shuffled], scores[shuffled]) == metric(labels, scores)
@@ -105,14 +111,14 @@ def test_does_not_depend_on_the_order_of_the_samples(metric: str, pairs, seed: i
 
 @quick
 @given(pairs=tied)
-def test_auroc_of_negated_scores_is_the_complement(pairs) -> None:
+def test_auroc_of_negated_scores_is_the_complement(pairs: list[tuple[bool, int]]) -> None:
     labels, scores = both_classes(pairs)
     assert auroc(labels, -scores) == pytest.approx(1 - auroc(labels, scores), abs=EXACT)
 
 
 @quick
 @given(pairs=tied)
-def test_the_grid_never_beats_every_distinct_score(pairs) -> None:
+def test_the_grid_never_beats_every_distinct_score(pairs: list[tuple[bool, int]]) -> None:
     labels, scores = both_classes(pairs)
     assume(np.ptp(scores) > 0)
     assert f1_max_grid(labels, scores) <= f1_max(labels, scores)
@@ -141,7 +147,7 @@ def test_more_thresholds_bring_the_grid_to_the_exact_value() -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_a_perfect_ranking_is_one_and_the_reverse_is_not(metric: str) -> None:
+def test_a_perfect_ranking_is_one_and_the_reverse_is_not(metric: Metric) -> None:
     labels, scores = np.arange(20) >= 15, np.arange(20)
     assert metric(labels, scores) == pytest.approx(1, abs=1e-7)  # the grid's eps costs some 1e-8
     assert metric(labels, -scores) < 0.5
@@ -156,7 +162,7 @@ def test_constant_scores() -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_without_a_positive_there_is_no_value(metric: str) -> None:
+def test_without_a_positive_there_is_no_value(metric: Metric) -> None:
     assert math.isnan(metric([0, 0, 0], [1.0, 2.0, 3.0]))
     assert math.isnan(metric([], []))
 
@@ -170,7 +176,7 @@ def test_without_a_negative_only_auroc_has_no_value() -> None:
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.int64])
-def test_torch_and_numpy_agree(metric: str, dtype) -> None:
+def test_torch_and_numpy_agree(metric: Metric, dtype: torch.dtype) -> None:
     scores = (10 * torch.randn(40, 5)).to(dtype).T  # not contiguous
     labels = torch.rand(40, 5).T < 0.3
     expected = metric(labels.numpy(), scores.double().numpy())
@@ -197,19 +203,19 @@ def test_scores_with_a_gradient_are_taken_as_values() -> None:
         ([0, 1], [1j, 2.0], r"scores must hold real numbers, got complex128"),
     ],
 )
-def test_errors_say_what_arrived(metric: str, labels, scores, message: str) -> None:
+def test_errors_say_what_arrived(metric: Metric, labels: list[Any], scores: list[Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         metric(labels, scores)
 
 
 @pytest.mark.parametrize("thresholds", [1, 0, -3, 2.0, True, None])
-def test_a_grid_needs_two_thresholds(thresholds) -> None:
+def test_a_grid_needs_two_thresholds(thresholds: Any) -> None:
     with pytest.raises(ValueError, match="thresholds must be an integer of at least 2"):
         f1_max_grid([0, 1], [0.0, 1.0], thresholds=thresholds)
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3, None])
-def test_sorting_in_two_threads_is_sorting(levels, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sorting_in_two_threads_is_sorting(levels: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where one of the halves is empty: with one level nothing is below the median."""
     monkeypatch.setattr(ranking, "MANY", 5000)
     rng = np.random.default_rng(0)

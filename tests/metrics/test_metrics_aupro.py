@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import DTypeLike, NDArray
 from scipy import ndimage
 from scipy.integrate import trapezoid
 from skimage import measure
@@ -25,7 +27,7 @@ small_maps = hnp.arrays(np.int64, SHAPE, elements=st.integers(0, 6))  # many tie
 small_masks = hnp.arrays(np.bool_, SHAPE)
 
 
-def pro_and_fpr(predicted, masks):
+def pro_and_fpr(predicted: NDArray[Any], masks: NDArray[Any]) -> tuple[float, float]:
     """One point of the curve by its definition; regions by skimage's default connectivity."""
     overlaps = []
     for mask, hit in zip(masks, predicted, strict=True):
@@ -33,7 +35,7 @@ def pro_and_fpr(predicted, masks):
     return np.mean(overlaps), predicted[~masks].mean()
 
 
-def aupro_exact_loop(maps, masks, limit: float):
+def aupro_exact_loop(maps: NDArray[Any], masks: NDArray[Any], limit: float) -> float:
     """Every distinct score as threshold; each piece of the curve is cut at the limit and integrated by itself."""
     if not masks.any() or masks.all():
         return math.nan
@@ -48,7 +50,7 @@ def aupro_exact_loop(maps, masks, limit: float):
     return area / limit
 
 
-def aupro_paper_loop(maps, masks, limit: float, count: int):
+def aupro_paper_loop(maps: NDArray[Any], masks: NDArray[Any], limit: float, count: int) -> float:
     """The paper protocol, one threshold after the other."""
     if not masks.any() or masks.all() or np.ptp(maps) == 0:
         return math.nan
@@ -63,7 +65,9 @@ def aupro_paper_loop(maps, masks, limit: float, count: int):
     return float(np.sum(np.diff(fpr) * (pro[1:] + pro[:-1]) / 2))
 
 
-def category(seed: int = 0, images=10, side: int = 48, dtype=np.float32):
+def category(
+    seed: int = 0, images: int = 10, side: int = 48, dtype: DTypeLike = np.float32
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Smooth noise, raised over rectangles that sometimes touch or overlap; the first three images are good."""
     rng = np.random.default_rng(seed)
     masks = np.zeros((images, side, side), dtype=bool)
@@ -77,20 +81,22 @@ def category(seed: int = 0, images=10, side: int = 48, dtype=np.float32):
 
 @quick
 @given(maps=small_maps, masks=small_masks, limit=st.sampled_from([0.05, 0.3, 0.5, 1.0]))
-def test_exact_equals_the_loop_over_all_thresholds(maps, masks, limit: float) -> None:
+def test_exact_equals_the_loop_over_all_thresholds(maps: NDArray[Any], masks: NDArray[Any], limit: float) -> None:
     expected = aupro_exact_loop(maps, masks, limit)
     assert aupro(maps, masks, limit) == pytest.approx(expected, abs=EXACT, nan_ok=True)
 
 
 @quick
 @given(maps=small_maps, masks=small_masks, limit=st.sampled_from([0.3, 0.5, 1.0]), count=st.sampled_from([2, 7, 100]))
-def test_grid_equals_the_loop_over_its_thresholds(maps, masks, limit: float, count: int) -> None:
+def test_grid_equals_the_loop_over_its_thresholds(
+    maps: NDArray[Any], masks: NDArray[Any], limit: float, count: int
+) -> None:
     expected = aupro_paper_loop(maps, masks, limit, count)
     assert aupro(maps, masks, limit, count) == pytest.approx(expected, abs=EXACT, nan_ok=True)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_both_equal_their_loops_on_smooth_maps(dtype) -> None:
+def test_both_equal_their_loops_on_smooth_maps(dtype: DTypeLike) -> None:
     maps, masks = category(images=5, side=24, dtype=dtype)
     assert aupro(maps, masks) == pytest.approx(aupro_exact_loop(maps, masks, 0.3), abs=EXACT)
     assert aupro(maps, masks, thresholds=100) == pytest.approx(aupro_paper_loop(maps, masks, 0.3, 100), abs=EXACT)
@@ -171,7 +177,7 @@ def test_every_region_weighs_the_same() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(masks=hnp.arrays(np.bool_, (3, 6, 6)))
-def test_regions_are_those_of_skimage_by_default(masks) -> None:
+def test_regions_are_those_of_skimage_by_default(masks: NDArray[Any]) -> None:
     labelled = [measure.label(mask) for mask in masks]
     total = sum(regions.max() for regions in labelled)
     areas = [np.bincount(regions.ravel())[regions[regions > 0]] for regions in labelled]
@@ -211,7 +217,7 @@ def test_a_constant_map_is_the_diagonal_and_has_no_grid() -> None:
 
 @pytest.mark.parametrize("thresholds", [None, 100])
 @pytest.mark.parametrize("defect", [False, True])
-def test_with_one_class_only_there_is_no_value(defect, thresholds) -> None:
+def test_with_one_class_only_there_is_no_value(defect: bool, thresholds: int | None) -> None:
     maps, _ = category()
     assert math.isnan(aupro(maps, np.full(maps.shape, defect), thresholds=thresholds))
 
@@ -226,7 +232,7 @@ def test_the_grid_has_no_value_when_fewer_than_two_rates_are_left() -> None:
 
 
 @pytest.mark.parametrize("thresholds", [None, 100])
-def test_torch_and_numpy_agree(thresholds) -> None:
+def test_torch_and_numpy_agree(thresholds: int | None) -> None:
     maps, masks = category()
     expected = aupro(maps, masks, thresholds=thresholds)
     assert aupro(torch.from_numpy(maps), torch.from_numpy(masks), thresholds=thresholds) == expected
@@ -240,7 +246,7 @@ def test_the_limit_is_a_rate(limit: float) -> None:
 
 
 @pytest.mark.parametrize("thresholds", [1, 0, 100.0, True])
-def test_a_grid_needs_two_thresholds(thresholds) -> None:
+def test_a_grid_needs_two_thresholds(thresholds: Any) -> None:
     with pytest.raises(ValueError, match="thresholds must be None"):
         aupro(np.zeros((1, 2, 2)), np.zeros((1, 2, 2)), thresholds=thresholds)
 

@@ -1,10 +1,13 @@
 """The report of seven metrics: which definition stands under which name, and what is refused."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from mambaad.metrics import (
@@ -24,7 +27,7 @@ from mambaad.metrics import report as report_module
 SHARED = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap")
 
 
-def category(seed: int = 0, images=9, side: int = 16):
+def category(seed: int = 0, images: int = 9, side: int = 16) -> tuple[NDArray[Any], NDArray[Any]]:
     """Noise, raised in all images but the first third over a square, the last time over a lone pixel too."""
     rng = np.random.default_rng(seed)
     masks = np.zeros((images, side, side), dtype=bool)
@@ -65,7 +68,7 @@ def test_the_protocols_share_five_values_and_differ_in_two() -> None:
 
 
 @pytest.mark.parametrize("labelled", [False, True])
-def test_both_protocols_at_once_are_each_by_itself(labelled) -> None:
+def test_both_protocols_at_once_are_each_by_itself(labelled: bool) -> None:
     maps, masks = category()
     labels = np.arange(len(masks)) > 1 if labelled else None  # image 2 is defective without a mask
     assert evaluate_protocols(maps, masks, labels) == {p: evaluate(maps, masks, labels, p) for p in PROTOCOLS}
@@ -76,7 +79,7 @@ def test_both_protocols_share_one_sort_and_one_labelling(monkeypatch: pytest.Mon
     for name in counted:
         original = getattr(report_module, name)
 
-        def counting(*arguments, name: str = name, original=original):
+        def counting(*arguments: tuple[Any, ...], name: str = name, original: Callable[..., Any] = original) -> Any:
             counted[name] += 1
             return original(*arguments)
 
@@ -131,7 +134,7 @@ def test_the_inputs_are_left_as_they_were() -> None:
 
 def test_a_defect_without_a_mask_counts_for_the_image_only() -> None:
     maps, masks = category()
-    labels = masks.any(axis=(1, 2))
+    labels = np.asarray(masks.any(axis=(1, 2)))
     assert not labels[2]
     labels[2] = True  # the lowest image score of all
     with_label, without = evaluate(maps, masks, labels), evaluate(maps, masks)
@@ -162,7 +165,7 @@ def test_constant_maps() -> None:
     assert {name for name, value in paper.items() if math.isnan(value)} == {"pixel_f1max", "pixel_aupro", "mad"}
 
 
-def spoilt(array, value, *index):
+def spoilt(array: NDArray[Any], value: Any, *index: Any) -> NDArray[Any]:
     array = array.astype(float)
     array[index] = value
     return array
@@ -189,7 +192,7 @@ MAPS, MASKS = category()
         ((MAPS, MASKS, np.zeros(9)), r"labels contradict masks: 6 of 9 images.*first ones \[3, 4, 5, 6, 7, 8\]"),
     ],
 )
-def test_errors_say_what_arrived(arguments, message: str) -> None:
+def test_errors_say_what_arrived(arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         evaluate(*arguments)
 

@@ -3,6 +3,7 @@
 import math
 import tracemalloc
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 from scipy import ndimage
 
-from mambaad.metrics import METRICS, PROTOCOLS, StreamingMetrics, evaluate_protocols
+from mambaad.metrics import METRICS, PROTOCOLS, Streamed, StreamingMetrics, evaluate_protocols
 from mambaad.metrics.streaming import as_float32, from_ordered_bits, ordered_bits
 
 ROUNDING = 1e-9  # percent; sums of float64 in another order
@@ -31,7 +33,9 @@ maps_of = st.one_of(few, near, positive, single, double, close)
 bits_of = st.sampled_from([10, 12, 16])
 
 
-def streamed(maps, masks, bits: int = 22, batch=None):
+def streamed(
+    maps: NDArray[Any] | torch.Tensor, masks: NDArray[Any], bits: int = 22, batch: int | None = None
+) -> Streamed:
     streaming = StreamingMetrics(bits)
     for start in range(0, len(maps), batch or len(maps)):
         end = start + (batch or len(maps))
@@ -39,7 +43,7 @@ def streamed(maps, masks, bits: int = 22, batch=None):
     return streaming.result()
 
 
-def category(seed: int = 0, images=12, side: int = 64):
+def category(seed: int = 0, images: int = 12, side: int = 64) -> tuple[NDArray[Any], NDArray[Any]]:
     """Smooth positive maps as of a trained model, higher at some of the defects."""
     rng = np.random.default_rng(seed)
     masks = np.zeros((images, side, side), dtype=bool)
@@ -59,7 +63,7 @@ def category(seed: int = 0, images=12, side: int = 64):
     masks=np.eye(4, 5, dtype=bool)[None] > [[[0]]] * 3,
     bits=10,
 )
-def test_the_exact_value_is_between_the_bounds(maps, masks, bits: int) -> None:
+def test_the_exact_value_is_between_the_bounds(maps: NDArray[Any], masks: NDArray[Any], bits: int) -> None:
     expected, result = evaluate_protocols(as_float32(maps), masks), streamed(maps, masks, bits, batch=2)
     for protocol in PROTOCOLS:
         for name in (*METRICS, "mad"):
@@ -88,7 +92,7 @@ def test_the_exact_value_is_between_the_bounds_on_smooth_maps(seed: int, bits: i
 
 @settings(max_examples=150)
 @given(maps=few, masks=masks_of)
-def test_scores_alone_in_their_bin_are_measured_exactly(maps, masks) -> None:
+def test_scores_alone_in_their_bin_are_measured_exactly(maps: NDArray[Any], masks: NDArray[Any]) -> None:
     """Seven numbers from -3 to 6 keep apart at 12 bits, so the bins know all there is to know."""
     expected, result = evaluate_protocols(maps, masks), streamed(maps, masks, bits=12)
     for protocol in PROTOCOLS:
@@ -97,7 +101,7 @@ def test_scores_alone_in_their_bin_are_measured_exactly(maps, masks) -> None:
             assert low == pytest.approx(high, abs=ROUNDING, nan_ok=True)
 
 
-def in_bins(first, tied=False, seed: int = 0):
+def in_bins(first: str, tied: bool = False, seed: int = 0) -> tuple[NDArray[Any], NDArray[Any]]:
     """Scores whose bin (of 12 bits: an eighth of an octave) is random, positives or negatives first inside each bin."""
     rng = np.random.default_rng(seed)
     masks = rng.random((4, 12, 12)) < 0.3
@@ -184,7 +188,7 @@ def test_the_division_into_batches_does_not_matter() -> None:
 
 def test_image_metrics_are_exact_and_labels_count_for_them_only() -> None:
     maps, masks = category()
-    labels = masks.any(axis=(1, 2))
+    labels = np.asarray(masks.any(axis=(1, 2)))
     labels[0] = True  # defective without a mask
     streaming = StreamingMetrics(10)
     for i in range(0, len(maps), 5):
@@ -226,7 +230,7 @@ def test_more_may_be_added_after_a_result() -> None:
 def test_memory_does_not_grow_with_the_images() -> None:
     maps, masks = category(images=6, side=128)
 
-    def peak(rounds):
+    def peak(rounds: int) -> int:
         tracemalloc.start()
         streaming = StreamingMetrics(16)
         for _ in range(rounds):
@@ -241,7 +245,7 @@ def test_memory_does_not_grow_with_the_images() -> None:
 
 
 @given(values=hnp.arrays(np.float32, 20, elements=st.floats(-LARGEST, LARGEST, width=32)))
-def test_ordered_bits_order_as_the_scores_do_and_come_back(values) -> None:
+def test_ordered_bits_order_as_the_scores_do_and_come_back(values: NDArray[Any]) -> None:
     ordered = ordered_bits(values)
     assert np.array_equal(from_ordered_bits(ordered), values)
     assert np.array_equal(values[:, None] < values, ordered[:, None] < ordered)

@@ -40,11 +40,11 @@ def test_anomaly_map_is_zero_for_perfect_reconstruction_and_marks_the_wrong_plac
 def test_loss_is_five_times_the_sum_of_mean_squared_errors() -> None:
     a = [torch.randn(2, 3, 4, 4) for _ in range(3)]
     b = [torch.randn(2, 3, 4, 4) for _ in range(3)]
-    wanted = 5 * sum(((x - y) ** 2).mean() for x, y in zip(a, b, strict=True))
+    wanted = 5 * torch.stack([((x - y) ** 2).mean() for x, y in zip(a, b, strict=True)]).sum()
     assert torch.allclose(reconstruction_loss(a, b), wanted)
 
 
-def test_the_euclidean_map_is_the_root_mean_square_and_sees_strength():
+def test_the_euclidean_map_is_the_root_mean_square_and_sees_strength() -> None:
     encoder = [torch.randn(2, 4, side, side) for side in (16, 8, 4)]
     weaker = [0.5 * scale for scale in encoder]
     assert anomaly_map(encoder, weaker, 64).abs().max() < 1e-5

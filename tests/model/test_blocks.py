@@ -1,6 +1,7 @@
 """HSS, LSS, Half-FPN: initial values, drop path, what a module sums up."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ def test_initial_values_are_the_published_ones() -> None:
     assert dt.max() <= 1e-1 * 1.01
     assert ss2d.dt_proj.shape == (8, 64, 2)
     assert ss2d.dt_proj.abs().max() <= 2**-0.5
-    model = small()
+    model: Any = small()
     linear = model.decoder.stages[0][0].hss[0].ss2d.in_proj.weight
     assert linear.std().item() == pytest.approx(0.02, rel=0.1)
     conv = model.decoder.stages[0][0].local[1][1][0].weight  # depthwise 7 x 7
@@ -32,7 +33,7 @@ def test_initial_values_are_the_published_ones() -> None:
 
 
 def test_drop_path_rates_fall_and_are_shared_within_a_module() -> None:
-    model = small(depths=(3, 4, 6, 3))
+    model: Any = small(depths=(3, 4, 6, 3))
     rates = [[[b.drop_path.drop_prob for b in lss.hss] for lss in stage] for stage in model.decoder.stages]
     every = [0.2 * (1 - i / 15) for i in range(16)]
     firsts = [0, 3, 7, 13]
@@ -42,7 +43,7 @@ def test_drop_path_rates_fall_and_are_shared_within_a_module() -> None:
 
 
 def test_lss_module_is_the_published_sum() -> None:
-    module = LSSModule(8, 2, (("scan", 2),), local_kernels=(5, 7)).eval()
+    module: Any = LSSModule(8, 2, (("scan", 2),), local_kernels=(5, 7)).eval()
     x = torch.randn(2, 4, 4, 8)
     image = x.permute(0, 3, 1, 2)
     y = x
@@ -54,7 +55,8 @@ def test_lss_module_is_the_published_sum() -> None:
 
 
 def test_local_branch_kinds() -> None:
-    full, alone = local_branch(4, 5, "dwconv_1x1"), local_branch(4, 5, "dwconv")
+    full: Any = local_branch(4, 5, "dwconv_1x1")
+    alone: Any = local_branch(4, 5, "dwconv")
     assert [layer[0].kernel_size for layer in full] == [(1, 1), (5, 5), (1, 1)]
     assert [layer[0].kernel_size for layer in alone] == [(5, 5)]
     assert full[1][0].bias is None
@@ -62,7 +64,7 @@ def test_local_branch_kinds() -> None:
 
 
 def test_local_branch_equals_torchs_own_layers_and_stays_channels_last() -> None:
-    branch = local_branch(6, 5, "dwconv_1x1").double()
+    branch: Any = local_branch(6, 5, "dwconv_1x1").double()
     x = (torch.randn(2, 8, 8, 6, dtype=torch.double) + 3).permute(0, 3, 1, 2).requires_grad_()
     expected = x
     for conv, norm, _ in branch:

@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ def same(a: mambaad.MambaAD, b: mambaad.MambaAD) -> bool:
     return left.keys() == right.keys() and all(torch.equal(v, right[k]) for k, v in left.items())
 
 
-def test_our_checkpoint_round_trip(model, tmp_path: Path) -> None:
+def test_our_checkpoint_round_trip(model: mambaad.MambaAD, tmp_path: Path) -> None:
     mambaad.save_checkpoint(tmp_path / "deep" / "c.pth", model)
     loaded = mambaad.load_checkpoint(tmp_path / "deep" / "c.pth")
     assert loaded.config == SMALL
@@ -39,7 +40,9 @@ def test_our_checkpoint_round_trip(model, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dialect", [1, 2])
 @pytest.mark.parametrize("wrap", ["plain", "net", "module"])
-def test_both_dialects_plain_nested_and_from_several_gpus(model, dialect: int, wrap, tmp_path: Path) -> None:
+def test_both_dialects_plain_nested_and_from_several_gpus(
+    model: mambaad.MambaAD, dialect: int, wrap: str, tmp_path: Path
+) -> None:
     state = publish(model, dialect)
     content = {
         "plain": state,
@@ -61,7 +64,7 @@ def test_both_dialects_plain_nested_and_from_several_gpus(model, dialect: int, w
     ],
 )
 @pytest.mark.parametrize("dialect", [1, 2])
-def test_the_architecture_is_inferred(config, dialect: int) -> None:
+def test_the_architecture_is_inferred(config: ModelConfig, dialect: int) -> None:
     with torch.device("meta"):
         large = mambaad.MambaAD(config, weights="random")
     state = {k: v if v.device.type == "cpu" else torch.empty(v.shape) for k, v in publish(large, dialect).items()}
@@ -70,20 +73,20 @@ def test_the_architecture_is_inferred(config, dialect: int) -> None:
     assert infer_config(state) == config
 
 
-def test_every_published_key_has_a_place_of_its_own(model) -> None:
+def test_every_published_key_has_a_place_of_its_own(model: mambaad.MambaAD) -> None:
     for dialect in (1, 2):
         names = published_key_map(publish(model, dialect))
         assert sorted(names.values()) == sorted(model.state_dict())
         assert len(set(names.values())) == len(names)
 
 
-def test_shapes_of_scan_parameters_are_unstacked(model) -> None:
+def test_shapes_of_scan_parameters_are_unstacked(model: mambaad.MambaAD) -> None:
     state = rename_published(publish(model, 1))
     assert state["decoder.stages.0.0.hss.0.ss2d.A_log"].shape == (4, 128, 16)
     assert state["decoder.stages.0.0.hss.0.ss2d.D"].shape == (4, 128)
 
 
-def test_keys_that_do_not_fit_are_named(model) -> None:
+def test_keys_that_do_not_fit_are_named(model: mambaad.MambaAD) -> None:
     state = publish(model, 1)
     del state["mff_oce.convf.bias"]
     state["net_s.surprise"] = torch.zeros(1)
@@ -96,7 +99,7 @@ def test_keys_that_do_not_fit_are_named(model) -> None:
     assert "1 of wrong shape: half_fpn.fuse.1.weight (5,) instead of (32,)" in message
 
 
-def test_unknown_scan_table_and_encoder_are_refused(model) -> None:
+def test_unknown_scan_table_and_encoder_are_refused(model: mambaad.MambaAD) -> None:
     state = publish(mambaad.MambaAD(ModelConfig(backbone="resnet18", depths=(2, 2, 2, 2)), weights="random"), 1)
     other = dict(state)
     for key in other:
@@ -113,7 +116,7 @@ def test_unknown_scan_table_and_encoder_are_refused(model) -> None:
 
 
 class Hostile:
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (Path("opened_by_the_pickle"),)
 
 
@@ -145,7 +148,7 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path: Path) -> None:
         mambaad.load_checkpoint({})
 
 
-def test_the_message_of_a_refused_file_does_not_say_how_to_read_it_nevertheless(tmp_path):
+def test_the_message_of_a_refused_file_does_not_say_how_to_read_it_nevertheless(tmp_path: Path) -> None:
     torch.save({"surprise": Hostile()}, tmp_path / "hostile.pth")
     with pytest.raises(CheckpointError) as caught:
         mambaad.load_checkpoint(tmp_path / "hostile.pth")
@@ -169,7 +172,9 @@ def test_the_message_of_a_refused_file_does_not_say_how_to_read_it_nevertheless(
         ({"state_dict": {"a": torch.zeros(2)}}, "8 blocks, and it holds 1 tensors"),
     ],
 )
-def test_a_checkpoint_that_was_tampered_with_is_refused_before_memory_is_taken(model, damage, said):
+def test_a_checkpoint_that_was_tampered_with_is_refused_before_memory_is_taken(
+    model: mambaad.MambaAD, damage: dict[str, Any], said: str
+) -> None:
     content = {"format": "mambaad-checkpoint-1", "config": to_dict(SMALL), "state_dict": model.state_dict()}
     if isinstance(damage.get("config"), dict):
         damage = {"config": content["config"] | damage["config"]}
@@ -181,22 +186,22 @@ def test_a_checkpoint_that_was_tampered_with_is_refused_before_memory_is_taken(m
 
 
 @pytest.mark.parametrize("kind", [torch.complex64, torch.int32, "sparse"])
-def test_tensors_of_another_type_are_refused(model, kind):
+def test_tensors_of_another_type_are_refused(model: mambaad.MambaAD, kind: torch.dtype | str) -> None:
     state = dict(model.state_dict())
     tensor = state["half_fpn.fuse.0.weight"]
-    state["half_fpn.fuse.0.weight"] = tensor.to_sparse() if kind == "sparse" else tensor.to(kind)
+    state["half_fpn.fuse.0.weight"] = tensor.to_sparse() if isinstance(kind, str) else tensor.to(kind)
     with pytest.raises(CheckpointError, match=r"1 of wrong type: half_fpn\.fuse\.0\.weight"):
         mambaad.load_checkpoint({"config": to_dict(SMALL), "state_dict": state})
 
 
 @pytest.mark.parametrize("method", ["nonsense", 3, None, "uniad", "memory_bank"])
-def test_a_checkpoint_of_another_method_is_refused(model, method):
+def test_a_checkpoint_of_another_method_is_refused(model: mambaad.MambaAD, method: str | int | None) -> None:
     content = {"config": to_dict(SMALL) | {"method": method}, "state_dict": model.state_dict()}
     with pytest.raises(CheckpointError, match="method"):
         load_method(content)
 
 
-def test_a_full_disk_is_called_by_its_name_and_leaves_nothing(model, tmp_path):
+def test_a_full_disk_is_called_by_its_name_and_leaves_nothing(model: mambaad.MambaAD, tmp_path: Path) -> None:
     """In a process of its own: a limit on the size of files cannot be taken back."""
     code = (
         "import resource, sys, torch\n"

@@ -3,7 +3,10 @@
 import hashlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -22,7 +25,7 @@ RECORD = ROOT / "results" / "encoder" / "embedded_encoder.json"
 
 
 @pytest.fixture(scope="module")
-def script():
+def script() -> Iterator[ModuleType]:
     sys.path.insert(0, str(ROOT / "scripts"))
     import train_embedded_encoder
 
@@ -31,16 +34,16 @@ def script():
 
 
 @pytest.fixture(scope="module")
-def described() -> dict:
+def described() -> dict[str, Any]:
     return json.loads(WEIGHTS.with_suffix(".json").read_text())
 
 
-def network(described: dict) -> nn.Module:
+def network(described: dict[str, Any]) -> nn.Module:
     """Untrained, cut after stride 16 as the library does it."""
     return Encoder(described["backbone"], "random", described["backbone_kwargs"]).net
 
 
-def test_files_belong_together(described) -> None:
+def test_files_belong_together(described: dict[str, Any]) -> None:
     assert WEIGHTS.stat().st_size <= 2.5e6
     assert hashlib.sha256(WEIGHTS.read_bytes()).hexdigest() == described["sha256"]
     record = json.loads(RECORD.read_text())
@@ -52,12 +55,12 @@ def test_files_belong_together(described) -> None:
     assert described["trained"]["held_out_accuracy"] > 20 * chance
 
 
-def test_weights_fit_the_timm_model_name_for_name(described) -> None:
+def test_weights_fit_the_timm_model_name_for_name(described: dict[str, Any]) -> None:
     """All of the network up to stride 16, nothing else; and the same names as in the whole classifier."""
     state = load_file(WEIGHTS)
     net = network(described)
     net.load_state_dict(state, strict=True)
-    assert net.feature_info.reduction() == [4, 8, 16]
+    assert cast(Any, net.feature_info).reduction() == [4, 8, 16]
     whole = timm.create_model(described["backbone"], pretrained=False, num_classes=0, **described["backbone_kwargs"])
     keys = whole.load_state_dict(state, strict=False)
     assert not keys.unexpected_keys
@@ -66,7 +69,7 @@ def test_weights_fit_the_timm_model_name_for_name(described) -> None:
     assert all(tensor.isfinite().all() for tensor in state.values())
 
 
-def test_features_differ_between_inputs_and_are_of_one_scale(described) -> None:
+def test_features_differ_between_inputs_and_are_of_one_scale(described: dict[str, Any]) -> None:
     net = network(described).eval()
     net.load_state_dict(load_file(WEIGHTS))
     with torch.inference_mode():
@@ -74,7 +77,9 @@ def test_features_differ_between_inputs_and_are_of_one_scale(described) -> None:
             assert 0.01 < feature.std(dim=0).mean() < 100
 
 
-def test_separates_defects_better_than_random_weights(described, script, tmp_path: Path) -> None:
+def test_separates_defects_better_than_random_weights(
+    described: dict[str, Any], script: ModuleType, tmp_path: Path
+) -> None:
     """Nearest neighbours on a small synthetic set: well above the same network untrained, two seeds."""
     samples = load_dataset("synthetic", write_synthetic(tmp_path / "set", 64, seed=5, train=12, test=12))
     trained = network(described)
@@ -88,7 +93,7 @@ def test_separates_defects_better_than_random_weights(described, script, tmp_pat
     assert pixel > random[1] + 3
 
 
-def test_auroc_of_the_script(script) -> None:
+def test_auroc_of_the_script(script: ModuleType) -> None:
     import nearest_neighbour
     from sklearn.metrics import roc_auc_score
 
@@ -97,7 +102,7 @@ def test_auroc_of_the_script(script) -> None:
     assert nearest_neighbour.auroc(labels, scores) == pytest.approx(100 * roc_auc_score(labels, scores), abs=1e-9)
 
 
-def test_procedural_images_are_deterministic_and_differ_within_a_class(script) -> None:
+def test_procedural_images_are_deterministic_and_differ_within_a_class(script: ModuleType) -> None:
     draw = script.procedural_images.draw
     for family in range(len(script.procedural_images.FAMILIES)):
         first, again, other = draw(family, 0, 40, 0), draw(family, 0, 40, 0), draw(family, 1, 40, 0)
@@ -108,7 +113,7 @@ def test_procedural_images_are_deterministic_and_differ_within_a_class(script) -
         assert not np.array_equal(first, draw(family, 0, 40, 1))
 
 
-def test_training_is_repeatable_and_learns(script) -> None:
+def test_training_is_repeatable_and_learns(script: ModuleType) -> None:
     rng = torch.Generator().manual_seed(0)
     colours = torch.randint(40, 216, (3, 1, 3, 1, 1), generator=rng)
     pool = (colours + torch.randint(-30, 31, (3, 8, 3, 80, 80), generator=rng)).to(torch.uint8)
@@ -120,7 +125,7 @@ def test_training_is_repeatable_and_learns(script) -> None:
     assert 0 <= accuracy <= 100
 
 
-def test_augmentation_keeps_shape_and_changes_every_image(script) -> None:
+def test_augmentation_keeps_shape_and_changes_every_image(script: ModuleType) -> None:
     images = torch.randn(6, 3, 80, 80)
     out = script.augment(images.clone(), torch.Generator().manual_seed(0))
     assert out.shape == (6, 3, 64, 64)

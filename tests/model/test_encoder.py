@@ -1,7 +1,7 @@
 """Encoders: their weights, from a file, the hub or a package, and what is refused."""
 
 from pathlib import Path
-from typing import Never
+from typing import Any, Never
 
 import pytest
 import timm
@@ -17,7 +17,7 @@ from mambaad.model.encoder_weights import weights_file_name
 
 
 def test_encoder_weights_from_files_are_those_of_the_file(tmp_path: Path) -> None:
-    full = timm.create_model("resnet18", pretrained=False, channels=(8, 16, 32, 64))
+    full: Any = timm.create_model("resnet18", pretrained=False, channels=(8, 16, 32, 64))
     save_file(full.state_dict(), tmp_path / "w.safetensors")
     torch.save(full.state_dict(), tmp_path / "w.pth")
     for name in ("w.safetensors", "w.pth"):
@@ -46,7 +46,7 @@ def test_weights_that_do_not_fit_are_refused_with_the_tensors(tmp_path: Path) ->
 
 
 def test_unreachable_hub_is_one_sentence_with_the_ways_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def unreachable(*_, **__) -> Never:
+    def unreachable(*_: object, **__: object) -> Never:
         raise OSError("no route to host")
 
     real = timm.create_model
@@ -78,7 +78,7 @@ def test_stages_after_stride_16_are_not_built() -> None:
 PRETRAINED = "weights/mobilenetv2_100_imagenet_stride16.safetensors"
 
 
-def test_pretrained_weights_are_loaded_tensor_by_tensor(shared) -> None:
+def test_pretrained_weights_are_loaded_tensor_by_tensor(shared: Path) -> None:
     encoder = Encoder("mobilenetv2_100", shared / PRETRAINED, {"pad_type": "same"})
     stored, loaded = load_file(shared / PRETRAINED), encoder.net.state_dict()
     assert {key for key in loaded if not key.endswith("num_batches_tracked")} <= set(stored)
@@ -100,7 +100,7 @@ def defect_auroc(encoder: Encoder, samples: list[Sample]) -> float:
     return auroc([0] * len(good) + [1] * len(broken), scores)
 
 
-def test_pretrained_weights_separate_broken_bottles_from_good_ones_and_random_ones_do_not(shared) -> None:
+def test_pretrained_weights_separate_broken_bottles_from_good_ones_and_random_ones_do_not(shared: Path) -> None:
     samples = load_dataset("mvtec_ad", shared / "data" / "mvtec", ["bottle"])
     pretrained, random = (
         defect_auroc(Encoder("mobilenetv2_100", weights, {"pad_type": "same"}), samples)

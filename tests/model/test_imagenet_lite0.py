@@ -13,7 +13,7 @@ from mambaad.data.synthetic.generate import draw
 from mambaad.model import Encoder, EncoderWeightsError, MambaAD, encoder_weights
 from mambaad.model.encoder_weights import LITE0_SHA256, named_encoder, weights_sha256
 
-SETTINGS = named_encoder("imagenet_lite0")
+SETTINGS = named_encoder("imagenet_lite0") or {}
 
 
 def test_settings_build_a_network_whose_weights_are_the_files() -> None:
@@ -21,7 +21,7 @@ def test_settings_build_a_network_whose_weights_are_the_files() -> None:
     path = metadata.distribution(encoder_weights.LITE0_PACKAGE).locate_file(encoder_weights.LITE0_FILE)
     assert hashlib.sha256(Path(str(path)).read_bytes()).hexdigest() == LITE0_SHA256
     assert weights_sha256("efficientnet_lite0", "imagenet_lite0") == LITE0_SHA256
-    published = torch.load(path, weights_only=True)
+    published = torch.load(str(path), weights_only=True)
     own = model.encoder.net.state_dict()
     assert torch.equal(own["conv_stem.weight"], next(iter(published.values())))
     assert model.encoder.channels == (24, 40, 112)

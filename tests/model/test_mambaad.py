@@ -1,8 +1,11 @@
 """The network as a whole: shapes, sides, modes, normalisation, scan backends; with a small encoder to be quick."""
 
+from typing import Any
+
 import pytest
 import torch
 from small_model import HYBRID, small
+from torch import Tensor
 
 from mambaad.model import reconstruction_loss
 from mambaad.ops.routed_scan import routed_scan
@@ -23,7 +26,7 @@ from mambaad.ops.routed_scan import routed_scan
         {"backbone": "mobilenetv2_050", "backbone_kwargs": {"pad_type": "same"}},
     ],
 )
-def test_features_match_the_encoder_at_every_scale_and_all_parameters_learn(changes) -> None:
+def test_features_match_the_encoder_at_every_scale_and_all_parameters_learn(changes: dict[str, Any]) -> None:
     model = small(**changes)
     encoder, decoder = model(torch.randn(2, 3, 64, 64))
     assert [f.shape for f in encoder] == [f.shape for f in decoder]
@@ -54,7 +57,7 @@ def test_sides_in_steps_of_32_work_with_orders_that_fill_any_square(side: int) -
         ({"scan": "sweep"}, (1056, 1056), "multiple of 32"),
     ],
 )
-def test_sides_that_do_not_fit_are_refused(changes, shape: tuple[int, ...], message: str) -> None:
+def test_sides_that_do_not_fit_are_refused(changes: dict[str, Any], shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         small(**changes)(torch.randn(1, 3, *shape))
 
@@ -98,7 +101,7 @@ def test_scan_backends_give_the_same_network() -> None:
 def test_a_scan_backend_is_set_for_every_block_or_refused() -> None:
     model, seen = small().eval(), []
 
-    def watched(x, *rest):
+    def watched(x: Tensor, *rest: Any) -> Tensor:
         seen.append(tuple(x.shape))
         return routed_scan(x, *rest)
 

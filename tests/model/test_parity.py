@@ -46,7 +46,7 @@ def test_every_case_is_here() -> None:
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def case(request) -> Case:
+def case(request: pytest.FixtureRequest) -> Case:
     facts = cases()[request.param]
     tables = {side * side: scan_order(facts["scan"], side) for side in (8, 16, 32, 64)}
     state = filled_state_dict(REFERENCE / f"{request.param}.keys.json", tables)
@@ -54,7 +54,7 @@ def case(request) -> Case:
 
 
 @pytest.fixture(scope="module")
-def loss(case) -> Tensor:
+def loss(case: Case) -> Tensor:
     """The loss, after its gradients were computed."""
     case.model.zero_grad()
     loss = reconstruction_loss(*case.model(case.image))
@@ -63,19 +63,24 @@ def loss(case) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def gradients(case, loss) -> dict[str, Tensor]:
+def gradients(case: Case, loss: Tensor) -> dict[str, Tensor]:
     """Our gradients under the published names, sorted."""
     ours = dict(case.model.named_parameters())
     trained = {k: ours[new] for k, new in case.new_names.items() if new in ours and ours[new].requires_grad}
-    return {key: trained[key].grad.flatten() for key in sorted(trained)}
+    found = {}
+    for key in sorted(trained):
+        gradient = trained[key].grad
+        assert gradient is not None, key
+        found[key] = gradient.flatten()
+    return found
 
 
 @pytest.fixture(scope="module")
-def norms(case) -> dict[str, float]:
+def norms(case: Case) -> dict[str, float]:
     return json.loads((REFERENCE / f"{case.name}.grads.json").read_text())["grad_norm"]
 
 
-def test_config_is_inferred_from_the_tensors(case) -> None:
+def test_config_is_inferred_from_the_tensors(case: Case) -> None:
     facts = case.facts
     assert case.model.config == mambaad.ModelConfig(
         backbone=facts["backbone"], depths=facts["depths"], scan=facts["scan"], directions=facts["directions"]
@@ -83,7 +88,7 @@ def test_config_is_inferred_from_the_tensors(case) -> None:
     assert sum(p.numel() for p in case.model.parameters()) == facts["parameters"]
 
 
-def test_every_array_equals_the_reference(case) -> None:
+def test_every_array_equals_the_reference(case: Case) -> None:
     with torch.no_grad():
         encoder, decoder = case.model(case.image)
     prediction = case.model.predict(case.image)
@@ -98,19 +103,21 @@ def test_every_array_equals_the_reference(case) -> None:
         assert prediction.score.item() == pytest.approx(float(np.ravel(reference["score"])[0]), rel=TOLERANCE)
 
 
-def test_the_loss_equals_the_reference(case, loss) -> None:
+def test_the_loss_equals_the_reference(case: Case, loss: Tensor) -> None:
     with np.load(REFERENCE / f"{case.name}.grads.npz") as reference:
         assert loss.item() == pytest.approx(float(reference["loss"]), rel=1e-6)
 
 
-def test_gradient_norms_equal_the_reference(gradients, norms) -> None:
+def test_gradient_norms_equal_the_reference(gradients: dict[str, Tensor], norms: dict[str, float]) -> None:
     assert set(gradients) == set(norms)
     largest = max(norms.values())
     for key, gradient in gradients.items():
         assert abs(gradient.double().norm().item() - norms[key]) < NORM_TOLERANCE * largest, key
 
 
-def test_gradients_equal_the_reference_value_by_value(case, gradients, norms) -> None:
+def test_gradients_equal_the_reference_value_by_value(
+    case: Case, gradients: dict[str, Tensor], norms: dict[str, float]
+) -> None:
     sampled = {key: g[:: math.ceil(g.numel() / SAMPLES)].numpy() for key, g in gradients.items()}
     with np.load(REFERENCE / f"{case.name}.grads.npz") as reference:
         values = reference["values"]

@@ -6,8 +6,10 @@ from hilbert import decode
 from hypothesis import given
 from hypothesis import strategies as st
 from pyzorder import ZOrderIndexer
+from torch import Tensor
 
 from mambaad.config import SCAN_METHODS
+from mambaad.config.model import ScanMethod
 from mambaad.model.routes import cached_routes, hybrid_routes, method_routes
 from mambaad.model.scan_order import POWER_OF_TWO_ONLY, scan_order
 from mambaad.ops.routed_scan import hs_decode, hs_encode
@@ -83,7 +85,7 @@ def test_hybrid_routes_are_the_first_routes_of_each_method() -> None:
     assert torch.equal(routes, torch.cat([method_routes("sweep", 4, 8), method_routes("hilbert", 4, 8)]))
 
 
-def routes_and_inverse(scan, side: int):
+def routes_and_inverse(scan: tuple[tuple[ScanMethod, int], ...], side: int) -> tuple[Tensor, Tensor]:
     routes = cached_routes(scan, side, torch.device("cpu"))
     assert torch.equal(inverse_of(routes), routes.argsort(dim=1))
     return routes, inverse_of(routes)
@@ -91,7 +93,7 @@ def routes_and_inverse(scan, side: int):
 
 @pytest.mark.parametrize("scan", SCANS)
 @pytest.mark.parametrize("side", [2, 8])
-def test_decode_inverts_encode(scan, side: int) -> None:
+def test_decode_inverts_encode(scan: tuple[tuple[ScanMethod, int], ...], side: int) -> None:
     x = torch.randn(3, side * side, 5)
     both = routes_and_inverse(scan, side)
     k = both[0].shape[0]
@@ -99,7 +101,7 @@ def test_decode_inverts_encode(scan, side: int) -> None:
 
 
 @given(st.integers(1, 3), st.sampled_from(SCANS))
-def test_encode_and_decode_are_adjoint(batch, scan) -> None:
+def test_encode_and_decode_are_adjoint(batch: int, scan: tuple[tuple[ScanMethod, int], ...]) -> None:
     both = routes_and_inverse(scan, 4)
     x = torch.randn(batch, 16, 3, dtype=torch.float64, requires_grad=True)
     y = torch.randn(batch, both[0].shape[0], 16, 3, dtype=torch.float64, requires_grad=True)

@@ -3,7 +3,9 @@
 import importlib.machinery
 import importlib.util
 import sys
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -16,10 +18,22 @@ from mambaad.ops.selective_scan.mamba import selective_scan_mamba, unavailable
 NAMES = ("u", "delta", "A", "B", "C", "D", "delta_bias")
 
 
-def selective_scan_fn(u, delta, A, B, C, D=None, z=None, delta_bias=None, delta_softplus=False) -> Tensor:
+def selective_scan_fn(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+) -> Tensor:
     """What mamba_ssm documents of its function, one (row, channel) at a time: u (B, M, L), B and C (B, G, N, L)."""
     assert z is None
     assert delta_softplus
+    assert D is not None
+    assert delta_bias is not None
     assert all(x.dtype == torch.float32 for x in (u, delta, A, B, C, D, delta_bias))
     assert all(x.stride(-1) == 1 or x.shape[-1] == 1 for x in (u, delta, B, C))
     (batch, channels, length), groups = u.shape, B.shape[1]
@@ -43,10 +57,10 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
         module = ModuleType(name)
         module.__spec__ = importlib.machinery.ModuleSpec(name, None)
         monkeypatch.setitem(sys.modules, name, module)
-    sys.modules[names[-1]].selective_scan_fn = selective_scan_fn
+    monkeypatch.setattr(sys.modules[names[-1]], "selective_scan_fn", selective_scan_fn, raising=False)
 
 
-def make_inputs(batch=2, routes=3, width: int = 2, length: int = 5, size: int = 4) -> dict[str, Tensor]:
+def make_inputs(batch: int = 2, routes: int = 3, width: int = 2, length: int = 5, size: int = 4) -> dict[str, Tensor]:
     shape, group = (batch, routes, width, length), (batch, routes, size, length)
     A = -torch.exp(torch.randn(routes, width, size))
     normal = torch.randn
@@ -54,7 +68,7 @@ def make_inputs(batch=2, routes=3, width: int = 2, length: int = 5, size: int = 
     return dict(zip(NAMES, (*values, normal(routes, width)), strict=True))
 
 
-def outputs_and_gradients(function, inputs: dict[str, Tensor]) -> list[Tensor]:
+def outputs_and_gradients(function: Callable[..., Any], inputs: dict[str, Tensor]) -> list[Tensor]:
     leaves = [x.detach().requires_grad_() for x in inputs.values()]
     y = function(*leaves)
     weight = torch.linspace(-1, 1, y.numel()).view(y.shape)
@@ -64,7 +78,7 @@ def outputs_and_gradients(function, inputs: dict[str, Tensor]) -> list[Tensor]:
 @pytest.mark.usefixtures("stand_in")
 @pytest.mark.parametrize("routes", [1, 3])
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_backend_is_the_definition(channels_last, routes) -> None:
+def test_backend_is_the_definition(channels_last: bool, routes: int) -> None:
     inputs = make_inputs(routes=routes)
     if channels_last:  # as the model passes them
         inputs = {n: x.mT.contiguous().mT if x.dim() == 4 else x for n, x in inputs.items()}
@@ -91,12 +105,12 @@ def test_float64_is_refused() -> None:
 
 def test_missing_package_is_named_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert "pip install mamba-ssm" in unavailable()
+    assert "pip install mamba-ssm" in (unavailable() or "")
 
 
 @pytest.mark.usefixtures("stand_in")
 @pytest.mark.parametrize(("cuda", "reason"), [(False, "needs a CUDA device"), (True, None)])
-def test_device_is_asked_for(monkeypatch: pytest.MonkeyPatch, cuda, reason: str) -> None:
+def test_device_is_asked_for(monkeypatch: pytest.MonkeyPatch, cuda: bool, reason: str | None) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     found = unavailable()
-    assert found is None if reason is None else reason in found
+    assert found is None if reason is None else reason in (found or "")

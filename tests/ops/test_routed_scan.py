@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+from typing import Any
 
 import jaxtyping
 import pytest
@@ -23,7 +24,9 @@ TOLERANCE = 5e-6  # of the largest value of each array: float32 against the defi
 needs_library = pytest.mark.skipif(native.unavailable() is not None, reason=f"{native.unavailable()}")
 
 
-def make_inputs(routes: Tensor, batch=1, width: int = 20, size: int = 16, rank: int = 4, seed: int = 0) -> list[Tensor]:
+def make_inputs(
+    routes: Tensor, batch: int = 1, width: int = 20, size: int = 16, rank: int = 4, seed: int = 0
+) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     K, length = routes.shape
 
@@ -46,7 +49,13 @@ def random_routes(number: int, length: int, seed: int = 0) -> Tensor:
     return torch.stack([torch.randperm(length, generator=generator) for _ in range(number)])
 
 
-def outputs_and_gradients(inputs: list[Tensor], **options) -> dict[str, Tensor]:
+def seven(inputs: list[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The arguments of a scan, counted: behind them stand others."""
+    x, projected, routes, dt_proj, dt_bias, A, D = inputs
+    return x, projected, routes, dt_proj, dt_bias, A, D
+
+
+def outputs_and_gradients(inputs: list[Tensor], **options: Any) -> dict[str, Tensor]:
     function = options.pop("function", routed_scan)
     leaves = [v.detach().requires_grad_() if v.is_floating_point() else v for v in inputs]
     y = function(*leaves, **options)
@@ -114,7 +123,7 @@ def test_native_agrees_on_every_order(method: str, number: int, instruction_set:
 @needs_library
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("scan", [(("hilbert", 4), ("zigzag", 4)), (("sweep", 2), ("scan", 2), ("zorder", 4))])
-def test_native_agrees_on_hybrids(scan, batch) -> None:
+def test_native_agrees_on_hybrids(scan: tuple[tuple[str, int], ...], batch: int) -> None:
     inputs = make_inputs(hybrid_routes(scan, 8), batch=batch)
     assert_agree(outputs_and_gradients(inputs, backend="native"), defined(inputs))
 
@@ -122,7 +131,7 @@ def test_native_agrees_on_hybrids(scan, batch) -> None:
 @needs_library
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("length", [4, 31, 32, 33, 256, 1024, 4096])
-def test_native_agrees_on_lengths(length: int, batch) -> None:
+def test_native_agrees_on_lengths(length: int, batch: int) -> None:
     inputs = make_inputs(random_routes(2, length), batch=batch, width=17 if length < 1024 else 4)
     assert_agree(outputs_and_gradients(inputs, backend="native"), defined(inputs))
 
@@ -141,7 +150,15 @@ def test_native_agrees_on_lengths(length: int, batch) -> None:
     seed=st.integers(0, 2**31),
 )
 def test_native_agrees_on_any_size(
-    batch, routes, length: int, width: int, size: int, rank: int, threads, instruction_set: str, seed: int
+    batch: int,
+    routes: int,
+    length: int,
+    width: int,
+    size: int,
+    rank: int,
+    threads: int,
+    instruction_set: str,
+    seed: int,
 ) -> None:
     inputs = make_inputs(random_routes(routes, length, seed), batch, width, size, rank, seed)
     before = torch.get_num_threads()
@@ -156,7 +173,7 @@ def test_native_agrees_on_any_size(
 @needs_library
 @pytest.mark.parametrize("instruction_set", native.instruction_sets())
 @pytest.mark.parametrize("bias", [-15.0, 0.0, 30.0])
-def test_native_holds_for_tiny_and_huge_steps(bias, instruction_set: str) -> None:
+def test_native_holds_for_tiny_and_huge_steps(bias: float, instruction_set: str) -> None:
     """Steps from 3e-7, whose decays are next to 1, to 30, whose decays underflow."""
     inputs = make_inputs(random_routes(2, 100))
     inputs[4] = torch.full_like(inputs[4], bias)
@@ -174,7 +191,7 @@ def test_slow_decays_do_not_drift(instruction_set: str, rate: float) -> None:
     inputs[0], inputs[5] = torch.ones_like(inputs[0]), torch.full_like(inputs[5], -rate)
     inputs[4] = torch.full_like(inputs[4], math.log(math.expm1(0.1)))
     expected = defined(inputs)["y"]
-    y = native.routed_scan_native(*inputs, instruction_set=instruction_set)
+    y = native.routed_scan_native(*seven(inputs), instruction_set=instruction_set)
     assert (y.double() - expected).abs().max() / expected.abs().max() <= 4096 * 2**-25
 
 
@@ -225,7 +242,12 @@ def test_half_precision_comes_back_in_its_own_type() -> None:
 def test_states_are_kept_only_where_a_backward_may_follow(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = []
     forward = native._forward
-    monkeypatch.setattr(native, "_forward", lambda *a: kept.append(forward(*a)) or kept[-1])
+
+    def watched(*arguments: Any) -> Any:
+        kept.append(forward(*arguments))
+        return kept[-1]
+
+    monkeypatch.setattr(native, "_forward", watched)
     inputs = make_inputs(random_routes(2, 64))
     routed_scan(*inputs, backend="native")
     routed_scan(inputs[0].requires_grad_(), *inputs[1:], backend="native")
@@ -250,9 +272,9 @@ def test_native_refuses_what_it_cannot_do() -> None:
     with pytest.raises(ValueError, match="float32, got x in float64; convert it or take another backend"):
         routed_scan(*(v.double() if v.is_floating_point() else v for v in inputs), backend="native")
     with pytest.raises(ValueError, match=r"instruction_set must be one of \['.*'\], got 'MMX'"):
-        native.routed_scan_native(*inputs, instruction_set="MMX")
+        native.routed_scan_native(*seven(inputs), instruction_set="MMX")
     with pytest.raises(ValueError, match="runs on CPU tensors, got x on meta"):
-        native.routed_scan_native(*(v.to("meta") for v in inputs))
+        native.routed_scan_native(*seven([v.to("meta") for v in inputs]))
 
 
 # -- which backend
@@ -311,7 +333,7 @@ def test_missing_library_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> Non
         (4, torch.zeros(2, 20, device="meta"), "dt_bias is on meta, but x is on cpu"),
     ],
 )
-def test_wrong_arguments_are_named(position, value, message: str) -> None:
+def test_wrong_arguments_are_named(position: int, value: Any, message: str) -> None:
     inputs = make_inputs(random_routes(2, 10))
     inputs[position] = value
     with pytest.raises(ValueError, match=message):
@@ -321,7 +343,7 @@ def test_wrong_arguments_are_named(position, value, message: str) -> None:
 def test_axis_names_are_checked_under_test() -> None:
     inputs = make_inputs(random_routes(2, 10))
     with pytest.raises(jaxtyping.TypeCheckError):
-        routed_scan(*inputs[:6], torch.zeros(3, 20))
+        routed_scan(*seven([*inputs[:6], torch.zeros(3, 20)]))
 
 
 def test_backends_are_named_once() -> None:

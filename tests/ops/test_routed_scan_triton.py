@@ -10,7 +10,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -44,7 +46,18 @@ needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, re
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device (sm_80 or newer)")
 
 
-def make_inputs(B, K, L, D: int, N, R, *, dtype=torch.float32, bias=-2.0, device: str = "cpu") -> dict[str, Tensor]:
+def make_inputs(
+    B: int,
+    K: int,
+    L: int,
+    D: int,
+    N: int,
+    R: int,
+    *,
+    dtype: torch.dtype = torch.float32,
+    bias: float = -2.0,
+    device: str = "cpu",
+) -> dict[str, Tensor]:
     """Arguments in the range of a trained model; each route visits the tokens in a random order of its own."""
     generator = torch.Generator().manual_seed(B + K + L + D + N + R)
 
@@ -63,7 +76,16 @@ def make_inputs(B, K, L, D: int, N, R, *, dtype=torch.float32, bias=-2.0, device
     return {name: value.to(device) for name, value in values.items()}
 
 
-def definition(x, projected, routes, dt_proj, dt_bias, A, D: int, backend: str = "reference") -> Tensor:
+def definition(
+    x: Tensor,
+    projected: Tensor,
+    routes: Tensor,
+    dt_proj: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    D: Tensor,
+    backend: str = "reference",
+) -> Tensor:
     """Gather into route order, scan, scatter back, add up."""
     from mambaad.ops.selective_scan import selective_scan
 
@@ -76,7 +98,7 @@ def definition(x, projected, routes, dt_proj, dt_bias, A, D: int, backend: str =
     return torch.stack([y[:, k].mT[:, order.argsort()] for k, order in enumerate(routes)]).sum(0)
 
 
-def outputs_and_gradients(function, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+def outputs_and_gradients(function: Callable[..., Any], inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     leaves = {n: v.detach().requires_grad_() if v.is_floating_point() else v for n, v in inputs.items()}
     y = function(**leaves)
     weight = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).bfloat16().to(y)  # exact in any dtype
@@ -85,7 +107,9 @@ def outputs_and_gradients(function, inputs: dict[str, Tensor]) -> dict[str, Tens
     return {"y": y.detach(), **dict(zip(wanted, gradients, strict=True))}
 
 
-def errors(found: dict[str, Tensor], expected: dict[str, Tensor], dtype=torch.float32) -> dict[str, float]:
+def errors(
+    found: dict[str, Tensor], expected: dict[str, Tensor], dtype: torch.dtype = torch.float32
+) -> dict[str, float]:
     """Of each array the largest error relative to its largest value, less the rounding of its values to `dtype`."""
     result = {}
     for name, truth in expected.items():
@@ -156,7 +180,7 @@ def triton_version() -> tuple[int, ...]:
 
 
 @pytest.fixture(scope="module")
-def interpreted() -> dict[str, dict]:
+def interpreted() -> dict[str, dict[str, Any]]:
     if triton_version() < (3, 6):
         pytest.skip("the interpreters of old Tritons have errors of their own (3.2 adds int32 up as int64)")
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -169,7 +193,7 @@ def interpreted() -> dict[str, dict]:
 
 @needs_triton
 @pytest.mark.parametrize("name", CASES)
-def test_interpreted_kernels_are_the_definition(interpreted, name: str) -> None:
+def test_interpreted_kernels_are_the_definition(interpreted: dict[str, dict[str, Any]], name: str) -> None:
     assert set(interpreted["cases"][name]) == {"y", *NAMES} - {"routes"}
     for array, error in interpreted["cases"][name].items():
         assert error <= TOLERANCE, f"{array}: off by {error:.3g}"
@@ -179,7 +203,7 @@ def test_interpreted_kernels_are_the_definition(interpreted, name: str) -> None:
 @pytest.mark.parametrize(
     "fact", ["available", "same bits twice", "same bits without gradient", "second derivative is refused"]
 )
-def test_interpreted_kernels(interpreted, fact) -> None:
+def test_interpreted_kernels(interpreted: dict[str, dict[str, Any]], fact: str) -> None:
     assert interpreted["facts"][fact]
 
 
@@ -195,7 +219,9 @@ def test_interpreted_kernels(interpreted, fact) -> None:
         ("adjoint_kernel", {"GRADIENTS": False}),
     ],
 )
-def test_kernels_compile_for_a_gpu(kernel, flags, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_compile_for_a_gpu(
+    kernel: str, flags: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """To sm_80 machine code, which needs no GPU; the interpreter accepts more than the compiler.
 
     Time stays within threads: no shuffle but in sums over channels, no layout conversion in what has none.
@@ -224,7 +250,7 @@ def test_kernels_compile_for_a_gpu(kernel, flags, tmp_path: Path, monkeypatch: p
 
 
 @given(st.integers(1, 64), st.sampled_from([2, 4, 8]), st.integers(1, 65536), st.integers(1, 2048))
-def test_plan_covers_everything(batch, routes, length: int, width: int) -> None:
+def test_plan_covers_everything(batch: int, routes: int, length: int, width: int) -> None:
     from mambaad.ops.routed_scan import triton as module
 
     plan = module.make_plan(batch, routes, length, width)
@@ -261,7 +287,9 @@ def test_wrong_dtype_and_device_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
         (True, True, (10, 0), None),
     ],
 )
-def test_unavailable_says_why(monkeypatch: pytest.MonkeyPatch, installed, cuda, capability, reason: str) -> None:
+def test_unavailable_says_why(
+    monkeypatch: pytest.MonkeyPatch, installed: bool, cuda: bool, capability: tuple[int, ...], reason: str | None
+) -> None:
     from mambaad.ops.routed_scan.triton import unavailable
 
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
@@ -269,7 +297,7 @@ def test_unavailable_says_why(monkeypatch: pytest.MonkeyPatch, installed, cuda, 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     found = unavailable()
-    assert found is None if reason is None else reason in found
+    assert found is None if reason is None else reason in (found or "")
 
 
 @needs_gpu
@@ -278,7 +306,7 @@ def test_unavailable_says_why(monkeypatch: pytest.MonkeyPatch, installed, cuda, 
     "sizes",
     [(2, 8, 4096, 128, 16, 4), (1, 8, 1024, 256, 16, 8), (2, 8, 64, 1024, 16, 32), (3, 2, 100, 50, 3, 5)],
 )
-def test_gpu_is_the_definition(sizes, dtype) -> None:
+def test_gpu_is_the_definition(sizes: tuple[int, ...], dtype: torch.dtype) -> None:
     from mambaad.ops.routed_scan.triton import routed_scan_triton
 
     inputs = make_inputs(*sizes, dtype=dtype, device="cuda")

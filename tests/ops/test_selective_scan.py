@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import jaxtyping
 import numpy as np
@@ -24,7 +26,13 @@ TOLERANCE = {torch.float32: 5e-6, torch.float64: 1e-13}
 
 
 def make_inputs(
-    batch=1, routes=1, width: int = 4, length: int = 10, size: int = 4, dtype=torch.float64, seed: int = 0
+    batch: int = 1,
+    routes: int = 1,
+    width: int = 4,
+    length: int = 10,
+    size: int = 4,
+    dtype: torch.dtype = torch.float64,
+    seed: int = 0,
 ) -> dict[str, Tensor]:
     """Arguments in the range of a trained model: A near -1 to -N, step sizes near 0.05 to 0.5."""
     generator = torch.Generator().manual_seed(seed)
@@ -46,7 +54,7 @@ def make_inputs(
 
 def outputs_and_gradients(backend: str, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     leaves = {name: value.detach().requires_grad_() for name, value in inputs.items()}
-    y = selective_scan(**leaves, backend=backend)
+    y = selective_scan(*leaves.values(), backend=backend)
     weight = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(y.dtype)
     gradients = torch.autograd.grad((y * weight).sum(), list(leaves.values()))
     return {"y": y.detach(), **dict(zip(NAMES, gradients, strict=True))}
@@ -70,14 +78,14 @@ def short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("length", [1, 2, 63, 64, 65, 100, 257])
 @pytest.mark.parametrize(("batch", "routes"), [(1, 1), (1, 8), (3, 2)])
 @pytest.mark.usefixtures("short_chunks")
-def test_chunked_is_the_reference(batch, routes, length: int, dtype) -> None:
+def test_chunked_is_the_reference(batch: int, routes: int, length: int, dtype: torch.dtype) -> None:
     inputs = make_inputs(batch, routes, 3, length, 4, dtype)
     expected = outputs_and_gradients("reference", inputs)
     assert_agree(outputs_and_gradients("chunked", inputs), expected, TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("elements", [1, 100, 1000, 1 << 19])
-def test_result_does_not_depend_on_the_chunks(elements, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_result_does_not_depend_on_the_chunks(elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = make_inputs(3, 2, 5, 50, 4)
     expected = outputs_and_gradients("reference", inputs)
     monkeypatch.setattr(chunked, "CHUNK_ELEMENTS", elements)
@@ -85,7 +93,7 @@ def test_result_does_not_depend_on_the_chunks(elements, monkeypatch: pytest.Monk
 
 
 @given(st.integers(1, 5000), st.integers(1, 64), st.integers(1, 1 << 20))
-def test_chunks_and_blocks_cover_everything_evenly(length: int, batch, state) -> None:
+def test_chunks_and_blocks_cover_everything_evenly(length: int, batch: int, state: int) -> None:
     T = chunked.chunk_length(length, state)
     chunks = torch.empty(length).split(T)
     assert min(length, chunked.MIN_CHUNK) // 2 < T <= length  # never many tiny chunks
@@ -118,10 +126,12 @@ def test_gradient_of_one_argument_alone(name: str) -> None:
     inputs = make_inputs(2, 2, 3, 20, 4)
     expected = outputs_and_gradients("chunked", inputs)[name]
     inputs[name].requires_grad_()
-    y = selective_scan(**inputs)
+    y = selective_scan(*inputs.values())
     weight = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     (y * weight).sum().backward()
-    assert torch.equal(inputs[name].grad, expected)
+    gradient = inputs[name].grad
+    assert gradient is not None
+    assert torch.equal(gradient, expected)
     assert all(x.grad is None for n, x in inputs.items() if n != name)
 
 
@@ -146,7 +156,7 @@ def test_constant_parameters_make_a_convolution(backend: str) -> None:
     inputs = make_inputs(1, 2, 3, length, 4)
     for name in ("delta", "B", "C"):
         inputs[name] = inputs[name][..., :1].expand(-1, -1, -1, length)
-    y = selective_scan(**inputs, backend=backend)[0].numpy()
+    y = selective_scan(*inputs.values(), backend=backend)[0].numpy()
     u, delta, B, C = (inputs[name][0].numpy() for name in ("u", "delta", "B", "C"))
     A, D, bias = (inputs[name].numpy() for name in ("A", "D", "delta_bias"))
     for k, d in np.ndindex(2, 3):
@@ -171,11 +181,11 @@ def test_one_step_by_hand(backend: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 @settings(deadline=None, max_examples=20)
 @given(a=st.floats(-3, 3), b=st.floats(-3, 3), seed=st.integers(0, 99))
-def test_linear_in_u(backend: str, a, b, seed: int) -> None:
+def test_linear_in_u(backend: str, a: float, b: float, seed: int) -> None:
     inputs = make_inputs(2, 2, 3, 20, 4, seed=seed)
     other = torch.randn_like(inputs["u"])
     mixed = selective_scan(**{**inputs, "u": a * inputs["u"] + b * other}, backend=backend)
-    parts = a * selective_scan(**inputs, backend=backend) + b * selective_scan(
+    parts = a * selective_scan(*inputs.values(), backend=backend) + b * selective_scan(
         **{**inputs, "u": other}, backend=backend
     )
     torch.testing.assert_close(mixed, parts, rtol=1e-10, atol=1e-10)
@@ -184,7 +194,7 @@ def test_linear_in_u(backend: str, a, b, seed: int) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 @settings(deadline=None, max_examples=20)
 @given(data=st.data(), length=st.integers(2, 40))
-def test_causal(backend: str, data, length: int) -> None:
+def test_causal(backend: str, data: st.DataObject, length: int) -> None:
     """What comes at step t changes nothing before t, and does change step t."""
     t = data.draw(st.integers(0, length - 1))
     inputs = make_inputs(2, 2, 3, length, 4)
@@ -210,7 +220,7 @@ def test_extreme_decay_stays_finite(backend: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_computed_in_float32(backend: str, dtype) -> None:
+def test_half_precision_is_computed_in_float32(backend: str, dtype: torch.dtype) -> None:
     inputs = {n: x.to(dtype) for n, x in make_inputs(2, 2, 3, 100, 4).items()}
     expected = outputs_and_gradients(backend, {n: x.float() for n, x in inputs.items()})
     found = outputs_and_gradients(backend, inputs)
@@ -221,8 +231,9 @@ def test_half_precision_is_computed_in_float32(backend: str, dtype) -> None:
 def saved_elements(length: int) -> tuple[int, int]:
     """Elements kept for the backward: of the largest tensor, and of all of them together (K 2, D 8, N 16)."""
     inputs = {n: x.requires_grad_() for n, x in make_inputs(1, 2, 8, length, 16).items()}
-    y = selective_scan(**inputs, backend="chunked")
-    sizes = [x.numel() for x in y.grad_fn.next_functions[0][0].saved_tensors]
+    y = selective_scan(*inputs.values(), backend="chunked")
+    made_by: Any = y.grad_fn
+    sizes = [x.numel() for x in made_by.next_functions[0][0].saved_tensors]
     return max(sizes), sum(sizes)
 
 
@@ -242,13 +253,13 @@ def test_second_derivative_is_refused() -> None:
     """A gradient of a gradient would come out wrong, without a word, if autograd saw through the backward."""
     inputs = make_inputs(length=5)
     inputs["u"].requires_grad_()
-    (gradient,) = torch.autograd.grad(selective_scan(**inputs).square().sum(), inputs["u"], create_graph=True)
+    (gradient,) = torch.autograd.grad(selective_scan(*inputs.values()).square().sum(), inputs["u"], create_graph=True)
     with pytest.raises(RuntimeError, match="differentiate twice"):
         gradient.sum().backward()
 
 
 @pytest.fixture
-def no_type_checks():
+def no_type_checks() -> Iterator[None]:
     """The checks of the axis names, on under test only, would come before the function's own errors."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
@@ -273,7 +284,7 @@ def no_type_checks():
 def test_wrong_shape_names_the_argument(name: str, shape: tuple[int, ...], message: str) -> None:
     inputs = {**make_inputs(2, 2, 3, 10, 4), name: torch.zeros(shape, dtype=torch.float64)}
     with pytest.raises(ValueError, match=message):
-        selective_scan(**inputs)
+        selective_scan(*inputs.values())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -281,27 +292,27 @@ def test_wrong_shape_names_the_argument(name: str, shape: tuple[int, ...], messa
 def test_integers_and_other_devices_are_refused(name: str) -> None:
     inputs = make_inputs()
     with pytest.raises(ValueError, match=rf"{name} must be a floating point tensor, got torch.int64"):
-        selective_scan(**{**inputs, name: inputs[name].long()})
+        selective_scan(*{**inputs, name: inputs[name].long()}.values())
     if name != "u":
         with pytest.raises(ValueError, match=rf"{name} is on meta, but u is on cpu"):
-            selective_scan(**{**inputs, name: inputs[name].to("meta")})
+            selective_scan(*{**inputs, name: inputs[name].to("meta")}.values())
 
 
 def test_unknown_backend_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"one of \['chunked', .*'reference'\] or 'auto', got 'fused'"):
-        selective_scan(**make_inputs(), backend="fused")
+        selective_scan(*make_inputs().values(), backend="fused")
 
 
 def test_auto_is_the_picked_backend() -> None:
     inputs = make_inputs(2, 2, 3, 10, 4)
     picked = pick_backend("cpu")
     assert picked in BACKENDS
-    assert torch.equal(selective_scan(**inputs), selective_scan(**inputs, backend=picked))
+    assert torch.equal(selective_scan(*inputs.values()), selective_scan(*inputs.values(), backend=picked))
 
 
 def test_axis_names_are_checked_under_test() -> None:
     with pytest.raises(jaxtyping.TypeCheckError):
-        selective_scan(**{**make_inputs(), "u": torch.zeros(1, 1, 4, 9)})
+        selective_scan(*{**make_inputs(), "u": torch.zeros(1, 1, 4, 9)}.values())
 
 
 def test_import_neither_warns_nor_compiles() -> None:

@@ -2,12 +2,15 @@
 
 import itertools
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy.integrate import quad
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
@@ -17,20 +20,20 @@ from mambaad.study.audit import checks, claims
 ROOT = published_numbers.repository_root() / "results" / "paper"
 
 
-def f1max(labels, scores):
+def f1max(labels: Sequence[bool] | NDArray[Any], scores: NDArray[Any]) -> float:
     precision, recall, _ = precision_recall_curve(labels, scores)
     return (2 * precision * recall / np.maximum(precision + recall, 1e-12)).max()
 
 
 @pytest.mark.parametrize("f1", [0.05, 0.3, 0.762, 1.0])
-def test_ap_limit_is_the_area_below_the_largest_precision(f1) -> None:
+def test_ap_limit_is_the_area_below_the_largest_precision(f1: float) -> None:
     area = quad(lambda r: min(1.0, f1 * r / (2 * r - f1)) if r > f1 / 2 else 1.0, 0, 1, points=[f1 / (2 - f1)])[0]
     assert checks.ap_limit(f1) == pytest.approx(area, abs=1e-6)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.booleans(), min_size=2, max_size=40).filter(lambda x: any(x)), st.integers(0, 1000))
-def test_no_ranking_breaks_the_bounds(labels, seed: int) -> None:
+def test_no_ranking_breaks_the_bounds(labels: list[bool], seed: int) -> None:
     scores = np.random.default_rng(seed).permutation(len(labels))
     best = f1max(labels, scores)
     assert average_precision_score(labels, scores) <= checks.ap_limit(best) + 1e-9
@@ -39,7 +42,7 @@ def test_no_ranking_breaks_the_bounds(labels, seed: int) -> None:
 
 @pytest.mark.parametrize(("anomalous", "normal"), [(3, 2), (4, 3), (2, 4)])
 @pytest.mark.parametrize("auroc", [1.0, 0.9, 0.75, 0.5])
-def test_lowest_ap_and_f1max_against_every_ranking(anomalous, normal, auroc) -> None:
+def test_lowest_ap_and_f1max_against_every_ranking(anomalous: int, normal: int, auroc: float) -> None:
     total = anomalous + normal
     scores = np.arange(total, 0, -1)
     found = []
@@ -52,7 +55,7 @@ def test_lowest_ap_and_f1max_against_every_ranking(anomalous, normal, auroc) -> 
 
 
 @pytest.mark.parametrize("f1", [0.0, -1.0, 97.8])
-def test_ap_limit_wants_a_share(f1) -> None:
+def test_ap_limit_wants_a_share(f1: float) -> None:
     with pytest.raises(ValueError, match="share in"):
         checks.ap_limit(f1)
 
@@ -74,7 +77,7 @@ def test_means_that_differ_from_their_rows() -> None:
         ("medical", "UniAD", "image_f1max"): (76.6, 76.87),
         ("medical", "DiAD", "pixel_aupro"): (85.4, 85.27),
     }
-    found = {
+    found: dict[tuple[str, str, str], Any] = {
         (r.dataset, r.method, r.metric): (r.printed_mean, pytest.approx(r.mean_of_rows, abs=0.006))
         for r in large.itertuples()
     }
@@ -91,7 +94,7 @@ def test_the_neurips_printing_changes_exactly_the_listed_cells() -> None:
     old = images[changed].merge(changes, on=checks.KEY)
     assert (old["value"] == old["value_appendix_images"]).all()
     with pytest.raises(ValueError, match="'images' or 'neurips'"):
-        checks.per_category("poster")
+        checks.per_category(cast(Any, "poster"))
 
 
 def test_every_listed_contradiction_is_found() -> None:
@@ -122,7 +125,7 @@ def test_single_items() -> None:
     }  # fmt: skip
 
 
-def change(folder: Path, name: str, old, new) -> None:
+def change(folder: Path, name: str, old: str, new: str) -> None:
     path = folder / f"{name}.csv"
     text = path.read_text()
     assert text.count(old) == 1
@@ -147,6 +150,6 @@ def test_published_files_are_refused_by_name(tmp_path: Path) -> None:
         published_numbers.load("efficiency", tmp_path)
 
 
-def test_published_copies_equal_their_source(shared) -> None:
+def test_published_copies_equal_their_source(shared: Path) -> None:
     for path in (shared / "paper").glob("*.csv"):
         assert (ROOT / path.name).read_bytes() == path.read_bytes()

@@ -19,7 +19,7 @@ def test_description_and_record_name_the_run() -> None:
     assert book.WEIGHTS.stat().st_size < 3e6
 
 
-def test_another_file_is_refused(tmp_path, monkeypatch) -> None:
+def test_another_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for suffix in (".safetensors", ".json"):
         (tmp_path / f"book{suffix}").write_bytes(book.WEIGHTS.with_suffix(suffix).read_bytes())
     weights = tmp_path / "book.safetensors"

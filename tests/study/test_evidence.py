@@ -2,11 +2,12 @@
 
 import dataclasses
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
-from mambaad.config import DataConfig, RunConfig, TrainConfig
+from mambaad.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from mambaad.data.synthetic.generate import write_synthetic
 from mambaad.engine import records
 from mambaad.metrics import METRICS
@@ -68,7 +69,7 @@ def test_a_run_is_recorded_with_its_replicates_and_not_made_twice(
     write_synthetic(tmp_path / "data", side=64, train=4, test=6)
     quick = quick_base()
     run = RunConfig(
-        model=dataclasses.replace(quick.model, directions=2),
+        model=dataclasses.replace(cast(ModelConfig, quick.model), directions=2),
         encoder_weights="embedded",
         data=DataConfig(dataset="mvtec_ad", side=64),
         train=TrainConfig(steps=2, batch_size=4, seed=0),
@@ -117,10 +118,11 @@ def test_the_curves_are_those_of_the_amendment() -> None:
     for watched in curves.CURVES:
         assert f"`{watched.base.train.steps}`" in text
         assert f"{watched.base.data.side} px" in text
-        assert ", ".join(map(str, watched.base.model.depths)) in text
+        assert ", ".join(map(str, cast(ModelConfig, watched.base.model).depths)) in text
         assert watched.base.data.index_hash == main.data.index_hash
         assert dataclasses.replace(watched.base.train, steps=main.train.steps) == main.train
     assert f"`{curves.EVERY}` steps" in text
+    assert protocol.TRAIN.steps is not None
     assert 4 * protocol.TRAIN.steps == curves.LENGTH
     runs = [run.hash for _, _, run in curves.queue()]
     assert len(set(runs)) == len(runs) == 6

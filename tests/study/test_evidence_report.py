@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -14,18 +15,25 @@ from mambaad.study import front_page
 from mambaad.study.evidence import explorer, protocol, report
 from mambaad.study.evidence.forest import forest, lines
 from mambaad.study.evidence.long_table import long_table, write_tables
+from mambaad.study.evidence.protocol import Row
 from mambaad.study.published_numbers import repository_root
 
 GROUP = "table_5_scan_methods"
 
 
-def write(folder: Path, row, seed: int, mad) -> None:
+def write(folder: Path, row: Row, seed: int, mad: float) -> None:
     """A record with just what the report reads, and two image replicates."""
     run = row.run(seed)
     metrics = {**dict.fromkeys(METRICS, mad), "mad": mad}
     part = {"mean": metrics, "categories": {"bottle": metrics}}
     fields = ("encoder", "data", "seed", "environment", "wall_seconds", "train", "efficiency")
-    record = {"schema": 1, "profile": protocol.NAME, "hash": run.hash, "config": {}, **dict.fromkeys(fields)}
+    record: dict[str, Any] = {
+        "schema": 1,
+        "profile": protocol.NAME,
+        "hash": run.hash,
+        "config": {},
+        **dict.fromkeys(fields),
+    }
     values = [mad, mad + 0.1, mad - 0.1]
     record |= {"metrics": {"exact": part, "paper": part}, "replicates": dict.fromkeys((*METRICS, "mad"), values)}
     path = folder / "runs" / f"{protocol.NAME}_{run.hash}.json"
@@ -34,7 +42,7 @@ def write(folder: Path, row, seed: int, mad) -> None:
 
 
 @pytest.fixture
-def results(tmp_path: Path):
+def results(tmp_path: Path) -> Path:
     """hilbert 8 clearly better than sweep 8, like scan 8, worse than zorder 8; the rest not run."""
     rows = {row.name: row for row in protocol.rows(GROUP)}
     for seed in range(4):
@@ -44,7 +52,7 @@ def results(tmp_path: Path):
     return tmp_path
 
 
-def test_verdicts_follow_the_records(results) -> None:
+def test_verdicts_follow_the_records(results: Path) -> None:
     verdicts = report.claims(results, GROUP).set_index("claim")["verdict"]
     assert verdicts["hilbert 8 is better than sweep 8"] == "supported"
     assert verdicts["hilbert 8 is better than zorder 8"] == "contradicted"
@@ -56,7 +64,7 @@ def test_verdicts_follow_the_records(results) -> None:
     )
 
 
-def test_rows_have_means_with_n_and_one_decimal(results) -> None:
+def test_rows_have_means_with_n_and_one_decimal(results: Path) -> None:
     means = report.row_means(GROUP, results).set_index("row")
     assert list(means.index) == ["sweep 8", "scan 8", "zorder 8", "hilbert 8"]
     assert means.loc["sweep 8", "mAD"] in ("77.0", "77.1")
@@ -65,7 +73,7 @@ def test_rows_have_means_with_n_and_one_decimal(results) -> None:
     assert report.progress(results) == (16, len(list(protocol.queue())))
 
 
-def test_the_forest_shows_every_recorded_row_but_the_reference(results) -> None:
+def test_the_forest_shows_every_recorded_row_but_the_reference(results: Path) -> None:
     found = lines(GROUP, "hilbert 8", results)
     assert [line.name for line in found] == ["sweep 8", "scan 8", "zorder 8"]
     assert [round(line.estimate.value) for line in found] == [-3, 0, 3]
@@ -73,14 +81,16 @@ def test_the_forest_shows_every_recorded_row_but_the_reference(results) -> None:
         lines(GROUP, "hilbert 9", results)
 
 
-def test_every_dot_of_the_forest_leads_to_its_record(results) -> None:
+def test_every_dot_of_the_forest_leads_to_its_record(results: Path) -> None:
     found = lines(GROUP, "hilbert 8", results)
     drawing = forest(found, "hilbert 8", "records").data
     links = re.findall(r'href="records/(real_v1_\w+\.json)"', drawing)
     assert len(links) == len(set(links)) == 12
     assert all((results / "runs" / name).is_file() for name in links)
     # the axis runs from left to right: what is worse than the reference lies left of zero
-    zero = float(re.search(r'class="zero" x1="([\d.]+)"', drawing).group(1))
+    line = re.search(r'class="zero" x1="([\d.]+)"', drawing)
+    assert line is not None
+    zero = float(line[1])
     means = [float(x) - zero for x in re.findall(r'class="mean[^"]*" d="M([\d.]+) ', drawing)]
     assert means[0] < -50
     assert abs(means[1]) < 12
@@ -90,7 +100,7 @@ def test_every_dot_of_the_forest_leads_to_its_record(results) -> None:
         forest([], "hilbert 8", "records")
 
 
-def test_the_explorer_has_every_comparison_in_every_metric_and_names_what_is_missing(results) -> None:
+def test_the_explorer_has_every_comparison_in_every_metric_and_names_what_is_missing(results: Path) -> None:
     data = explorer.explored(results, "records")
     assert [name for name, _ in data["metrics"]] == ["mad", *METRICS]
     (group,) = [g for g in data["groups"] if g["reference"] == "hilbert 8"]
@@ -109,7 +119,7 @@ def test_the_explorer_has_every_comparison_in_every_metric_and_names_what_is_mis
     assert all(path.is_file() for path in paths)
 
 
-def test_the_explorer_shows_the_first_group_where_no_script_runs(results, tmp_path) -> None:
+def test_the_explorer_shows_the_first_group_where_no_script_runs(results: Path, tmp_path: Path) -> None:
     figure = explorer.explorer(results, "records").data
     assert 'class="forest"' in figure
     assert "<figcaption><strong>Explore " in figure
@@ -117,7 +127,7 @@ def test_the_explorer_shows_the_first_group_where_no_script_runs(results, tmp_pa
         explorer.explorer(tmp_path / "none", "records")
 
 
-def test_one_seed_has_no_interval_and_concludes_nothing(tmp_path) -> None:
+def test_one_seed_has_no_interval_and_concludes_nothing(tmp_path: Path) -> None:
     rows = {row.name: row for row in protocol.rows(GROUP)}
     for name, mad in (("hilbert 8", 80), ("sweep 8", 70)):
         write(tmp_path, rows[name], 0, mad)
@@ -128,7 +138,7 @@ def test_one_seed_has_no_interval_and_concludes_nothing(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.04, "0.0"), (-0.04, "0.0"), (0.06, "+0.1"), (-1.26, "−1.3")])
-def test_a_difference_that_rounds_to_nothing_has_no_sign(value, text: str) -> None:
+def test_a_difference_that_rounds_to_nothing_has_no_sign(value: float, text: str) -> None:
     assert report.in_points(value) == text
 
 
@@ -137,7 +147,7 @@ def test_every_reference_is_a_row_of_its_table() -> None:
         assert reference in [row.name for row in protocol.rows(group)]
 
 
-def test_the_long_table_holds_every_recorded_value_once(results) -> None:
+def test_the_long_table_holds_every_recorded_value_once(results: Path) -> None:
     table = long_table(GROUP, results)
     assert len(table) == 16 * 2 * 2 * 8  # runs, protocols, mean and category, metrics
     assert not table.duplicated(["run_hash", "protocol", "category", "metric"]).any()
@@ -159,13 +169,15 @@ def test_committed_tables_come_from_the_committed_records(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("recorded", [True, False])
-def test_the_page_runs_with_and_without_records(results, tmp_path_factory: pytest.TempPathFactory, recorded) -> None:
+def test_the_page_runs_with_and_without_records(
+    results: Path, tmp_path_factory: pytest.TempPathFactory, recorded: bool
+) -> None:
     folder = results if recorded else tmp_path_factory.mktemp("empty")
     page = run_cells("evidence", evidence=str(folder))
     assert len(page["table"]) == (1 if recorded else 0)
 
 
-def test_the_front_page_counts_and_cites(tmp_path: Path, results, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_front_page_counts_and_cites(tmp_path: Path, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sentences = front_page.findings("results")
     assert len(sentences) == 5
     assert "reproduced to the digit" in sentences[0]

@@ -1,6 +1,8 @@
 """The explaining notebooks and the page of real images run, and what their prose says is so."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jupytext
 import matplotlib as mpl
@@ -12,7 +14,7 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 
 @pytest.fixture(autouse=True)
-def _restore():
+def _restore() -> Iterator[None]:
     """The notebooks set the style of plots and the threads of torch."""
     threads = torch.get_num_threads()
     with mpl.rc_context():
@@ -20,9 +22,9 @@ def _restore():
     torch.set_num_threads(threads)
 
 
-def run_cells(stem, **parameters):
+def run_cells(stem: str, **parameters: Any) -> dict[str, Any]:
     """The notebook's code cells one after the other, in this process."""
-    namespace = {}
+    namespace: dict[str, Any] = {}
     path = NOTEBOOKS / f"{stem}.py"
     for cell in jupytext.read(path).cells:
         if cell.cell_type == "code":

@@ -33,7 +33,7 @@ def in_node(script: str, expression: str) -> Any:
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
-def test_scripts_are_small_and_load_nothing(path) -> None:
+def test_scripts_are_small_and_load_nothing(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert len(text.encode()) <= 40_000
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|\bimport\b|fetch\(", text)
@@ -42,7 +42,7 @@ def test_scripts_are_small_and_load_nothing(path) -> None:
 @needs_node
 def test_orders_are_those_of_the_library() -> None:
     sides = {m: (4, 8, 16, 32) if m in POWER_OF_TWO_ONLY else (4, 6, 8, 12, 16, 24, 32) for m in SCAN_METHODS}
-    asked = [[method, side] for method, several in sides.items() for side in several]
+    asked = [(method, side) for method, several in sides.items() for side in several]
     found = in_node("scan-paths.js", f"{json.dumps(asked)}.map(([m, s]) => core.ORDERS[m](s))")
     for (method, side), order in zip(asked, found, strict=True):
         assert order == scan_order(method, side).tolist(), (method, side)
@@ -50,7 +50,7 @@ def test_orders_are_those_of_the_library() -> None:
 
 @needs_node
 def test_routes_are_those_of_the_library() -> None:
-    asked = [[m, k, 8] for m in SCAN_METHODS for k in (2, 4, 8)]
+    asked = [(m, k, 8) for m in SCAN_METHODS for k in (2, 4, 8)]
     found = in_node("scan-paths.js", f"{json.dumps(asked)}.map((given) => core.routes(...given))")
     for given, routes in zip(asked, found, strict=True):
         assert routes == method_routes(*given).tolist(), given
@@ -73,7 +73,7 @@ def test_influence_and_gaps_follow_from_the_routes() -> None:
 
 @needs_node
 @pytest.mark.parametrize("rule", ["code", "hold"])
-def test_memory_machine_is_the_selective_scan(rule) -> None:
+def test_memory_machine_is_the_selective_scan(rule: str) -> None:
     L, N = 24, 4
     draws = torch.Generator().manual_seed(1)
     u = torch.randn(L, generator=draws, dtype=torch.float64)

@@ -36,18 +36,23 @@ def _differences() -> dict[str, Any]:
     """Two groups, made up: one row clearly worse, one that has a single seed."""
 
     def row(name: str, seeds: int, mean: float, low: float | None, high: float | None) -> dict[str, Any]:
-        values = {"mean": mean, "low": low, "high": high, "detectable": None if low is None else 0.4}
+        values: dict[str, Any] = {"mean": mean, "low": low, "high": high, "detectable": None if low is None else 0.4}
         values |= {"improvement": 0.25, "sure": seeds > 2, "differences": [mean] * seeds}
         runs = [[seed, f"{name}{seed}"] for seed in range(seeds)]
         return {"name": name, "n": seeds, "runs": runs, "values": {"mad": values, "pixel_ap": {**values, "mean": 9}}}
 
-    first = {"title": "Orders", "reference": "hilbert", "missing": ["scan"]}
+    first: dict[str, Any] = {"title": "Orders", "reference": "hilbert", "missing": ["scan"]}
     first["rows"] = [row("sweep", 5, -1.5, -2.0, -1.0), row("zigzag", 1, 0.3, None, None)]
-    second = {"title": "Branches", "reference": "both", "missing": [], "rows": [row("local", 5, -4.0, -5.0, -3.0)]}
+    second: dict[str, Any] = {
+        "title": "Branches",
+        "reference": "both",
+        "missing": [],
+        "rows": [row("local", 5, -4.0, -5.0, -3.0)],
+    }
     return {"records": "r/", "metrics": [["mad", "mAD"], ["pixel_ap", "pixel AP"]], "groups": [first, second]}
 
 
-FIGURES = {
+FIGURES: dict[str, dict[str, Any]] = {
     "forest-explorer": {"still": STILL, "data": _differences()},
     "scan-paths": {"still": STILL},
     "memory-machine": {"still": STILL},

@@ -1,6 +1,7 @@
 """The network map: every box of the drawing is described, and the numbers add up to the library's count."""
 
 import re
+from typing import Any
 
 import pytest
 
@@ -11,11 +12,11 @@ from mambaad.study.published_numbers import repository_root
 
 
 @pytest.fixture(scope="module")
-def boxes() -> dict:
+def boxes() -> dict[str, Any]:
     return network_boxes()
 
 
-def test_every_box_of_the_drawing_is_described(boxes: dict) -> None:
+def test_every_box_of_the_drawing_is_described(boxes: dict[str, Any]) -> None:
     drawn = re.findall(r'data-box="(\w+)"', network_svg())
     assert sorted(drawn) == sorted(boxes)
     for box in boxes.values():
@@ -23,12 +24,12 @@ def test_every_box_of_the_drawing_is_described(boxes: dict) -> None:
 
 
 @pytest.mark.parametrize("key", ["params_m", "flops_g"])
-def test_stages_sum_to_the_decoder(boxes: dict, key: str) -> None:
+def test_stages_sum_to_the_decoder(boxes: dict[str, Any], key: str) -> None:
     decoder = count(ModelConfig()).boxes["decoder"][key]
     assert sum(boxes[f"stage{stride}"][key] for stride in STRIDES) == pytest.approx(decoder)
 
 
-def test_parts_of_an_lss_module_sum_to_the_finest_stage(boxes: dict) -> None:
+def test_parts_of_an_lss_module_sum_to_the_finest_stage(boxes: dict[str, Any]) -> None:
     parts = sum(boxes[name]["params_m"] for name in ("hss", "local5", "local7", "merge"))
     expand = 128 * 256 + 2 * 64  # the patch expansion: a linear layer and a norm
     assert parts + expand / 1e6 == pytest.approx(boxes["stage4"]["params_m"])

@@ -2,6 +2,7 @@
 
 import ast
 from pathlib import Path
+from typing import Any
 
 import jupytext
 import nbformat
@@ -10,6 +11,7 @@ import pytest
 from fake_records import write_all_quick, write_fake
 from papermill.exceptions import PapermillExecutionError
 
+from mambaad.config import RunConfig
 from mambaad.study import notebook, plan, published_numbers
 from mambaad.study.notebook import ParameterError, check_parameters, published_folder, results_folder
 from mambaad.study.profiles import NOTES
@@ -20,7 +22,7 @@ KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
 
 @pytest.fixture(scope="module")
-def quick(tmp_path_factory: pytest.TempPathFactory):
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results folder with a made-up record for every quick run."""
     results = tmp_path_factory.mktemp("quick")
     write_all_quick(results)
@@ -44,7 +46,7 @@ def test_right_parameters_come_back() -> None:
         ({"profile": "quick", "steps": 3, "In": ["", "# Parameters\nstep = 4\n"]}, "unknown parameter step; this"),
     ],
 )
-def test_wrong_parameters_are_refused(namespace, message: str) -> None:
+def test_wrong_parameters_are_refused(namespace: dict[str, Any], message: str) -> None:
     with pytest.raises(ParameterError, match=message):
         check_parameters(namespace, profile=("quick", "paper"), steps=int)
 
@@ -68,13 +70,13 @@ def test_papermill_refuses_an_unknown_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # of the notebook machinery, not of ours
-def run_notebook(source, target, **parameters) -> None:
+def run_notebook(source: Path, target: Path, **parameters: Any) -> None:
     papermill.execute_notebook(source, target, parameters=parameters, cwd=source.parent, progress_bar=False)
 
 
-def run_cells(path: Path, **parameters):
+def run_cells(path: Path, **parameters: Any) -> dict[str, Any]:
     """A notebook's code cells one after the other, in this process: a kernel of its own takes seconds to start."""
-    namespace = {}
+    namespace: dict[str, Any] = {}
     for cell in jupytext.read(path).cells:
         if cell.cell_type == "code":
             exec(compile(cell.source, str(path), "exec"), namespace)
@@ -85,7 +87,7 @@ def run_cells(path: Path, **parameters):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_table_notebooks_run_from_anywhere(
-    path: Path, quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    path: Path, quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (quick / "tables" / f"{path.stem}.csv").unlink(missing_ok=True)
@@ -109,7 +111,7 @@ def test_mode_run_makes_only_what_is_missing(tmp_path: Path, monkeypatch: pytest
     write_fake(tmp_path, "quick", done)
     made = []
 
-    def execute(run, results, *, profile: str, **_) -> None:
+    def execute(run: RunConfig, results: Path, *, profile: str, **_: object) -> None:
         made.append(run.hash)
         write_fake(results, profile, run)
 
@@ -135,7 +137,7 @@ def test_notebooks_check_exactly_the_parameters_they_have(path: Path) -> None:
     (parameters,) = [c.source for c in cells if "parameters" in c.metadata.get("tags", [])]
     lines = parameters.splitlines()
     assert all("  # " in line for line in lines)
-    names = {node.target.id for node in ast.parse(parameters).body if isinstance(node, ast.AnnAssign)}
+    names = {ast.unparse(node.target) for node in ast.parse(parameters).body if isinstance(node, ast.AnnAssign)}
     assert len(names) == len(lines)
     calls = [
         node

@@ -11,7 +11,7 @@ from mambaad.study import own_parts
 COMMITTED = sorted((Path(__file__).resolve().parents[2] / "results" / own_parts.FOLDER).glob("*.json"))
 
 
-def test_the_page_shows_means_over_seeds_of_the_records(tmp_path):
+def test_the_page_shows_means_over_seeds_of_the_records(tmp_path: Path) -> None:
     assert "No records yet" in own_parts.page(tmp_path)
     for category, seed, mad in (("nut", 0, 50.0), ("nut", 1, 60.0), ("bolt", 0, 70.0)):
         content = {"category": category, "seed": seed, "metrics": {"bank": {"mad": mad, "pixel_aupro": 80.0}}}
@@ -22,7 +22,7 @@ def test_the_page_shows_means_over_seeds_of_the_records(tmp_path):
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
-def test_a_record_is_named_by_its_settings(path):
+def test_a_record_is_named_by_its_settings(path: Path) -> None:
     record = json.loads(path.read_text(encoding="utf-8"))
     assert run_config_from_dict(record["config"]).hash == record["hash"]
     assert path.stem == f"{record['category']}_{record['seed']}"

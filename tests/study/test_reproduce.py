@@ -15,13 +15,13 @@ from mambaad.study.tables_spec import TABLE_5, TABLE_6
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def lines(capsys: pytest.CaptureFixture[str], *words):
+def lines(capsys: pytest.CaptureFixture[str], *words: object) -> list[str]:
     assert cli.main(["reproduce", *map(str, words)]) == 0
     return capsys.readouterr().out.splitlines()
 
 
 @pytest.mark.parametrize("dataset", ["visa", "mvtec_ad"])
-def test_a_subset_is_of_the_data_set_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], dataset) -> None:
+def test_a_subset_is_of_the_data_set_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], dataset: str) -> None:
     root = layouts.WRITERS[dataset](tmp_path / "data")
     subset = ["--profile", "subset", "--data-dir", root, "--tables", TABLE_6.name]
     subset += ["--dataset", dataset] if dataset != "mvtec_ad" else []  # the default
@@ -36,7 +36,7 @@ def test_the_list_is_that_of_the_plan(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.parametrize("options", [["train=True"], ["train=False", "build=build", "results=results"]])
-def test_the_graph_can_be_read_and_ends_in_the_book(options, tmp_path: Path) -> None:
+def test_the_graph_can_be_read_and_ends_in_the_book(options: list[str], tmp_path: Path) -> None:
     """What `make reproduce` and `make book` would do; nothing is run."""
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "-n", "--nolock"]
     if options == ["train=True"]:

@@ -1,13 +1,16 @@
 """Resampled metrics against the exact ones of a test set that really holds the images drawn."""
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from mambaad.metrics import METRICS, evaluate
 from mambaad.study.evidence.resample import draws, mean_and_mad, resampled_metrics
 
 
-def category(seed: int = 0, images: int = 24, side: int = 48):
+def category(seed: int = 0, images: int = 24, side: int = 48) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Maps with blurred defects; a third of the images is good."""
     random = np.random.default_rng(seed)
     maps = random.normal(size=(images, side, side)).astype(np.float32)
@@ -17,7 +20,7 @@ def category(seed: int = 0, images: int = 24, side: int = 48):
             row, column = random.integers(0, side - 12, 2)
             masks[index, row : row + 4 + index % 6, column : column + 6] = True
     maps += 1.3 * masks
-    return maps, masks, masks.any(axis=(1, 2))
+    return maps, masks, np.asarray(masks.any(axis=(1, 2)))
 
 
 def test_the_first_replicate_is_the_test_set_itself() -> None:
@@ -28,7 +31,7 @@ def test_the_first_replicate_is_the_test_set_itself() -> None:
 
 
 @pytest.mark.parametrize("block", [1, 4])
-def test_a_replicate_equals_the_exact_metrics_of_the_images_it_draws(block) -> None:
+def test_a_replicate_equals_the_exact_metrics_of_the_images_it_draws(block: int) -> None:
     maps, masks, labels = category(seed=3)
     counts = draws(labels, 5, seed=2, block=block)
     found = resampled_metrics(maps, masks, labels, counts)

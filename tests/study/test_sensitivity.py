@@ -8,7 +8,7 @@ import pytest
 import torch
 from small_run import MODEL
 
-from mambaad.data import load_dataset
+from mambaad.data import Sample, load_dataset
 from mambaad.data.synthetic.generate import write_synthetic
 from mambaad.engine.evaluate import evaluate_samples
 from mambaad.model import MambaAD, save_checkpoint
@@ -20,7 +20,7 @@ from mambaad.study.tables_spec import TABLE_5
 
 
 @pytest.fixture(scope="module")
-def samples(tmp_path_factory: pytest.TempPathFactory):
+def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
     root = write_synthetic(
         tmp_path_factory.mktemp("set") / "data", side=64, train=2, test=6, categories=("gear", "fabric")
     )
@@ -33,7 +33,7 @@ def model() -> MambaAD:
     return MambaAD(MODEL, weights="random").eval()
 
 
-def test_the_published_reading_is_the_evaluation(model, samples) -> None:
+def test_the_published_reading_is_the_evaluation(model: MambaAD, samples: list[Sample]) -> None:
     readings = sensitivity.read_all(model, samples, 64)
     assert set(readings) == set(READINGS)
     evaluated = evaluate_samples(model, samples, 64)
@@ -53,7 +53,7 @@ def test_the_mean_of_one_pixel_is_the_maximum() -> None:
 
 
 def test_the_record_names_the_weights_and_the_table_is_relative_to_the_published_reading(
-    model, samples, tmp_path: Path
+    model: MambaAD, samples: list[Sample], tmp_path: Path
 ) -> None:
     save_checkpoint(tmp_path / "a.pth", model)
     path = sensitivity.measure({0: tmp_path / "a.pth", 3: tmp_path / "a.pth"}, samples, 64, tmp_path)

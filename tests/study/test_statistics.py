@@ -8,7 +8,14 @@ import pytest
 from mambaad.study.evidence.statistics import Estimate, paired_difference, row_mean, smaller_than, verdict
 
 
-def simulated(random, effect: float, seeds: int = 5, replicates: int = 100, noise: float = 0.5, images: float = 0.4):
+def simulated(
+    random: np.random.Generator,
+    effect: float,
+    seeds: int = 5,
+    replicates: int = 100,
+    noise: float = 0.5,
+    images: float = 0.4,
+) -> list[dict[int, list[float]]]:
     """A row and its reference: seed noise in each, and an image effect that the seeds share."""
     shift = np.append(0, random.normal(scale=images, size=replicates)) + random.normal(scale=images)
     return [

@@ -2,13 +2,22 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Never
+from typing import Any, Never
 
 import pytest
 import torch
 
 from mambaad.baselines import build_method
-from mambaad.config import SCAN_METHODS, DataConfig, RunConfig, TrainConfig, method_of, run_config_from_dict, to_dict
+from mambaad.config import (
+    SCAN_METHODS,
+    DataConfig,
+    ModelConfig,
+    RunConfig,
+    TrainConfig,
+    method_of,
+    run_config_from_dict,
+    to_dict,
+)
 from mambaad.data import DatasetError
 from mambaad.engine import records
 from mambaad.engine import run as runner
@@ -34,25 +43,32 @@ from mambaad.study.tables_spec import (
     TABLE_6,
     TABLE_7,
     TABLES,
+    Table,
 )
 
 SUBSET = SubsetOptions(categories=("bottle", "screw"), index_hash="0123456789ab")
 
 
-def of_profile(profile: str):
+def of_profile(profile: str) -> Any:
     return SUBSET if profile == "subset" else None
 
 
-def row(table, profile: str = "paper", **labels):
+def row(table: Table, profile: str = "paper", **labels: Any) -> Any:
     """The one row that has these labels."""
     found = [r for r in plan.rows(table, profile, of_profile(profile)) if labels.items() <= r.labels.items()]
     assert len(found) == 1, found
     return found[0]
 
 
+def network_of(run: RunConfig | None) -> ModelConfig:
+    assert run is not None
+    assert isinstance(run.model, ModelConfig)
+    return run.model
+
+
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES.keys())
-def test_every_row_of_the_paper_appears_exactly_once(table, profile: str) -> None:
+def test_every_row_of_the_paper_appears_exactly_once(table: Table, profile: str) -> None:
     columns = list(table.label_columns)
     frame = published_numbers.load(table.published)
     if table is TABLE_1:
@@ -91,7 +107,7 @@ def test_the_main_model_is_one_run_wherever_it_stands() -> None:
 def test_a_hash_names_one_run_and_a_run_has_one_hash(profile: str) -> None:
     rows = [r for t in TABLES.values() for r in plan.rows(t, profile, of_profile(profile)) if r.run is not None]
     runs = plan.runs(profile, subset=of_profile(profile))
-    assert all(runs[r.run.hash] == r.run for r in rows)
+    assert all(r.run is not None and runs[r.run.hash] == r.run for r in rows)
     assert len({repr(run) for run in runs.values()}) == len(runs)
     assert len(runs) < len(rows)
     assert all(run_config_from_dict(to_dict(run)) == run for run in runs.values())
@@ -110,16 +126,19 @@ def test_scan_rows_follow_the_published_shares() -> None:
     frame = published_numbers.load("scan_methods").drop_duplicates("index").set_index("index")
     for r in plan.rows(TABLE_5, "quick"):
         shares = {m: int(frame.loc[r.labels["index"], m]) for m in SCAN_METHODS}
-        assert dict(r.run.model.scan_methods) == {m: n for m, n in shares.items() if n}
-        assert r.run.model.directions == sum(shares.values())
+        model = network_of(r.run)
+        assert dict(model.scan_methods) == {m: n for m, n in shares.items() if n}
+        assert model.directions == sum(shares.values())
 
 
 def test_design_rows_say_what_their_labels_say() -> None:
     for r in plan.rows(TABLE_7, "paper"):
-        assert "-".join(map(str, r.model.local_kernels)) == r.labels["kernel_sizes"]
-        assert r.model.skip == (r.labels["skip"] == "yes")
-        assert r.model.local_conv == r.labels["local_conv"]
-        assert {s for d in r.model.depths for s in r.model.lss_sizes(d)} == (
+        model = r.model
+        assert isinstance(model, ModelConfig)
+        assert "-".join(map(str, model.local_kernels)) == r.labels["kernel_sizes"]
+        assert model.skip == (r.labels["skip"] == "yes")
+        assert model.local_conv == r.labels["local_conv"]
+        assert {s for d in model.depths for s in model.lss_sizes(d)} == (
             {1} if r.labels["hss_blocks"] == "1" else {2, 3}
         )
 
@@ -148,7 +167,7 @@ def test_quick_runs_everything_it_can_on_synthetic_images() -> None:
                 else:  # recipes of their own, for as many steps
                     longer = method_of(r.run.model) == "diad"  # it has an autoencoder to train first
                     assert r.run.train.steps == (QUICK_DIAD_STEPS if longer else QUICK_TRAIN.steps)
-    depths = [r.run.model.depths for r in plan.rows(TABLE_4, "quick") if not r.in_paper]
+    depths = [network_of(r.run).depths for r in plan.rows(TABLE_4, "quick") if not r.in_paper]
     assert depths == [(2, 2, 2, 2), (2, 9, 2, 2), (3, 4, 6, 3)]
 
 
@@ -193,7 +212,7 @@ def test_subset_options_round_trip(tmp_path: Path) -> None:
         ({"backbone": "resnet18"}, "no embedded weights"),
     ],
 )
-def test_subset_options_that_make_no_sense(values, message: str) -> None:
+def test_subset_options_that_make_no_sense(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SubsetOptions(**values)
 
@@ -212,7 +231,7 @@ def test_wrong_names_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def tiny():
+def tiny() -> RunConfig:
     """A run of two steps on  images."""
     base = quick_base()
     data = dataclasses.replace(base.data, categories=("fabric",), synthetic_train=8, synthetic_test=6)
@@ -220,12 +239,12 @@ def tiny():
 
 
 @pytest.fixture(scope="module")
-def executed(tiny, tmp_path_factory: pytest.TempPathFactory):
+def executed(tiny: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     results = tmp_path_factory.mktemp("study") / "results"
     return results, execute(tiny, results, profile="quick", execution=Execution(device="cpu", progress=False))
 
 
-def test_execute_writes_a_record_that_says_everything(tiny, executed) -> None:
+def test_execute_writes_a_record_that_says_everything(tiny: RunConfig, executed: tuple[Path, Path]) -> None:
     results, path = executed
     record = records.read_record(path)
     assert path == results / "runs" / f"quick_{tiny.hash}.json"
@@ -234,14 +253,18 @@ def test_execute_writes_a_record_that_says_everything(tiny, executed) -> None:
     assert [step for step, _ in record["train"]["loss"]] == [1, 2]
     assert set(record["metrics"]["exact"]["categories"]) == {"fabric"}
     assert len(record["encoder"]["sha256"]) == 64
-    assert records.find_record(results, tiny.hash)["hash"] == tiny.hash
+    found = records.find_record(results, tiny.hash)
+    assert found is not None
+    assert found["hash"] == tiny.hash
     assert str(results) not in path.read_text()
 
 
-def test_execute_does_nothing_twice(tiny, executed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_execute_does_nothing_twice(
+    tiny: RunConfig, executed: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     results, path = executed
 
-    def train_run(*_, **__) -> Never:
+    def train_run(*_: object, **__: object) -> Never:
         raise AssertionError("trained again")
 
     monkeypatch.setattr(runner, "train_run", train_run)
@@ -256,7 +279,7 @@ def test_execute_does_nothing_twice(tiny, executed, monkeypatch: pytest.MonkeyPa
     path.write_bytes(before)
 
 
-def test_execute_names_missing_and_wrong_images(tiny, executed, tmp_path: Path) -> None:
+def test_execute_names_missing_and_wrong_images(tiny: RunConfig, executed: tuple[Path, Path], tmp_path: Path) -> None:
     results, _ = executed
     on_disk = dataclasses.replace(tiny, data=dataclasses.replace(tiny.data, dataset="mvtec_ad"))
     with pytest.raises(DatasetError, match="'mvtec_ad' needs its images"):

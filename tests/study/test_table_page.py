@@ -9,7 +9,7 @@ from test_evidence_report import results  # noqa: F401  the fixture
 
 from mambaad.study import table_page, tables
 from mambaad.study.published_numbers import repository_root
-from mambaad.study.tables_spec import TABLE_3, TABLE_5, TABLE_6, TABLES
+from mambaad.study.tables_spec import TABLE_3, TABLE_5, TABLE_6, TABLES, Table
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=list(TABLES))
-def test_no_accuracy_of_ours_stands_beside_a_printed_one(table, quick) -> None:
+def test_no_accuracy_of_ours_stands_beside_a_printed_one(table: Table, quick: Path) -> None:
     frame = tables.build_table(table, "quick", quick, counts=False)
     assert table is TABLE_6 or frame["ours"].notna().any()
     page = table_page.printed(table, "quick", frame).data
@@ -33,13 +33,13 @@ def test_no_accuracy_of_ours_stands_beside_a_printed_one(table, quick) -> None:
     assert "MVTec" not in folded
 
 
-def test_counts_of_ours_do_stand_beside_the_printed_ones(quick) -> None:
+def test_counts_of_ours_do_stand_beside_the_printed_ones(quick: Path) -> None:
     frame = tables.build_table(TABLE_3, "quick", quick)
     page = table_page.printed(TABLE_3, "quick", frame).data
     assert 'colspan="2" class="ours">computed here<' in page  # parameters, FLOPs
 
 
-def test_reduced_values_are_whole_and_only_of_the_quick_profile(quick) -> None:
+def test_reduced_values_are_whole_and_only_of_the_quick_profile(quick: Path) -> None:
     frame = tables.build_table(TABLE_5, "quick", quick, counts=False)
     page = table_page.reduced(TABLE_5, "quick", frame).data
     assert re.findall(r">(\d+)</td>", page)
@@ -47,7 +47,7 @@ def test_reduced_values_are_whole_and_only_of_the_quick_profile(quick) -> None:
     assert table_page.reduced(TABLE_5, "paper", frame).data == ""
 
 
-def test_measured_rows_link_their_records(results, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+def test_measured_rows_link_their_records(results: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
     page = table_page.measured_rows(TABLE_5.name, results).data
     links = re.findall(r'href="\.\./results/real_v1/runs/(real_v1_\w+\.json)"', page)
     assert len(links) == len(set(links)) == 16

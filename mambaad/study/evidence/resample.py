@@ -29,7 +29,7 @@ FPR_LIMIT = 0.3
 Floats = NDArray[np.float64]
 
 
-def draws(labels: Sequence[bool], replicates: int, seed: int, block: int = 1) -> NDArray[np.int64]:
+def draws(labels: Sequence[bool] | NDArray[np.bool_], replicates: int, seed: int, block: int = 1) -> NDArray[np.int64]:
     """How often each image of a category is drawn, (b, n); the first row is the test set as it is, all ones.
 
     Args:
@@ -52,7 +52,10 @@ def draws(labels: Sequence[bool], replicates: int, seed: int, block: int = 1) ->
 
 
 def resampled_metrics(
-    maps: NDArray[np.float32], masks: NDArray[np.bool_], labels: Sequence[bool], counts: NDArray[np.int64]
+    maps: NDArray[np.float32],
+    masks: NDArray[np.bool_],
+    labels: Sequence[bool] | NDArray[np.bool_],
+    counts: NDArray[np.int64],
 ) -> Floats:
     """The seven metrics, exact protocol up to the bins, of every row of `counts`: (b, 7) in percent, NaN if undefined.
 

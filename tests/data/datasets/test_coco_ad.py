@@ -4,14 +4,16 @@ import builtins
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Never
+from typing import Any, Never
 
 import layouts
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from mambaad.data import DatasetError, counts, index_hash, load_dataset
+from mambaad.data import DatasetError, Sample, counts, index_hash, load_dataset
 from mambaad.data.datasets import coco_ad
 from mambaad.data.pixels import read_mask
 
@@ -23,7 +25,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAMBAAD_CACHE", str(tmp_path / "cache"))
 
 
-def names(samples, split):
+def names(samples: list[Sample], split: str) -> dict[int, str]:
     return {int(s.image.stem): s.defect for s in samples if s.split == split}
 
 
@@ -47,10 +49,14 @@ def test_masks_are_the_union_of_the_held_out_segments(tmp_path: Path) -> None:
     masks = [next((s.mask for s in load_dataset(f"coco{i}", root) if s.mask), None) for i in range(4)]
     expected = np.zeros((10, 16), dtype=bool)
     expected[3:8, 2:6] = expected[0:2, 10:12] = expected[:, 0] = True
-    assert np.array_equal(read_mask(masks[0]), expected)
-    assert read_mask(masks[1]).all()
-    assert masks[2] is None
-    assert read_mask(masks[3]).sum() == 16
+    first, second, third, fourth = masks
+    assert first is not None
+    assert second is not None
+    assert fourth is not None
+    assert np.array_equal(read_mask(first), expected)
+    assert read_mask(second).all()
+    assert third is None
+    assert read_mask(fourth).sum() == 16
 
 
 def test_compressed_run_lengths_and_bare_polygons() -> None:
@@ -71,7 +77,12 @@ def test_the_index_is_built_once_and_again_for_other_annotations(
     first = load_dataset("coco0", root)
     built = []
     original = coco_ad.build_index
-    monkeypatch.setattr(coco_ad, "build_index", lambda *a, **k: built.append(a) or original(*a, **k))
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        built.append(arguments)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(coco_ad, "build_index", watched)
     assert load_dataset("coco0", root) == first
     assert load_dataset("coco3", root)
     assert not built
@@ -103,7 +114,7 @@ def test_an_interrupted_build_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
     drawn = []
     original = coco_ad._save
 
-    def save(pixels, path: Path) -> None:
+    def save(pixels: NDArray[Any], path: Path) -> None:
         drawn.append(path)
         if len(drawn) == 2:
             raise KeyboardInterrupt
@@ -144,7 +155,7 @@ def test_a_root_that_cannot_be_written_gets_its_index_in_the_cache(
     assert load_dataset("coco0", closed) == there
 
 
-def _rewrite(part, change):
+def _rewrite(part: str, change: Callable[[Any], object]) -> Callable[[Path], None]:
     def breakage(root: Path) -> None:
         path = root / coco_ad.ANNOTATIONS[part]
         content = json.loads(path.read_text())
@@ -190,7 +201,7 @@ def test_the_category_of_a_split_is_its_name(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_) -> Never:
+    def full(*_: object) -> Never:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(coco_ad, "_save", full)
@@ -202,7 +213,7 @@ def test_without_pycocotools_the_remedy_is_named(tmp_path: Path, monkeypatch: py
     root = layouts.write_coco(tmp_path / "coco")
     original = builtins.__import__
 
-    def without(name: str, *rest):
+    def without(name: str, *rest: Any) -> Any:
         if name.startswith("pycocotools"):
             raise ImportError(name)
         return original(name, *rest)

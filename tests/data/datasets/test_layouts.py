@@ -57,7 +57,7 @@ def test_a_loader_can_hand_its_faults_over(tmp_path: Path) -> None:
     mask(root / "nut/ground_truth/hole/001_mask.png", size=5)
     shutil.rmtree(root / "bolt/train/good")
     picture(root / "bolt/test/hole/002.png")
-    faults = []
+    faults: list[str] = []
     samples = DATASETS["mvtec_ad"].find_loader()(root, (), faults.append)
     assert [text.partition(": ")[2].split(",")[0] for text in faults] == [
         "expected good training images (.png",

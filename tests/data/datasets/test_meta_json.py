@@ -1,7 +1,9 @@
 """The loader of meta.json, and every error."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import layouts
 import pytest
@@ -36,7 +38,7 @@ def test_validation_images_are_trained_on_and_unknown_splits_refused(tmp_path: P
         load_dataset("meta_json", root)
 
 
-def _meta_entry(category: str, k, **values):
+def _meta_entry(category: str, k: int, **values: Any) -> Callable[[Path], None]:
     def breakage(root: Path) -> None:
         lists = json.loads((root / "meta.json").read_text())
         lists["test"][category][k] |= values
@@ -82,7 +84,7 @@ def test_the_anomaly_flag_decides_not_the_name(tmp_path: Path) -> None:
         ({"img_path": "a\0b"}, "no such file"),
     ],
 )
-def test_values_of_another_type_are_named(tmp_path, entry, said):
+def test_values_of_another_type_are_named(tmp_path: Path, entry: dict[str, Any], said: str) -> None:
     root = layouts.write_meta_json(tmp_path)
     index = json.loads((root / "meta.json").read_text())
     index["test"]["bolt"][0] |= entry
@@ -91,7 +93,7 @@ def test_values_of_another_type_are_named(tmp_path, entry, said):
         load_dataset("meta_json", root)
 
 
-def test_an_index_that_is_nested_without_end_is_refused(tmp_path):
+def test_an_index_that_is_nested_without_end_is_refused(tmp_path: Path) -> None:
     root = layouts.write_meta_json(tmp_path)
     (root / "meta.json").write_text("[" * 100_000)
     with pytest.raises(DatasetError, match=r"nested too deeply|cannot be read as JSON"):

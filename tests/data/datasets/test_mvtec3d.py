@@ -1,6 +1,7 @@
 """The loader of MVTec 3D-AD: what it makes of its authors' layout, and every error."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import layouts
@@ -18,7 +19,13 @@ def test_mvtec3d_trains_on_train_and_validation(tmp_path: Path) -> None:
     assert next(s.mask for s in samples if s.is_defect) == root / "bagel/test/cut/gt/000.png"
 
 
-MVTEC3D_ERRORS = {
+def _another_layout(root: Path) -> None:
+    for category in ("bagel", "foam"):
+        shutil.rmtree(root / category)
+    layouts.write_mvtec_ad(root)
+
+
+MVTEC3D_ERRORS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no validation": (
         lambda root: shutil.rmtree(root / "foam/validation"),
         r"validation.good.rgb: expected good images \(train and validation are both used\), found none",
@@ -28,7 +35,7 @@ MVTEC3D_ERRORS = {
         "rgb.000.png: a defective image without a mask",
     ),
     "another layout": (
-        lambda root: [shutil.rmtree(root / c) for c in ("bagel", "foam")] and layouts.write_mvtec_ad(root),
+        _another_layout,
         r"<category>/train/good/rgb \(MVTec 3D-AD layout\), found none",
     ),
 }

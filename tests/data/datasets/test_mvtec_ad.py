@@ -42,7 +42,7 @@ def test_masks_may_bear_their_image_s_name(tmp_path: Path) -> None:
 
 
 def test_index_hash_follows_the_files_not_the_place(tmp_path: Path) -> None:
-    def digest(root: Path):
+    def digest(root: Path) -> str:
         return index_hash(load_dataset("mvtec_ad", root), root)
 
     for root in ("a", "b"):
@@ -125,7 +125,7 @@ def test_unknown_layout_lists_the_known_ones(tmp_path: Path) -> None:
         load_dataset("imagenet", tmp_path)
 
 
-def test_real_images_have_the_published_counts(shared) -> None:
+def test_real_images_have_the_published_counts(shared: Path) -> None:
     root = shared / "data" / "mvtec"
     samples = load_dataset("mvtec_ad", root)
     assert counts(samples) == {
@@ -135,4 +135,5 @@ def test_real_images_have_the_published_counts(shared) -> None:
     for kind in dict.fromkeys(s.defect for s in samples if s.is_defect):
         sample = next(s for s in samples if s.defect == kind)
         assert load_image(sample.image, 64, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)).std() > 0.02
+        assert sample.mask is not None
         assert 0 < load_mask(sample.mask, 256).float().mean() < 0.2

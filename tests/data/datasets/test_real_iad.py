@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import layouts
 import pytest
@@ -28,14 +30,14 @@ def test_real_iad_goes_by_the_index_not_by_folders(tmp_path: Path) -> None:
         ("", "", "."),
     ],
 )
-def test_real_iad_as_unpacked(tmp_path: Path, json_folder, image_folder, root: Path) -> None:
+def test_real_iad_as_unpacked(tmp_path: Path, json_folder: str, image_folder: str, root: Path) -> None:
     layouts.write_real_iad(tmp_path, json_folder=json_folder, image_folder=image_folder)
     samples = load_dataset("realiad", tmp_path / root)
     assert len(samples) == 12
     assert all(s.image.is_relative_to(tmp_path / root) for s in samples)
 
 
-def _real_iad_entry(**values):
+def _real_iad_entry(**values: Any) -> Callable[[Path], None]:
     def breakage(root: Path) -> None:
         path = root / "usb.json"
         lists = json.loads(path.read_text())
@@ -45,10 +47,20 @@ def _real_iad_entry(**values):
     return breakage
 
 
-REAL_IAD_ERRORS = {
-    "no index": (lambda root: [p.unlink() for p in root.glob("*.json")], "expected Real-IAD's index files"),
+def _no_index(root: Path) -> None:
+    for path in root.glob("*.json"):
+        path.unlink()
+
+
+def _no_images(root: Path) -> None:
+    for category in ("mint", "usb"):
+        shutil.rmtree(root / category)
+
+
+REAL_IAD_ERRORS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no index": (_no_index, "expected Real-IAD's index files"),
     "no images": (
-        lambda root: [shutil.rmtree(root / c) for c in ("mint", "usb")],
+        _no_images,
         "folder of images beside <category>.json",
     ),
     "broken index": (lambda root: (root / "usb.json").write_text("{"), r"usb\.json: cannot be read as JSON"),

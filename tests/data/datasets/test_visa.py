@@ -1,7 +1,9 @@
 """The loader of VisA: what it makes of its authors' layout, and every error."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import layouts
 import numpy as np
@@ -22,7 +24,7 @@ def test_visa(tmp_path: Path) -> None:
     assert np.array_equal(read_mask(bad.mask), np.eye(SIZE, dtype=bool)), "classes of defects count in full"
 
 
-def _visa_row(change):
+def _visa_row(change: Callable[[list[dict[str, str]]], list[dict[str, str]]]) -> Callable[[Path], None]:
     def breakage(root: Path) -> None:
         rows = list(csv.DictReader((root / "split_csv/1cls.csv").read_text().splitlines()))
         layouts.write_table(root, change(rows))
@@ -30,7 +32,7 @@ def _visa_row(change):
     return breakage
 
 
-def _edit(rows, k, **values):
+def _edit(rows: list[dict[str, str]], k: int, **values: Any) -> list[dict[str, str]]:
     return [row | values if i == k else row for i, row in enumerate(rows)]
 
 
