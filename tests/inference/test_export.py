@@ -32,7 +32,7 @@ from mambaad.ops.selective_scan import BACKENDS, exportable, selective_scan_refe
 from mambaad.ops.selective_scan.exportable import chunk_steps, selective_scan_exportable
 
 OUTPUTS = {"anomaly_map", "score", "decoder_4", "decoder_8", "decoder_16"}
-THRESHOLD = 0.1
+THRESHOLD = 0.25  # one for all, so that a graph is traced once
 # One direction pair and one HSS block per stage: tracing and translating take seconds for every block.
 TINY = ModelConfig(
     backbone="resnet18",
@@ -151,7 +151,9 @@ def test_torch_export_is_written_reloaded_and_equal_for_any_batch(
     model: mambaad.MambaAD, images: torch.Tensor, traced_before: None, tmp_path: Path
 ) -> None:
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    record = export(model, tmp_path / "m.pt2", images, format="torch", facts={"of": "tests"}, repeats=1)
+    record = export(
+        model, tmp_path / "m.pt2", images, format="torch", threshold=THRESHOLD, facts={"of": "tests"}, repeats=1
+    )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.pt2", "m.pt2.json"]
     assert json.loads((tmp_path / "m.pt2.json").read_text()) == record
     assert record["sha256"] == hashlib.sha256((tmp_path / "m.pt2").read_bytes()).hexdigest()
@@ -164,7 +166,8 @@ def test_torch_export_is_written_reloaded_and_equal_for_any_batch(
     graph = torch.export.load(tmp_path / "m.pt2").module()
     for n in (1, 2, 3, 5):
         some = torch.rand(n, 3, 64, 64)
-        maps, score = graph(some)
+        maps, score, anomalous = graph(some)
+        assert torch.equal(anomalous, score > THRESHOLD)
         wanted = model.predict(model.normalize(some))
         torch.testing.assert_close(maps, wanted.anomaly_map, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(score, wanted.score, rtol=1e-4, atol=1e-5)
@@ -226,7 +229,7 @@ def test_a_graph_that_computes_something_else_is_not_written(
     with pytest.raises(
         ExportError, match=r"(decoder_4|anomaly_map) of the exported graph differs .* nothing was written"
     ):
-        export(model if format == "torch" else other, tmp_path / "m", images, format=format)
+        export(model if format == "torch" else other, tmp_path / "m", images, format=format, threshold=THRESHOLD)
     assert (tmp_path / "m").read_bytes() == b"an earlier export"
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
 
@@ -253,7 +256,7 @@ def test_export_command(
     Image.new("RGB", (70, 50), "red").save(tmp_path / "red.png")
     weights = tmp_path / "c.pth"
     mambaad.save_checkpoint(weights, model)
-    store_threshold(weights, calibrate([0.25], 0.5, side=64))
+    store_threshold(weights, calibrate([THRESHOLD], 0.5, side=64))
     call = ["export", "--weights", str(weights), "--format", "torch", "--images", str(tmp_path / "red.png")]
     call += ["--input", "float"]
     assert cli.main([*call, "--out", str(tmp_path / "e" / "m.pt2"), "--repeats", "0"]) == 0
@@ -262,7 +265,7 @@ def test_export_command(
     assert "milliseconds" not in out
     record = json.loads((tmp_path / "e" / "m.pt2.json").read_text())
     assert record["input"]["images"] == ["batch", 3, 64, 64]
-    assert (record["threshold"], record["checkpoint"]) == (0.25, "c.pth")
+    assert (record["threshold"], record["checkpoint"]) == (THRESHOLD, "c.pth")
     assert str(tmp_path) not in json.dumps(record)
 
 
@@ -323,6 +326,18 @@ def test_other_methods_are_exported_and_take_bytes(bank: MemoryBank, exported: E
         np.testing.assert_allclose(maps, wanted.anomaly_map[some].numpy(), rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(score, wanted.score[some].numpy(), rtol=1e-4)
         assert anomalous.tolist() == (score > np.float32(exported.threshold)).tolist()
+
+
+def test_without_a_threshold_there_is_no_verdict(bank: MemoryBank, tmp_path: Path) -> None:
+    pixels = torch.randint(256, (2, 64, 64, 3), generator=torch.Generator().manual_seed(4), dtype=torch.uint8)
+    record = export(bank, tmp_path / "b.pt2", pixels, format="torch", repeats=0)
+    assert list(record["outputs"]) == ["anomaly_map", "score"]
+    assert "threshold" not in record
+    images = torch.stack([normalise(image, bank.config.mean, bank.config.std) for image in pixels.numpy()])
+    wanted = bank.predict(images)
+    maps, score = torch.export.load(tmp_path / "b.pt2").module()(pixels)
+    torch.testing.assert_close(maps, wanted.anomaly_map, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(score, wanted.score, rtol=1e-4, atol=1e-5)
 
 
 WITHOUT_TORCH = """
