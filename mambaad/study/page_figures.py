@@ -178,7 +178,7 @@ def table(frame: pd.DataFrame, caption: str, *, decimals: int | Mapping[str, int
         rows.append(f'<tr><th scope="row" class="{side[first]}">{cell(first, values[first])}</th>{cells}</tr>')
     return HTML(
         f'<div class="small-table" tabindex="0" role="region" aria-label="{html.escape(_plain(caption), quote=True)}">'
-        f"<table><caption>{_marked(caption)}</caption><thead><tr>{head}</tr></thead>"
+        f"<table><caption><span>{_marked(caption)}</span></caption><thead><tr>{head}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
