@@ -35,6 +35,14 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Path:
+    """Pytest's, a few levels down: who looks for a data set above a folder must not meet those of other tests."""
+    own = tmp_path / "of" / "this" / "test"
+    own.mkdir(parents=True)
+    return own
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real images, pretrained encoders and baselines' outputs beside the checkout."""
