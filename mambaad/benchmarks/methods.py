@@ -12,7 +12,7 @@ from mambaad.baselines import build_method
 from mambaad.baselines.method import FittedMethod
 from mambaad.benchmarks.model import peak_memory
 from mambaad.benchmarks.timing import interleaved
-from mambaad.config import METHODS, MemoryBankConfig, MethodConfig, ModelConfig, TrainConfig, for_encoder, small_form
+from mambaad.config import METHODS, OWN_METHODS, MemoryBankConfig, MethodConfig, ModelConfig, TrainConfig, for_encoder, small_form
 
 BATCH = 8
 LAST = 1 - 1e-6  # progress of a step in the last phase of a training
@@ -37,7 +37,7 @@ def methods_benchmark(
     Returns: rows (method, form, encoder, times, images per second, highest memory of building the network and
         predicting one image, seconds per training step, each beside MambaAD's), facts.
     """
-    configs = configs or {name: _published(name, side) for name in METHODS}
+    configs = configs or {name: _published(name, side) for name in METHODS if name not in OWN_METHODS}
     one, many = (torch.randn(n, 3, side, side, generator=torch.Generator().manual_seed(0)) for n in (1, batch))
     one, many = one.to(device), many.to(device)
     models: dict[str, Any] = {}

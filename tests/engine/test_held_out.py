@@ -39,6 +39,8 @@ def test_falling_losses_go_on_and_flat_ones_end() -> None:
 def test_a_run_without_progress_ends_early_and_the_same_way_when_continued(
     drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # nothing is learned, but BatchNorm's statistics move, by how much is a matter of the weights drawn
+    monkeypatch.setattr("mambaad.engine.held_out.PROGRESS", 0.5)
     run = replace(RUN, train=replace(RUN.train, steps=20, lr=1e-12, holdout=0.3, patience=2))
     samples = load_dataset("synthetic", drawn)
     whole = train_run(run, samples, execution=QUIETLY)

@@ -269,10 +269,9 @@ def test_the_command_watches_until_ctrl_c(
     )
     try:
         assert watching.stdout is not None
-        for line in watching.stdout:
-            if "a.png" in line:
-                break
-        assert "not OK" in line
+        said = next((line for line in watching.stdout if "a.png" in line), None)
+        assert said is not None, watching.communicate(timeout=60)[1]
+        assert "not OK" in said
         watching.send_signal(signal.SIGINT)
         _, err = watching.communicate(timeout=60)
     finally:
