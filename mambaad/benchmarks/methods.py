@@ -12,7 +12,16 @@ from mambaad.baselines import build_method
 from mambaad.baselines.method import FittedMethod
 from mambaad.benchmarks.model import peak_memory
 from mambaad.benchmarks.timing import interleaved
-from mambaad.config import METHODS, OWN_METHODS, MemoryBankConfig, MethodConfig, ModelConfig, TrainConfig, for_encoder, small_form
+from mambaad.config import (
+    METHODS,
+    OWN_METHODS,
+    MemoryBankConfig,
+    MethodConfig,
+    ModelConfig,
+    TrainConfig,
+    for_encoder,
+    small_form,
+)
 
 BATCH = 8
 LAST = 1 - 1e-6  # progress of a step in the last phase of a training
