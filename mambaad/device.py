@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -25,6 +27,15 @@ def resolve_device(device: str) -> torch.device:
     if target.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError("torch sees no 'mps' device on this machine; use 'cpu'")
     return target
+
+
+@contextmanager
+def without_memory() -> Iterator[None]:
+    """Tensors and networks made inside have shapes and no memory (torch's device "meta")."""
+    import timm  # noqa: F401  before, and not inside: what it imports of torch 2.6 computes with tensors meanwhile
+
+    with torch.device("meta"):
+        yield
 
 
 def device_name(device: str) -> str:

@@ -26,6 +26,7 @@ from mambaad.config import (
     ModelConfig,
     for_encoder,
 )
+from mambaad.device import without_memory
 from mambaad.model import SS2D, MambaAD, check_side
 
 NORM_FLOPS = {nn.LayerNorm: 5, nn.GroupNorm: 5, nn.InstanceNorm2d: 4, nn.BatchNorm2d: 2, nn.BatchNorm1d: 2}
@@ -74,10 +75,10 @@ def count(config: ModelConfig | MethodConfig | None = None, side: int = 256) -> 
         return _count_both(config, side)
     if isinstance(config, MethodConfig):
         return _count_method(config, side)
-    with torch.device("meta"):
+    with without_memory():
         model = MambaAD(config, weights="random").eval()
     flops = {"encoder": _Counter(model.encoder), "half_fpn": _Counter(model.half_fpn)}
-    with torch.device("meta"):
+    with without_memory():
         model.half_fpn(model.encoder(torch.empty(1, 3, side, side)))
     convolutions = {name: counter.total for name, counter in flops.items()}
     macs, einsum, tables = _decoder(model, side)
@@ -111,7 +112,7 @@ def count_method(name: str, side: int = 256) -> Efficiency:
 
 def _count_diad(config: DiADConfig, side: int) -> Efficiency:
     """One image: encoded, denoised in all sampling steps, decoded, compared; parameters of denoiser and guide alone."""
-    with torch.device("meta"):
+    with without_memory():
         model: Any = build_method(config, "random").eval()
         auto = model.autoencoder
         children = {"denoiser": model.denoiser, "guide": model.guide, "encoder": model.encoder}
@@ -161,7 +162,7 @@ def _count_both(config: MambaADBankConfig, side: int) -> Efficiency:
 def _count_method(config: MethodConfig, side: int) -> Efficiency:
     if isinstance(config, DiADConfig):
         return _count_diad(config, side)
-    with torch.device("meta"):
+    with without_memory():
         model: Any = build_method(config, "random").eval()
         if isinstance(config, MemoryBankConfig):  # a bank of full size
             model.entries = torch.zeros(config.entries, len(model.mean))
@@ -178,7 +179,7 @@ def _count_method(config: MethodConfig, side: int) -> Efficiency:
     if config.method in WHOLE_ENCODER:
         import timm
 
-        with torch.device("meta"):
+        with without_memory():
             whole = timm.create_model(config.backbone, **WHOLE_ENCODER[config.method], **config.backbone_kwargs)
         unused = sum(p.numel() for p in whole.parameters()) / 1e6 - boxes["encoder"]["params_m"]
     repeated = (ENCODER_PASSES.get(config.method, 1) - 1) * boxes["encoder"]["flops_g"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -165,15 +166,17 @@ def _write_onnx(
     import onnx
     from onnxscript import optimizer
 
-    exported = torch.onnx.export(
-        program,
-        dynamo=True,
-        input_names=[INPUT],
-        output_names=list(outputs),
-        opset_version=OPSET,
-        verbose=False,
-        optimize=False,  # its pattern matching takes minutes on so many nodes, and runtimes optimise by themselves
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Attempted to insert a get_attr Node", UserWarning)  # torch 2.6 to itself
+        exported = torch.onnx.export(
+            program,
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=list(outputs),
+            opset_version=OPSET,
+            verbose=False,
+            optimize=False,  # its pattern matching takes minutes on so many nodes, and runtimes optimise by themselves
+        )
     assert exported is not None
     optimizer.fold_constants(exported.model)
     optimizer.remove_unused_nodes(exported.model)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mambaad.config import ModelConfig, to_dict
 from mambaad.config.parse import parse
+from mambaad.device import without_memory
 from mambaad.files import atomic_path
 from mambaad.model.mambaad import MambaAD
 from mambaad.model.published_checkpoint import CheckpointError, infer_config, is_published, rename_published
@@ -165,7 +166,7 @@ def check_fits(build: Callable[[], nn.Module], blocks: int, state: Mapping[str, 
     if blocks > len(state):
         raise CheckpointError(f"the checkpoint's settings have {blocks} blocks, and it holds {len(state)} tensors")
     try:
-        with torch.device("meta"):
+        with without_memory():
             network = build()
     except Exception as error:  # settings of an encoder go to timm, which fails in its own ways
         raise CheckpointError(f"the checkpoint's settings cannot be built: {_first_line(error)}") from error

@@ -8,10 +8,10 @@ from __future__ import annotations
 import html
 from typing import Any
 
-import torch
 from torch import nn
 
 from mambaad.config import ModelConfig
+from mambaad.device import without_memory
 from mambaad.efficiency import count, module_flops
 from mambaad.model import MambaAD
 from mambaad.model.decoder import decoder_widths
@@ -76,7 +76,7 @@ def network_boxes(config: ModelConfig | None = None, side: int = 256) -> dict[st
     LSS module and HSS block are those of the finest stage.
     """
     config = config or ModelConfig()
-    with torch.device("meta"):
+    with without_memory():
         model = MambaAD(config, weights="random").eval()
     counted = count(config, side)
     channels = model.encoder.channels
