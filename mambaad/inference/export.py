@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -32,6 +31,8 @@ TOLERANCE = 5e-5
 """Largest difference accepted between a graph and PyTorch, relative to the largest value of each array: some ten times
 what float32 rounding makes through all layers. A wrong scan is off by 1e-2 and more in the decoder's features, but may
 hardly show in maps and scores: so the features are compared, too."""
+UNFIT_TORCH = "2.6."
+"""Everything else of the library runs with it."""
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 INPUT, OUTPUTS = "images", ("anomaly_map", "score")
 VERDICT = "anomalous"
@@ -75,8 +76,8 @@ def export(
 
     Raises:
         ValueError: unknown format, images of another shape, a side that the scan order cannot fill.
-        ExportError: packages missing; a method that cannot be traced for any batch; the graph differs from PyTorch by
-            more than `TOLERANCE`.
+        ExportError: packages missing, or a torch that is too old; a method that cannot be traced for any batch; the
+            graph differs from PyTorch by more than `TOLERANCE`.
     """
     path = Path(path)
     if format not in FORMATS:
@@ -95,6 +96,7 @@ def export(
         )
     height, width = images.shape[1:3] if bytewise else images.shape[2:]
     check_side(model.config, height, width)
+    _check_torch()
     if format == "onnx":
         _check_packages()
     images = images.detach().to("cpu", torch.uint8 if bytewise else torch.float32)
@@ -166,17 +168,15 @@ def _write_onnx(
     import onnx
     from onnxscript import optimizer
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # torch 2.6 warns of its own steps; the graph is compared below
-        exported = torch.onnx.export(
-            program,
-            dynamo=True,
-            input_names=[INPUT],
-            output_names=list(outputs),
-            opset_version=OPSET,
-            verbose=False,
-            optimize=False,  # its pattern matching takes minutes on so many nodes, and runtimes optimise by themselves
-        )
+    exported = torch.onnx.export(
+        program,
+        dynamo=True,
+        input_names=[INPUT],
+        output_names=list(outputs),
+        opset_version=OPSET,
+        verbose=False,
+        optimize=False,  # its pattern matching takes minutes on so many nodes, and runtimes optimise by themselves
+    )
     assert exported is not None
     optimizer.fold_constants(exported.model)
     optimizer.remove_unused_nodes(exported.model)
@@ -247,6 +247,13 @@ def _timed(plain: Run, run: Run, image: Tensor, repeats: int) -> dict[str, Any]:
         "repeats": repeats,
         "threads": torch.get_num_threads(),
     }
+
+
+def _check_torch() -> None:
+    if torch.__version__.startswith(UNFIT_TORCH):
+        raise ExportError(
+            f"torch {torch.__version__} cannot export these graphs, its exporter fails on them: install a newer torch"
+        )
 
 
 def _check_packages() -> None:

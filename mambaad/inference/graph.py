@@ -11,9 +11,6 @@ from torch import Tensor, nn
 from mambaad.baselines import Method
 from mambaad.model import MambaAD
 
-LARGEST_BATCH = 2**31 - 1
-"""Named, since torch 2.6 takes no dimension without a largest size."""
-
 
 class Whole(nn.Module):
     """Images -> anomaly maps (B, S, S), scores (B,), with a threshold verdicts (B,), with `features` the decoder's.
@@ -63,5 +60,4 @@ def traced(
     whole = Whole(model, "exportable", features, threshold).to(memory_format=torch.contiguous_format)
     with torch.no_grad():
         whole(images[:1])  # fills the caches of scan tables: filled while tracing, they would hold no values
-        batch = torch.export.Dim("batch", max=LARGEST_BATCH)
-        return torch.export.export(whole, (images[:2],), dynamic_shapes=({0: batch},), strict=False)
+        return torch.export.export(whole, (images[:2],), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False)

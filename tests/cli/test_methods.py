@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from mambaad import cli
 from mambaad.config import METHODS
+from mambaad.inference.export import UNFIT_TORCH
 
 OTHERS = [name for name in METHODS if name != "mambaad"]
 NO_GRAPH = ("simplenet", "diad")
@@ -62,6 +64,9 @@ def test_a_method_goes_from_training_to_a_verdict(
     assert (tmp_path / "p" / "gallery.html").is_file()
 
 
+@pytest.mark.skipif(
+    torch.__version__.startswith(UNFIT_TORCH), reason="needs a newer torch than 2.6, whose exporter fails"
+)
 @pytest.mark.parametrize(
     "method",
     [pytest.param(name, marks=pytest.mark.slow if name in SLOW_GRAPH else ()) for name in OTHERS],
