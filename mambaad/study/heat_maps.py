@@ -19,7 +19,7 @@ from mambaad.study import figures
 from mambaad.study.profiles import quick_base, quick_methods
 from mambaad.study.tables_spec import MEASURED_TITLES
 
-COLUMNS = 5
+COLUMNS = 4
 
 
 def checkpoints(outputs: str | Path) -> dict[str, Path]:
@@ -67,10 +67,10 @@ def heat_maps(outputs: str | Path, category: str) -> Figure | None:
         panels[title] = model.predict(images).anomaly_map[0].numpy()
     rows = -(-len(panels) // COLUMNS)
     with plt.rc_context(figures.STYLE):
-        figure, axes = plt.subplots(rows, COLUMNS, figsize=(figures.WIDTH, 1.3 * rows), layout="constrained")
+        figure, axes = plt.subplots(rows, COLUMNS, figsize=(figures.WIDTH, 1.7 * rows), layout="constrained")
     for ax, (title, values) in zip(axes.flat, panels.items(), strict=False):
         ax.imshow(values, cmap={"image": None, "defect": "gray"}.get(title, "inferno"))
-        ax.set_title(title, fontsize=8)
+        ax.set_title(title)
     for ax in axes.flat:
         ax.set_axis_off()
     plt.close(figure)
