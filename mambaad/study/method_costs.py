@@ -22,6 +22,11 @@ COSTS = {
 """Columns of the record `methods` that a page shows."""
 
 
+def two_digits(value: float) -> str:
+    """As many as three repetitions on one machine can vouch for; nothing for what does not apply."""
+    return "" if pd.isna(value) else f"{float(f'{value:.2g}'):g}"
+
+
 def costs(benchmarks: str | Path) -> None:
     """What each method takes on a machine, from the records of `mambaad benchmark methods`."""
     records = sorted(Path(benchmarks).glob("methods_*.csv"))
@@ -35,7 +40,9 @@ def costs(benchmarks: str | Path) -> None:
             f"{METHOD_TITLES[method]}{' (reduced)' if form == 'reduced' else ''}"
             for method, form in zip(rows["method"], rows["form"], strict=True)
         ]
-        shown = rows.assign(method=names)[["method", "encoder", *COSTS]].rename(columns=COSTS)
+        shown = rows.assign(method=names)[["method", "encoder", *COSTS]]
+        shown[[*COSTS]] = shown[[*COSTS]].map(two_digits)
+        shown = shown.rename(columns=COSTS)
         display(
             table_view.plain(shown, caption="Time and memory of every method on one machine."),
             Markdown(

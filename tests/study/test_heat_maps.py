@@ -21,9 +21,19 @@ def test_the_methods_whose_checkpoints_are_there_are_drawn(tmp_path: Path) -> No
     figure = heat_maps(tmp_path, "gear")
     assert figure is not None
     assert [ax.get_title() for ax in figure.axes][:3] == ["image", "defect", "RD4AD"]
-    assert [len(ax.images) for ax in figure.axes] == [1, 1, 1, 0, 0]
+    assert [len(ax.images) for ax in figure.axes] == [1, 1, 1, 0]
 
 
 def test_costs_say_when_nothing_was_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     method_costs.costs(tmp_path)
     assert "Markdown" in capsys.readouterr().out
+
+
+def test_times_are_told_in_two_digits() -> None:
+    assert [method_costs.two_digits(v) for v in (1137.0, 240.09, 5.352, 0.47154, float("nan"))] == [
+        "1100",
+        "240",
+        "5.4",
+        "0.47",
+        "",
+    ]
