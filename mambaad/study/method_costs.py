@@ -22,9 +22,9 @@ COSTS = {
 """Columns of the record `methods` that a page shows."""
 
 
-def two_digits(value: float) -> str:
-    """As many as three repetitions on one machine can vouch for; nothing for what does not apply."""
-    return "" if pd.isna(value) else f"{float(f'{value:.2g}'):g}"
+def two_digits(value: float) -> float:
+    """As many as three repetitions on one machine can vouch for."""
+    return float(f"{value:.2g}")
 
 
 def costs(benchmarks: str | Path) -> None:
@@ -44,7 +44,7 @@ def costs(benchmarks: str | Path) -> None:
         shown[[*COSTS]] = shown[[*COSTS]].map(two_digits)
         shown = shown.rename(columns=COSTS)
         display(
-            table_view.plain(shown, caption="Time and memory of every method on one machine."),
+            table_view.plain(shown, None, caption="Time and memory of every method on one machine."),
             Markdown(
                 f"*{rows['side'][0]} pixels, float32, random weights; images/s and steps with {batch} images. All in "
                 f"one process, calls alternating, medians of {facts['repeats']}. {about['device']}, "

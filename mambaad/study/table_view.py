@@ -130,12 +130,14 @@ def means_and_categories(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFram
     return pd.concat([frame[added], frame[mean & ~added]]), frame[own]
 
 
-def plain(frame: pd.DataFrame, decimals: int = 2, caption: str = "") -> HTML:
+def plain(frame: pd.DataFrame, decimals: int | None = 2, caption: str = "") -> HTML:
     """Any small table for a page: rounded, its first column the row heads, scrolling sideways on a narrow screen.
+
+    With `decimals` None the numbers keep the digits they have.
 
     Names of the files, such as `image_ap` and `mvtec`, are shown as the pages write them.
     """
-    form = f"{{:.{decimals}f}}"
+    form = "{:g}" if decimals is None else f"{{:.{decimals}f}}"
     first, *others = frame.columns
     heads = [table_html.number(c, form) if isinstance(c, float) else _as_written(c) for c in frame[first].tolist()]
     columns = [Column(_head(name), [_as_written(c) for c in frame[name].tolist()], form=form) for name in others]

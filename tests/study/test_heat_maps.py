@@ -30,10 +30,4 @@ def test_costs_say_when_nothing_was_measured(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_times_are_told_in_two_digits() -> None:
-    assert [method_costs.two_digits(v) for v in (1137.0, 240.09, 5.352, 0.47154, float("nan"))] == [
-        "1100",
-        "240",
-        "5.4",
-        "0.47",
-        "",
-    ]
+    assert [method_costs.two_digits(v) for v in (1137.0, 240.09, 5.352, 0.47154)] == [1100, 240, 5.4, 0.47]
