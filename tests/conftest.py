@@ -38,7 +38,7 @@ def _seed() -> None:
 @pytest.fixture
 def tmp_path(tmp_path: Path) -> Path:
     """Pytest's, a few levels down: who looks for a data set above a folder must not meet those of other tests."""
-    own = tmp_path / "of" / "this" / "test"
+    own = tmp_path / "one" / "two" / "three"
     own.mkdir(parents=True)
     return own
 
