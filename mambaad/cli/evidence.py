@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mambaad.cli.options import AddCommand
-
-if TYPE_CHECKING:
-    from mambaad.config import RunConfig
 
 COMMITTED = Path("results/real_v1")
 
@@ -44,14 +40,10 @@ def _evidence(arguments: argparse.Namespace) -> int:
             print(path)
         return 0
     if arguments.status:
-        for group in protocol.GROUPS:
-            for planned in protocol.rows(group):
-                print(f"{len(recorded(planned, arguments.results))} of {len(protocol.SEEDS)}  {group}: {planned.name}")
-        for watched in curves.CURVES:
-            done = len(curves.recorded(watched, arguments.results))
-            print(f"{done} of {len(watched.seeds)}  {watched.group}: {watched.name}")
+        for row in [*(row for group in protocol.GROUPS for row in protocol.rows(group)), *curves.CURVES]:
+            print(f"{len(recorded(row, arguments.results))} of {len(row.seeds)}  {row.group}: {row.name}")
         return 0
-    entries: list[tuple[protocol.Row | curves.Watched, int, RunConfig]] = [*protocol.queue(), *curves.queue()]
+    entries = [*protocol.queue(), *curves.queue()]
     if arguments.run_hashes is not None:
         unknown = set(arguments.run_hashes) - {run.hash for _, _, run in entries}
         if unknown:
@@ -73,10 +65,10 @@ def _evidence(arguments: argparse.Namespace) -> int:
             arguments.results,
             outputs=arguments.outputs,
             weights=arguments.weights_dir,
-            curve_every=curves.EVERY if isinstance(row, curves.Watched) else None,
+            curve_every=curves.EVERY if row.group == curves.GROUP else None,
         )
-        if isinstance(row, curves.Watched):
-            continue
+        if row.group == curves.GROUP:
+            continue  # one value does not say where a curve lies
         if arguments.results.resolve() != COMMITTED.resolve() and (words := beside_recorded(row, made, COMMITTED)):
             print(words, flush=True)
     return 0

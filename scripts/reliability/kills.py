@@ -26,9 +26,10 @@ from typing import Any
 
 import timm  # noqa: F401  imported before the first fork
 import torch
+from tiny import NETWORK
 
 from mambaad import cli
-from mambaad.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from mambaad.config import DataConfig, RunConfig, TrainConfig
 from mambaad.data.synthetic.generate import write_synthetic
 from mambaad.engine.environment import code_version
 from mambaad.engine.execution import Execution
@@ -39,14 +40,7 @@ from mambaad.files import write_json
 
 EXIT_CODES = {"INT": 130, "TERM": 143}
 RUN = RunConfig(
-    model=ModelConfig(
-        backbone="resnet18",
-        backbone_kwargs={"channels": (8, 8, 16, 32)},
-        depths=(1, 1, 1, 1),
-        hss_per_lss=1,
-        directions=2,
-        state_size=4,
-    ),
+    model=NETWORK,
     encoder_weights="random",
     data=DataConfig(side=64, categories=("gear",)),
     train=TrainConfig(steps=12, batch_size=4, lr=1e-3, seed=3),

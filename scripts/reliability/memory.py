@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from tiny import NETWORK
 
-from mambaad.config import ModelConfig
 from mambaad.data import Sample
 from mambaad.engine.environment import code_version
 from mambaad.engine.evaluate import evaluate_samples
@@ -30,14 +30,6 @@ from mambaad.model import MambaAD
 from mambaad.model.mambaad import Prediction
 
 SIDE, DISTINCT, BATCH = 64, 1000, 50
-SMALL = ModelConfig(
-    backbone="resnet18",
-    backbone_kwargs={"channels": (8, 8, 16, 32)},
-    depths=(1, 1, 1, 1),
-    hss_per_lss=1,
-    directions=2,
-    state_size=4,
-)
 
 
 def draw(folder: Path, number: int, seed: int) -> list[Sample]:
@@ -75,7 +67,7 @@ class Watched:
 
     def __init__(self, every: int) -> None:
         torch.manual_seed(0)
-        self.net = MambaAD(SMALL, "random").eval()
+        self.net = MambaAD(NETWORK, "random").eval()
         self.config, self.every, self.seen = self.net.config, every, 0
         self.points: list[tuple[int, float]] = []
 

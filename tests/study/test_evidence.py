@@ -132,13 +132,13 @@ def test_the_curves_are_those_of_the_amendment() -> None:
 def test_a_curve_says_how_much_choosing_the_best_step_flatters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = {0: [50.0, 72.0, 71.0], 1: [60.0, 61.0, 63.0]}
 
-    def recorded(watched: curves.Watched, results: object) -> dict[int, dict[str, object]]:
+    def found(watched: protocol.Row, results: object) -> dict[int, dict[str, object]]:
         return {
             seed: {"curve": {"points": [{"step": 250 * (i + 1), "exact": {"mad": v}} for i, v in enumerate(values)]}}
             for seed, values in (drawn if watched is curves.CURVES[0] else {}).items()
         }
 
-    monkeypatch.setattr(curves, "recorded", recorded)
+    monkeypatch.setattr(curve_report, "recorded", found)
     (line,) = curve_report.table(tmp_path).to_dict("records")
     assert (line["n"], line["last"], line["best on test"], line["flattered by"]) == (2, "67.0", "67.5", "0.5")
     assert (line["by seed"], line["best step"]) == ("1.0, 0.0", "500, 750")

@@ -98,7 +98,7 @@ def _weights_file(run: RunConfig, folder: str | Path | None) -> Path | None:
 def recorded(row: protocol.Row, results: str | Path) -> dict[int, dict[str, Any]]:
     """The records of a row that exist, by seed."""
     found = {}
-    for seed in protocol.SEEDS:
+    for seed in row.seeds:
         path = records.record_path(results, protocol.NAME, row.run(seed).hash)
         if path.is_file():
             found[seed] = records.read_record(path)

@@ -10,6 +10,7 @@ import pandas as pd
 from IPython.display import HTML
 
 from mambaad.study.evidence import curves
+from mambaad.study.evidence.carry_out import recorded
 from mambaad.study.page_figures import BLUE, GREEN, ORANGE, SKY, WIDTH, plot, style
 
 
@@ -17,7 +18,7 @@ def table(results: str | Path) -> pd.DataFrame:
     """One line per network: mAD of its last step and of its best one on the test images, mean over seeds."""
     lines = []
     for watched in curves.CURVES:
-        measured = [curves.mad(record) for record in curves.recorded(watched, results).values()]
+        measured = [curves.mad(record) for record in recorded(watched, results).values()]
         if not measured:
             continue
         last = [curve[max(curve)] for curve in measured]
@@ -39,7 +40,7 @@ def table(results: str | Path) -> pd.DataFrame:
 
 def figure(results: str | Path) -> HTML | None:
     """mAD against the step, one line per run; a ring at each run's best step. None where nothing is recorded."""
-    rows = [(watched, curves.recorded(watched, results)) for watched in curves.CURVES]
+    rows = [(watched, recorded(watched, results)) for watched in curves.CURVES]
     if not any(found for _, found in rows):
         return None
     with style():

@@ -50,11 +50,12 @@ class Row:
     """One row of a group: a network, run once for each seed."""
 
     group: str
-    """Stem of the paper's table, or `length`, `side`."""
+    """Stem of the paper's table, `methods` or `curves`."""
     name: str
     base: RunConfig
     """Its run, seed aside."""
     in_paper: bool = True
+    seeds: tuple[int, ...] = SEEDS
 
     def run(self, seed: int) -> RunConfig:
         """The row's run of one seed."""
