@@ -26,6 +26,7 @@ from mambaad.study.profiles import quick_base
 
 WEIGHTS = ASSETS / "book_network.safetensors"
 PROFILE = "own"
+EXAMPLE_INDEX = 51  # of the drawing: from 50 on, none is in the network's training or test set
 
 
 def book_run() -> RunConfig:
@@ -47,7 +48,7 @@ class Example(NamedTuple):
     words: str
 
 
-def example_image(category: str = "gear", defect: str = "missing", index: int = 51) -> Example:
+def example_image(category: str = "gear", defect: str = "missing", index: int = EXAMPLE_INDEX) -> Example:
     """An image that the network was neither trained nor tested on; by default the one that all chapters return to.
 
     Values are in 0..1.  Outside the mask, image and twin are equal bit by bit.
