@@ -53,9 +53,9 @@ def contact_sheet(
 
 def _tile(sample: Sample, side: int) -> Image.Image:
     """The image with a line just outside its mask, so that the defect itself stays visible."""
-    pixels = resize_rgb(read_rgb(sample.image), side).copy()
+    pixels = resize_rgb(read_rgb(sample.image, sample.upright), side).copy()
     if sample.mask is not None:
-        inside = np.pad(resize_mask(read_mask(sample.mask), side), 2)
+        inside = np.pad(resize_mask(read_mask(sample.mask, sample.upright), side), 2)
         grown = np.zeros((side, side), dtype=bool)
         for dy in range(5):
             for dx in range(5):

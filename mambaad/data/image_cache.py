@@ -66,8 +66,11 @@ def open_image_cache(
     """
     if not samples:
         raise DatasetError("expected at least one sample, got an empty list")
+    if len({sample.upright for sample in samples}) > 1:
+        raise DatasetError("expected images that are all turned as EXIF says, or none; open a cache for each kind")
     folder = default_cache_dir() if cache_dir is None else Path(cache_dir)
-    about = {"pixel rule": PIXEL_RULE, "side": side}
+    upright = all(sample.upright for sample in samples)
+    about = {"pixel rule": PIXEL_RULE, "side": side} | ({} if upright else {"upright": False})
     images = [sample.image for sample in samples]
     pixels = open_rows(
         folder,
@@ -75,7 +78,7 @@ def open_image_cache(
         about,
         images,
         {"pixels": ((side, side, 3), "uint8")},
-        _decoder(images, lambda path: resize_rgb(read_rgb(path), side), "decode images", progress),
+        _decoder(images, lambda path: resize_rgb(read_rgb(path, upright), side), "decode images", progress),
     )
     with_mask = [(index, sample.mask) for index, sample in enumerate(samples) if sample.mask is not None]
     if not with_mask:
@@ -87,7 +90,7 @@ def open_image_cache(
         about,
         masks,
         {"defect": ((side, side), "bool")},
-        _decoder(masks, lambda path: resize_mask(read_mask(path), side), "decode masks", progress),
+        _decoder(masks, lambda path: resize_mask(read_mask(path, upright), side), "decode masks", progress),
     )
     return ImageCache(pixels, defects, {index: row for row, (index, _) in enumerate(with_mask)})
 

@@ -63,20 +63,21 @@ class ImageSet(Dataset[tuple[Tensor, Tensor, int]]):
             return self.stored.image(index)
         image = self._images.get(index)
         if image is None:
-            image = resize_rgb(read_rgb(self.samples[index].image), self.side)
+            sample = self.samples[index]
+            image = resize_rgb(read_rgb(sample.image, sample.upright), self.side)
             if self.cache:
                 self._images[index] = image
         return image
 
     def _mask(self, index: int) -> Tensor:
-        path = self.samples[index].mask
-        if path is None:
+        sample = self.samples[index]
+        if sample.mask is None:
             return torch.zeros(self.side, self.side, dtype=torch.bool)
         if self.stored is not None:
             return torch.from_numpy(np.array(self.stored.mask(index)))  # a copy: the map is read-only
         mask = self._masks.get(index)
         if mask is None:
-            mask = load_mask(path, self.side)
+            mask = load_mask(sample.mask, self.side, sample.upright)
             if self.cache:
                 self._masks[index] = mask
         return mask.clone()

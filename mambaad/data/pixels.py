@@ -27,35 +27,35 @@ _UNREADABLE = (
 )
 
 
-def _open(path: str | Path, what: str) -> Image.Image:
-    """The decoded image, turned as its EXIF orientation says."""
+def _open(path: str | Path, what: str, upright: bool) -> Image.Image:
     if not Path(path).is_file():
         raise DatasetError(f"{path}: no such file, expected {what}")
-    return _decode(Path(path), str(path), what, "replace or remove the file")
+    return _decode(Path(path), str(path), what, "replace or remove the file", upright)
 
 
-def _decode(source: Path | BinaryIO, name: str, what: str, remedy: str) -> Image.Image:
+def _decode(source: Path | BinaryIO, name: str, what: str, remedy: str, upright: bool = True) -> Image.Image:
     try:
         with Image.open(source) as image:
             # a camera's MPO file holds its photograph first, then previews and depth
             frames = 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
             if frames > 1:
                 raise DatasetError(f"{name}: holds {frames} images, expected one; save each as a file of its own")
-            return ImageOps.exif_transpose(image)
+            image.load()
+            return ImageOps.exif_transpose(image) if upright else image
     except DatasetError:
         raise
     except _UNREADABLE as error:
         raise DatasetError(f"{name}: cannot be read as {what} ({error}); {remedy}") from error
 
 
-def read_rgb(path: str | Path) -> Image.Image:
-    """An image file as 8-bit RGB at its own size.
+def read_rgb(path: str | Path, upright: bool = True) -> Image.Image:
+    """An image file as 8-bit RGB at its own size, turned as its EXIF orientation says unless `upright` is False.
 
     Grey, palette and CMYK images are converted, an alpha channel is dropped.  16-bit grey is divided by 257,
     which takes 0..65535 to 0..255.  Raises DatasetError for a file that is missing or unreadable, and for
     float or 32-bit integer images, whose range is unknown.
     """
-    return _as_rgb(_open(path, "an image"), str(path))
+    return _as_rgb(_open(path, "an image", upright), str(path))
 
 
 def decode_rgb(content: bytes, name: str, largest: int) -> Image.Image:
@@ -102,13 +102,13 @@ def resize_rgb(image: Image.Image, side: int) -> np.ndarray:
     return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
 
 
-def read_mask(path: str | Path) -> np.ndarray:
+def read_mask(path: str | Path, upright: bool = True) -> np.ndarray:
     """The defect's pixels at the file's own size: bool (height, width).
 
-    Any channel above 0 is defect (an alpha channel does not count).  Raises DatasetError for a file that is missing or
-    unreadable.
+    Any channel above 0 is defect (an alpha channel does not count).  Turned as `read_rgb` turns.  Raises DatasetError
+    for a file that is missing or unreadable.
     """
-    image = _open(path, "a mask")
+    image = _open(path, "a mask", upright)
     if image.mode not in ("1", "L", "RGB", *_DEEP_MODES):
         image = image.convert("RGBA").convert("RGB")
     values = np.asarray(image)
@@ -121,15 +121,15 @@ def resize_mask(defect: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(resized) > 127.5
 
 
-def image_size(path: str | Path, what: str = "an image") -> tuple[int, int]:
-    """Width and height as the file's header and EXIF orientation tell, without decoding the pixels.
+def image_size(path: str | Path, what: str = "an image", upright: bool = True) -> tuple[int, int]:
+    """Width and height as the file's header and, if `upright`, EXIF orientation tell, without decoding the pixels.
 
     Only a PNG file that is not square is decoded, since its EXIF data may come last.
     """
     try:
         with Image.open(path) as image:
             width, height = image.size
-            if width == height:
+            if width == height or not upright:
                 return width, height
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF orientations with swapped sides
             return (height, width) if turned else (width, height)

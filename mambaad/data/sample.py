@@ -28,6 +28,8 @@ class Sample:
     """Kind of defect, the name of its folder; "good" for none."""
     mask: Path | None = None
     """Image that is above 0 where defective; None for good images and where there is no ground truth."""
+    upright: bool = True
+    """Whether image and mask are turned as their EXIF orientation says; False: read as stored."""
 
     @property
     def is_defect(self) -> bool:

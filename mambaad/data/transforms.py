@@ -18,11 +18,13 @@ def normalise(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) ->
     return (tensor - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
 
 
-def load_image(path: str | Path, side: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """The network's input: float32 (3, side, side), normalised per channel.  Raises as `read_rgb`."""
-    return normalise(resize_rgb(read_rgb(path), side), mean, std)
+def load_image(
+    path: str | Path, side: int, mean: Sequence[float], std: Sequence[float], upright: bool = True
+) -> Tensor:
+    """The network's input: float32 (3, side, side), normalised per channel.  `upright` and errors as of `read_rgb`."""
+    return normalise(resize_rgb(read_rgb(path, upright), side), mean, std)
 
 
-def load_mask(path: str | Path, side: int) -> Tensor:
-    """The defect's pixels after the resize rule: bool (side, side).  Raises as `read_mask`."""
-    return torch.from_numpy(resize_mask(read_mask(path), side))
+def load_mask(path: str | Path, side: int, upright: bool = True) -> Tensor:
+    """The defect's pixels after the resize rule: bool (side, side).  `upright` and errors as of `read_mask`."""
+    return torch.from_numpy(resize_mask(read_mask(path, upright), side))

@@ -78,7 +78,7 @@ def check_dataset(
     samples: list[Sample] = []
     try:
         spec = spec or dataset_named(guess_layout(root))
-        samples = spec.find_loader()(root, categories, problems.append)
+        samples = spec.load(root, categories, problems.append)
     except DatasetError as error:
         problems.append(str(error) + (explain(root, spec.name) if spec else ""))
     name = spec.name if spec else ""
@@ -178,9 +178,9 @@ def check_readable(samples: Sequence[Sample], progress: bool = True) -> None:
 
     def fault(sample: Sample) -> str | None:
         try:
-            read_rgb(sample.image)
+            read_rgb(sample.image, sample.upright)
             if sample.mask is not None:
-                read_mask(sample.mask)
+                read_mask(sample.mask, sample.upright)
         except DatasetError as error:
             return str(error)
         return None
@@ -198,7 +198,10 @@ def check_readable(samples: Sequence[Sample], progress: bool = True) -> None:
 
 
 def _headers(sample: Sample) -> tuple[list[str], bool]:
-    return _sizes(sample, image_size, lambda path: image_size(path, "a mask")), True
+    def size(path: Path, what: str = "an image") -> tuple[int, int]:
+        return image_size(path, what, sample.upright)
+
+    return _sizes(sample, size, lambda path: size(path, "a mask")), True
 
 
 def _decoded(sample: Sample) -> tuple[list[str], bool]:
@@ -206,11 +209,11 @@ def _decoded(sample: Sample) -> tuple[list[str], bool]:
 
     def mask_size(path: Path) -> tuple[int, int]:
         nonlocal seen
-        defect = read_mask(path)
+        defect = read_mask(path, sample.upright)
         seen = bool(np.any(defect))
         return defect.shape[1], defect.shape[0]
 
-    return _sizes(sample, lambda path: read_rgb(path).size, mask_size), seen
+    return _sizes(sample, lambda path: read_rgb(path, sample.upright).size, mask_size), seen
 
 
 def _sizes(

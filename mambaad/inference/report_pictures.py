@@ -44,12 +44,12 @@ def take_picture(
         start: the threshold that the report opens with.
         scale: map values without colour and in full colour.
     """
-    tensor = load_image(sample.image, side, model.config.mean, model.config.std)
+    tensor = load_image(sample.image, side, model.config.mean, model.config.std, sample.upright)
     anomaly_map = model.predict(tensor[None].to(device)).anomaly_map[0].float().cpu().numpy()
-    image = thumbnail(read_rgb(sample.image), PICTURE)
+    image = thumbnail(read_rgb(sample.image, sample.upright), PICTURE)
     mixed = overlay(image, anomaly_map, *scale)
     if sample.mask is not None:
-        mixed = outlined(mixed, read_mask(sample.mask))
+        mixed = outlined(mixed, read_mask(sample.mask, sample.upright))
     name = f"{sample.image.parent.name}/{sample.image.name}"
     return Picture(sample.category, name, sample.defect, score, start, image=image, mixed=mixed)
 

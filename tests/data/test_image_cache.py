@@ -197,11 +197,11 @@ from mambaad.data import Sample, row_store, image_cache
 from mambaad.data.image_cache import open_image_cache
 image_cache._CHUNK, row_store.SAVE_SECONDS = 2, 0.0
 read, count = image_cache.read_rgb, []
-def dying(path):
+def dying(path, upright):
     count.append(path)
     if len(count) > 2:
         os._exit(9)
-    return read(path)
+    return read(path, upright)
 image_cache.read_rgb = dying
 samples = [Sample(Path(p), "nut", "train") for p in sys.argv[1:]]
 open_image_cache(samples, {SIDE}, {str(tmp_path / "cache")!r}, progress=False)
@@ -252,10 +252,10 @@ from pathlib import Path
 from mambaad.data import Sample, image_cache
 from mambaad.data.image_cache import open_image_cache
 read, count = image_cache.read_rgb, []
-def slow(path):
+def slow(path, upright):
     count.append(path)
     time.sleep(0.05)
-    return read(path)
+    return read(path, upright)
 image_cache.read_rgb = slow
 samples = [Sample(Path(p), "nut", "train") for p in sys.argv[1:]]
 print("ready", flush=True)

@@ -1,14 +1,18 @@
 """Samples as tensors, with and without a cache."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from layouts import write_category
+from layouts import WRITERS, write_category
+from PIL import Image
 
 from mambaad.data import DatasetError, load_dataset
 from mambaad.data.image_set import ImageSet
 from mambaad.data.transforms import load_image
+from mambaad.data.validate import check_dataset
 
 PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
@@ -52,3 +56,41 @@ def test_the_cache_reads_each_file_once_and_cannot_be_spoilt(tmp_path: Path, cac
 def test_an_empty_image_set_is_refused() -> None:
     with pytest.raises(DatasetError, match="at least one sample"):
         ImageSet([], 8, *PLAIN)
+
+
+@pytest.mark.parametrize("cache", [True, False, "folder"])
+@pytest.mark.parametrize(("dataset", "upright"), [("visa", False), ("medical", False), ("mvtec_ad", True)])
+def test_exif_is_followed_where_the_authors_follow_it(
+    tmp_path: Path, dataset: str, upright: bool, cache: bool | str
+) -> None:
+    """An image that notes a quarter turn, and a mask drawn on the pixels as stored (published data) or as seen."""
+    root = WRITERS[dataset](tmp_path / dataset)
+    chosen = next(s for s in load_dataset(dataset, root) if s.mask is not None)
+    assert chosen.mask is not None
+    pixels = np.zeros((8, 16, 3), dtype=np.uint8)
+    pixels[:, 12:] = 255  # seen upright, the white quarter is at the bottom
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(chosen.image, exif=exif, format="PNG")
+    seen = np.rot90(pixels, -1) if upright else pixels
+    Image.fromarray(seen[..., 0]).save(chosen.mask)
+
+    samples = load_dataset(dataset, root)
+    assert {s.upright for s in samples} == {upright}
+    data = ImageSet(samples, 8, *PLAIN, cache=tmp_path / "cache" if cache == "folder" else bool(cache), progress=False)
+    image, mask, _ = data[[s.image for s in samples].index(chosen.image)]
+    white = torch.zeros(8, 8, dtype=torch.bool)
+    if upright:
+        white[6:] = True
+    else:
+        white[:, 6:] = True
+    assert torch.equal(mask, white)
+    assert torch.equal(image[0] > 0.5, white)
+    assert not any("size" in problem for problem in check_dataset(dataset, root, progress=False).problems)
+
+
+def test_a_cache_is_of_one_kind(tmp_path: Path) -> None:
+    samples = load_dataset("mvtec_ad", write_category(tmp_path / "nut").parent)
+    mixed = [replace(samples[0], upright=False), *samples[1:]]
+    with pytest.raises(DatasetError, match="a cache for each kind"):
+        ImageSet(mixed, 8, *PLAIN, cache=tmp_path / "cache", progress=False)

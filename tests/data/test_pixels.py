@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mambaad.data import DatasetError
-from mambaad.data.pixels import image_size, read_rgb
+from mambaad.data.pixels import image_size, read_mask, read_rgb
 from mambaad.data.transforms import load_image, load_mask
 
 PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -117,6 +117,14 @@ def test_exif_rotation_is_applied(tmp_path: Path) -> None:
     assert image[:, :3].max() == 0
     assert image[:, 5:].min() == 1
     assert image_size(path) == (8, 16)
+
+    as_stored = load_image(path, 8, *PLAIN, upright=False)
+    assert as_stored[:, :, :3].max() == 0
+    assert as_stored[:, :, 5:].min() == 1
+    assert image_size(path, upright=False) == (16, 8)
+    assert read_rgb(path, upright=False).size == (16, 8)
+    assert read_mask(path, upright=False)[:, 8:].all()
+    assert read_mask(path)[8:].all()
 
 
 def test_mask_rule_by_hand(tmp_path: Path) -> None:

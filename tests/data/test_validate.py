@@ -32,6 +32,7 @@ def faults(report: Report) -> list[str]:
 def test_a_whole_tree_has_no_fault_and_its_layout_is_recognised(tmp_path: Path, name: str) -> None:
     if name == "coco0":
         pytest.importorskip("pycocotools", reason="needs pycocotools (the extra coco): masks are drawn with it")
+        pytest.importorskip("cv2", reason="needs OpenCV (the extra coco): masks are drawn with it")
     root = layouts.TREES[name](tmp_path / "data")
     report = check(root)
     assert report.dataset == name

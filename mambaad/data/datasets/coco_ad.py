@@ -9,6 +9,10 @@ any of them and tests on val2017, where their segments are the defects. Images w
 they show is not known. Masks are drawn once, as PNG files beside an index of all four splits, in the folder
 `mambaad_index` below the root or, where that cannot be written, below the user's cache folder.
 
+COCO-AD's ground truth is what its authors' tool draws: polygons between corners cut to whole pixels, filled with their
+outline (OpenCV's `fillPoly`). These masks are up to a pixel larger on every side than pycocotools', whose rule serves
+for run lengths alone.
+
 Source: Zhang et al., "Learning Feature Inversion for Multi-class Anomaly Detection under General-purpose COCO-AD
 Benchmark", 2024.
 """
@@ -17,6 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import warnings
 from collections import defaultdict
@@ -69,7 +74,7 @@ LONGEST = 10_000  # pixels of an image's side
 ANNOTATIONS = {"train": "annotations/instances_train2017.json", "val": "annotations/instances_val2017.json"}
 IMAGES = {"train": "train2017", "val": "val2017"}
 INDEX_FILE = "coco_ad.json"
-_VERSION = 1
+_VERSION = 2  # 1: polygons by pycocotools' rule
 
 
 def load_coco_ad(
@@ -80,7 +85,7 @@ def load_coco_ad(
     The first call draws the masks of all splits; interrupted, the next one resumes.
 
     Raises DatasetError if the root lacks COCO's folders or annotations, these are not those of COCO 2017, an image is
-    missing, or pycocotools is not installed when masks have to be drawn.
+    missing, or the packages of the extra `coco` are not installed when masks have to be drawn.
     """
     root = Path(root)
     category = f"coco{split}"
@@ -150,16 +155,18 @@ def _read_index(folder: Path, sizes: dict[str, int]) -> dict[str, Any] | None:
 def build_index(root: Path, folder: Path, sizes: dict[str, int], *, progress: bool = True) -> dict[str, Any]:
     """Draw the masks that are not there yet, then write the index; both are put in place whole."""
     try:
-        from pycocotools import mask as _
+        import cv2 as _cv2  # noqa: F401
+        from pycocotools import mask as _mask  # noqa: F401
     except ImportError as error:
         raise DatasetError(
-            f"{root}: the masks of COCO-AD need the package pycocotools, which is not installed; "
-            "install it with pip install 'mambaad[coco]'"
+            f"{root}: the masks of COCO-AD need pycocotools and OpenCV, and {error.name} is not installed; "
+            "install both with pip install 'mambaad[coco]'"
         ) from error
     val, digest = _annotations(root / ANNOTATIONS["val"], with_segments=True)
     train, _ = _annotations(root / ANNOTATIONS["train"], with_segments=False)
     splits: list[dict[str, list[Any]]] = [{"train": _normal(train, i), "test": []} for i in range(SPLITS)]
-    names = [f"coco{i}/{digest}" for i in range(SPLITS)]  # the digest ties the masks to their annotations
+    # the digest ties the masks to their annotations, the version to the rule that draws them
+    names = [f"coco{i}/{digest}_{_VERSION}" for i in range(SPLITS)]
     for name in names:
         (folder / name).mkdir(parents=True, exist_ok=True)
     with show_progress(SPLITS * len(val), "COCO-AD masks", progress, unit="image") as bar:
@@ -204,7 +211,10 @@ def _annotations(path: Path, *, with_segments: bool) -> tuple[list[dict[str, Any
 def _segment(segment: Any) -> Any:
     """Polygons as they are, or run lengths, checked: the codec takes what it is given.  Raises ValueError."""
     if isinstance(segment, list):
-        return parse(Polygons, {"points": segment}).points
+        points = parse(Polygons, {"points": segment}).points
+        if not all(math.isfinite(number) for polygon in points for number in polygon):
+            raise ValueError("a corner that is not a number")
+        return points
     return asdict(parse(RunLengths, segment, others=True))
 
 
@@ -218,23 +228,23 @@ def _union(segments: Sequence[Any], height: int, width: int) -> np.ndarray:
 
     A segment is a list of polygons, or run lengths, compressed or not (COCO's crowds).
     """
+    import cv2
     from pycocotools import mask as codec
 
-    runs: list[Any] = []
+    pixels = np.zeros((height, width), dtype=np.uint8)
     for segment in segments:
         if isinstance(segment, list):
-            polygons = [polygon for polygon in segment if len(polygon) >= 6]  # three points at least
-            runs += codec.frPyObjects(polygons, height, width) if polygons else []
-        elif isinstance(segment["counts"], list):
-            runs.append(codec.frPyObjects(segment, height, width))
-        else:
-            runs.append(segment)
-    if not runs:
-        return np.zeros((height, width), dtype=np.uint8)
-    with warnings.catch_warnings():
-        # pycocotools' own array class lacks an argument that NumPy 2 asks for; nothing of ours can add it
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return codec.decode(codec.merge(runs)) * np.uint8(255)
+            for polygon in segment:
+                if len(polygon) >= 6:  # three points at least
+                    corners = np.array(polygon[: len(polygon) // 2 * 2]).clip(-LONGEST, 2 * LONGEST)
+                    cv2.fillPoly(pixels, [corners.astype(np.int32).reshape(-1, 1, 2)], (255,))
+            continue
+        runs = codec.frPyObjects(segment, height, width) if isinstance(segment["counts"], list) else segment
+        with warnings.catch_warnings():
+            # pycocotools' own array class lacks an argument that NumPy 2 asks for; nothing of ours can add it
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pixels |= codec.decode(runs) * np.uint8(255)
+    return pixels
 
 
 def _save(pixels: np.ndarray, path: Path) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import cast
 
-from mambaad.data.sample import Loader, Sample
+from mambaad.data.sample import Loader, OnFault, Sample, raise_fault
 
 Counts = tuple[int, int, int]
 """Images for training, good ones of the test, defective ones of the test."""
@@ -36,6 +36,9 @@ class DatasetSpec:
     access: str = ""
     """What has to be done to get it; nothing of it is automated."""
     remarks: tuple[str, ...] = ()
+    upright: bool = True
+    """Whether images and masks are turned as EXIF says. Not where the authors' masks lie on the pixels as stored, which
+    the published code reads. MVTec AD's own files have no EXIF data, and its layout serves for one's own images."""
     paper_name: str = ""
     """Its name in `results/paper`; empty if the paper does not have it."""
     paper_title: str = ""
@@ -51,9 +54,11 @@ class DatasetSpec:
         module, _, function = self.loader.partition(":")
         return cast(Loader, getattr(import_module(f"mambaad.data.datasets.{module}"), function))
 
-    def load(self, root: str | Path, categories: Sequence[str] = ()) -> list[Sample]:
-        """Its samples below `root`: of the named categories, in that order, or of all.
+    def load(self, root: str | Path, categories: Sequence[str] = (), on_fault: OnFault = raise_fault) -> list[Sample]:
+        """Its samples below `root`: of the named categories, in that order, or of all; faults of single files go to
+        `on_fault`.
 
         Raises DatasetError as its loader does.
         """
-        return self.find_loader()(root, categories)
+        samples = self.find_loader()(root, categories, on_fault)
+        return samples if self.upright else [replace(sample, upright=False) for sample in samples]

@@ -18,6 +18,7 @@ from mambaad.data.datasets import coco_ad
 from mambaad.data.pixels import read_mask
 
 pytest.importorskip("pycocotools", reason="needs pycocotools (the extra coco): masks are drawn with it")
+pytest.importorskip("cv2", reason="needs OpenCV (the extra coco): masks are drawn with it")
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +49,7 @@ def test_masks_are_the_union_of_the_held_out_segments(tmp_path: Path) -> None:
     root = layouts.write_coco(tmp_path / "coco")
     masks = [next((s.mask for s in load_dataset(f"coco{i}", root) if s.mask), None) for i in range(4)]
     expected = np.zeros((10, 16), dtype=bool)
-    expected[3:8, 2:6] = expected[0:2, 10:12] = expected[:, 0] = True
+    expected[3:9, 2:7] = expected[0:3, 10:13] = expected[:, 0] = True  # outlines included
     first, second, third, fourth = masks
     assert first is not None
     assert second is not None
@@ -56,7 +57,7 @@ def test_masks_are_the_union_of_the_held_out_segments(tmp_path: Path) -> None:
     assert np.array_equal(read_mask(first), expected)
     assert read_mask(second).all()
     assert third is None
-    assert read_mask(fourth).sum() == 16
+    assert read_mask(fourth).sum() == 25
 
 
 def test_compressed_run_lengths_and_bare_polygons() -> None:
@@ -68,6 +69,41 @@ def test_compressed_run_lengths_and_bare_polygons() -> None:
     text = {"size": packed["size"], "counts": packed["counts"].decode()}
     assert np.array_equal(coco_ad._union([text], 10, 16) > 0, inside > 0)
     assert not coco_ad._union([[[1.0, 1.0, 2.0, 2.0]], []], 10, 16).any()
+
+
+@pytest.mark.parametrize(
+    ("polygon", "expected"),
+    [
+        # corners are cut, not rounded: 1.9 lies in column 1; the outline counts
+        ([1.9, 1.0, 3.9, 1.0, 3.9, 2.99, 1.9, 2.99], [(y, x) for y in (1, 2) for x in (1, 2, 3)]),
+        ([2, 1, 2, 1, 4, 1], [(1, x) for x in (2, 3, 4)]),  # no area, an outline all the same
+        ([14, 8, 40, 8, 40, 40, 14, 40], [(y, x) for y in (8, 9) for x in (14, 15)]),  # cut off at the border
+        ([1, 1, 3, 1, 3, 3, 1, 3, 7], [(y, x) for y in (1, 2, 3) for x in (1, 2, 3)]),  # half a corner too many
+    ],
+)
+def test_polygons_are_filled_as_the_authors_fill_them(polygon: list[float], expected: list[tuple[int, int]]) -> None:
+    drawn = coco_ad._union([[polygon]], 10, 16)
+    assert [tuple(map(int, at)) for at in np.argwhere(drawn)] == expected
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' own array class
+def test_polygons_hold_those_of_pycocotools_and_little_more() -> None:
+    from pycocotools import mask as codec
+
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        angles = np.sort(rng.uniform(0, 2 * np.pi, 9))
+        around = np.stack([np.cos(angles), np.sin(angles)], 1) * rng.uniform(8, 18, (9, 1)) + 24
+        polygon = around.ravel().tolist()
+        theirs = codec.decode(codec.merge(codec.frPyObjects([polygon], 48, 48))) > 0
+        ours = coco_ad._union([[polygon]], 48, 48) > 0
+        grown = np.zeros_like(theirs)
+        for dy in (-1, 0, 1):
+            for dx in (-1, 0, 1):
+                grown |= np.roll(theirs, (dy, dx), (0, 1))
+        assert (ours & ~grown).sum() <= 6, "sharp corners alone reach further"
+        assert (theirs & ~ours).sum() <= 6, "cut corners lie up to a pixel to the left"
+        assert ours.sum() > theirs.sum()
 
 
 def test_the_index_is_built_once_and_again_for_other_annotations(
@@ -105,7 +141,7 @@ def test_masks_belong_to_their_annotations(tmp_path: Path) -> None:
     (root / coco_ad.ANNOTATIONS["val"]).write_text(json.dumps(layouts.coco_annotations(objects, (1, 2, 3))))
     after = load_dataset("coco3", root)
     assert [s.image for s in after] == [s.image for s in before]
-    assert [read_mask(s.mask).sum() for s in (*before, *after) if s.mask] == [16, 40]
+    assert [read_mask(s.mask).sum() for s in (*before, *after) if s.mask] == [25, 55]
     assert index_hash(after, root) != index_hash(before, root)
 
 
@@ -209,20 +245,22 @@ def test_a_full_disk_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         load_dataset("coco0", layouts.write_coco(tmp_path / "coco"))
 
 
-def test_without_pycocotools_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("package", ["pycocotools", "cv2"])
+def test_without_a_package_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     root = layouts.write_coco(tmp_path / "coco")
     original = builtins.__import__
 
     def without(name: str, *rest: Any) -> Any:
-        if name.startswith("pycocotools"):
-            raise ImportError(name)
+        if name.startswith(package):
+            raise ModuleNotFoundError(f"No module named {package!r}", name=package)
         return original(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(DatasetError, match=r"not installed; install it with pip install 'mambaad\[coco\]'"):
+    remedy = rf"{package} is not installed; install both with pip install 'mambaad\[coco\]'"
+    with pytest.raises(DatasetError, match=remedy):
         load_dataset("coco0", root)
     monkeypatch.undo()
     monkeypatch.setenv("MAMBAAD_CACHE", str(tmp_path / "cache"))
     expected = load_dataset("coco0", root)
     monkeypatch.setattr(builtins, "__import__", without)
-    assert load_dataset("coco0", root) == expected, "an index that is there needs no pycocotools"
+    assert load_dataset("coco0", root) == expected, "an index that is there needs neither"
