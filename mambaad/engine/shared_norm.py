@@ -6,9 +6,10 @@ processes train alike.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
+from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -32,7 +33,12 @@ def _summed(value: Tensor) -> Tensor:
 
 
 class SharedBatchNorm(_BatchNorm):
-    """Statistics of the batch over all processes, (B, C) or (B, C, H, W), each with the same number of images."""
+    """Statistics of the batch over all processes, (B, C) or (B, C, H, W), each with the same number of images.
+
+    `then` is applied to what is normalised: some of timm's layers hold an activation.
+    """
+
+    then: nn.Module = nn.Identity()
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() not in (2, 4):
@@ -40,7 +46,8 @@ class SharedBatchNorm(_BatchNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
-            return super().forward(input)
+            normalised: Tensor = super().forward(input)
+            return cast(Tensor, self.then(normalised))
         self._check_input_dim(input)
         over = [axis for axis in range(input.dim()) if axis != 1]
         along = [1, -1] + [1] * (input.dim() - 2)
@@ -57,14 +64,26 @@ class SharedBatchNorm(_BatchNorm):
         normalised = centred * torch.rsqrt(variance + self.eps).view(along)
         if self.affine:
             normalised = normalised * self.weight.view(along) + self.bias.view(along)
-        return normalised
+        return cast(Tensor, self.then(normalised))
 
 
 def share_batch_statistics(model: nn.Module) -> None:
-    """Replace every BatchNorm of a model by a shared one with the same parameters, buffers and keys."""
+    """Replace every BatchNorm that learns by a shared one with the same parameters, buffers and keys.
+
+    Those of a frozen encoder stay: they have their statistics.
+
+    Raises ValueError for a layer that does more than normalise, in a way that is not known here.
+    """
     for parent in list(model.modules()):
         for name, child in parent.named_children():
-            if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
+            if not isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
+                continue
+            if child.training or any(parameter.requires_grad for parameter in child.parameters()):
+                if type(child) not in (nn.BatchNorm1d, nn.BatchNorm2d, BatchNormAct2d):
+                    raise ValueError(
+                        f"{name}: expected torch's BatchNorm or timm's BatchNormAct2d, got {type(child).__name__}; "
+                        "train in one process, or with another encoder"
+                    )
                 shared = SharedBatchNorm(
                     child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats
                 )
@@ -72,4 +91,6 @@ def share_batch_statistics(model: nn.Module) -> None:
                 shared.train(child.training)
                 for own, other in zip(shared.parameters(), child.parameters(), strict=True):
                     own.requires_grad_(other.requires_grad)
+                if isinstance(child, BatchNormAct2d):
+                    shared.then = nn.Sequential(child.drop, child.act)
                 setattr(parent, name, shared)

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from timm.layers import BatchNormAct2d
 from torch import nn
 
+from mambaad.config import ModelConfig
 from mambaad.engine.shared_norm import SharedBatchNorm, share_batch_statistics
+from mambaad.model import MambaAD
 
 
 @pytest.fixture
@@ -54,8 +57,42 @@ def test_frozen_parameters_stay_frozen_and_keys_stay() -> None:
     keys = list(model.state_dict())
     share_batch_statistics(model)
     assert list(model.state_dict()) == keys
+    assert type(model[1]) is nn.BatchNorm2d
     assert not model[1].training
     assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("backbone", ["mobilenetv2_050", "efficientnet_lite0", "resnet18"])
+def test_an_encoder_gives_the_same_features(backbone: str) -> None:
+    """timm's BatchNormAct2d holds the activation: features without it grow from layer to layer."""
+    model = MambaAD(ModelConfig(backbone=backbone, depths=(1, 1, 1, 1), hss_per_lss=1), "random").train()
+    images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    before = model.encoder(images)
+    share_batch_statistics(model)
+    for old, new in zip(before, model.encoder(images), strict=True):
+        assert torch.equal(old, new)
+    shared = [name for name, part in model.named_modules() if isinstance(part, SharedBatchNorm)]
+    assert shared
+    assert not any(name.startswith("encoder") for name in shared)
+
+
+def test_an_activation_that_learns_with_its_norm_stays(alone: None) -> None:
+    ours, theirs = nn.Sequential(BatchNormAct2d(3)), BatchNormAct2d(3)
+    keys = list(ours.state_dict())
+    share_batch_statistics(ours)
+    assert isinstance(ours[0], SharedBatchNorm)
+    assert list(ours.state_dict()) == keys
+    images = torch.randn(2, 3, 4, 4)
+    torch.testing.assert_close(ours(images), theirs(images), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(ours.eval()(images), theirs.eval()(images))
+
+
+def test_a_norm_that_does_something_else_is_refused() -> None:
+    class Other(nn.BatchNorm2d):
+        pass
+
+    with pytest.raises(ValueError, match="BatchNormAct2d, got Other; train in one process"):
+        share_batch_statistics(nn.Sequential(Other(3)))
 
 
 SCRIPT = """
