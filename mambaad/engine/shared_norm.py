@@ -35,10 +35,12 @@ def _summed(value: Tensor) -> Tensor:
 class SharedBatchNorm(_BatchNorm):
     """Statistics of the batch over all processes, (B, C) or (B, C, H, W), each with the same number of images.
 
-    `then` is applied to what is normalised: some of timm's layers hold an activation.
+    `then`, where it is set, is applied to what is normalised: some of timm's layers hold an activation.
     """
 
-    then: nn.Module = nn.Identity()
+    def __init__(self, features: int, eps: float, momentum: float | None, affine: bool, tracked: bool) -> None:
+        super().__init__(features, eps, momentum, affine, tracked)
+        self.then: nn.Module = nn.Identity()
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() not in (2, 4):
