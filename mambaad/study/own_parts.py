@@ -1,6 +1,6 @@
-"""The evidence behind the preset `laptop` as a table, computed from records: `python -m mambaad.study.own_parts`.
+"""The evidence behind the preset `laptop` as tables, computed from records: `python -m mambaad.study.own_parts`.
 
-The records are written by `scripts/own_parts_ablation.py`.
+The records are written by `scripts/own_parts_ablation.py` and `scripts/own_parts_defaults.py`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import pandas as pd
 
 from mambaad.study.published_numbers import repository_root
 
-FOLDER = "own_parts"
+FOLDER, DEFAULTS = "own_parts", "defaults"
 METRICS = {"mad": "mAD", "pixel_aupro": "AU-PRO"}
 COLUMNS = ["category", "seed", "reading", *METRICS]
+PRESET, BANK = "cosine + euclidean + 4 × bank 256", "bank 256"
+"""The reading that the preset takes, and the one it has to beat."""
 
 
 def measured(folder: str | Path) -> pd.DataFrame:
@@ -31,28 +33,80 @@ def measured(folder: str | Path) -> pd.DataFrame:
 
 
 def page(folder: str | Path) -> str:
-    """The table in Markdown: a row per reading, a column per category, mAD / AU-PRO, means over seeds."""
+    """The tables in Markdown: every reading, the preset against the bank, and calls without any option."""
     frame = measured(folder)
     if frame.empty:
         return "No records yet: `python scripts/own_parts_ablation.py --help`.\n"
+    parts = [_readings(frame)]
+    if {PRESET, BANK} <= set(frame["reading"]):
+        parts.append(_against_the_bank(frame))
+    defaults = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(folder, DEFAULTS).glob("*.json"))]
+    if defaults:
+        parts.append(_calls(defaults))
+    return "\n".join(parts)
+
+
+def _readings(frame: pd.DataFrame) -> str:
+    """A row per reading, a column per category: means over seeds, in whole points, since seeds differ by points."""
     categories = list(dict.fromkeys(frame["category"]))
     seeds = frame.groupby("category")["seed"].nunique()
     head = ["map", *(f"{name} (seeds: {seeds[name]})" for name in categories)]
     if len(categories) > 1:
         head.append("mean")
-    rows = [
-        _row(frame[frame["reading"] == reading], reading, categories) for reading in dict.fromkeys(frame["reading"])
+    rows = []
+    for reading in dict.fromkeys(frame["reading"]):
+        means = frame[frame["reading"] == reading].groupby("category")[list(METRICS)].mean()
+        cells = [_pair(means.loc[name]) for name in categories]
+        if len(categories) > 1:
+            cells.append(_pair(means.mean()))
+        rows.append([f"**{reading}** (the preset)" if reading == PRESET else reading, *cells])
+    return f"mAD / AU-PRO in percent, protocol `exact`:\n\n{_table(head, rows)}"
+
+
+def _pair(values: pd.Series) -> str:
+    return " / ".join(f"{values[metric]:.0f}" for metric in METRICS)
+
+
+def _against_the_bank(frame: pd.DataFrame) -> str:
+    """Paired by seed: how much better the preset's map is than the bank's alone."""
+    wide = frame.pivot(index=["category", "seed"], columns="reading", values=list(METRICS))
+    rows = []
+    for category, own in wide.groupby("category", sort=False):
+        cells = []
+        for metric in METRICS:
+            gain = own[metric][PRESET] - own[metric][BANK]
+            cells.append(f"{gain.mean():+.1f} ({gain.min():+.1f} to {gain.max():+.1f})")
+        rows.append([str(category), str(len(own)), *cells])
+    counts = [
+        f"{(wide[metric][PRESET] > wide[metric][BANK]).sum()} of {len(wide)} in {name}"
+        for metric, name in METRICS.items()
     ]
-    table = "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows))
-    return f"mAD / AU-PRO in percent, protocol `exact`:\n\n{table}\n"
+    return (
+        "The preset less the bank alone at 256 pixels, in points: mean over seeds, and the lowest and highest. "
+        f"It is ahead in {' and '.join(counts)}.\n\n{_table(['category', 'seeds', *METRICS.values()], rows)}"
+    )
 
 
-def _row(frame: pd.DataFrame, reading: str, categories: Sequence[str]) -> list[str]:
-    means = frame.groupby("category")[list(METRICS)].mean()
-    cells = [" / ".join(f"{means.loc[name, metric]:.1f}" for metric in METRICS) for name in categories]
-    if len(categories) > 1:
-        cells.append(" / ".join(f"{means[metric].mean():.1f}" for metric in METRICS))
-    return [reading, *cells]
+def _calls(records: Sequence[dict[str, Any]]) -> str:
+    """One call of `mambaad train` each: minutes and metrics, one seed."""
+    rows = [
+        [
+            record["category"],
+            name,
+            f"{done['seconds'] / 60:.1f}",
+            *(f"{done['metrics'][metric]:.0f}" for metric in ("image_auroc", "pixel_auroc", *METRICS)),
+        ]
+        for record in records
+        for name, done in record["recipes"].items()
+    ]
+    head = ["category", "`mambaad train`", "minutes", "image AU-ROC", "pixel AU-ROC", *METRICS.values()]
+    device, threads = records[0]["environment"]["device"], next(iter(records[0]["recipes"].values()))["threads"]
+    where = f"on {device}, {threads} threads"
+    return f"Whole calls, one seed each, {where}, from start to the last file:\n\n{_table(head, rows)}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)) + "\n"
 
 
 if __name__ == "__main__":

@@ -5,20 +5,57 @@ from pathlib import Path
 
 import pytest
 
-from mambaad.config import run_config_from_dict
+from mambaad.config import preset, run_config_from_dict
+from mambaad.config.methods import MambaADBankConfig
 from mambaad.study import own_parts
 
-COMMITTED = sorted((Path(__file__).resolve().parents[2] / "results" / own_parts.FOLDER).glob("*.json"))
+RECORDS = Path(__file__).resolve().parents[2] / "results" / own_parts.FOLDER
+COMMITTED = sorted(RECORDS.glob("*.json"))
+CALLS = sorted((RECORDS / own_parts.DEFAULTS).glob("*.json"))
+
+
+def write(folder: Path, category: str, seed: int, values: dict[str, tuple[float, float]]) -> None:
+    metrics = {name: {"mad": mad, "pixel_aupro": aupro} for name, (mad, aupro) in values.items()}
+    content = {"category": category, "seed": seed, "metrics": metrics}
+    (folder / f"{category}_{seed}.json").write_text(json.dumps(content))
 
 
 def test_the_page_shows_means_over_seeds_of_the_records(tmp_path: Path) -> None:
     assert "No records yet" in own_parts.page(tmp_path)
     for category, seed, mad in (("nut", 0, 50.0), ("nut", 1, 60.0), ("bolt", 0, 70.0)):
-        content = {"category": category, "seed": seed, "metrics": {"bank": {"mad": mad, "pixel_aupro": 80.0}}}
-        (tmp_path / f"{category}_{seed}.json").write_text(json.dumps(content))
+        write(tmp_path, category, seed, {"other": (mad, 80.0)})
     lines = own_parts.page(tmp_path).splitlines()
     assert lines[2] == "| map | bolt (seeds: 1) | nut (seeds: 2) | mean |"
-    assert lines[4] == "| bank | 70.0 / 80.0 | 55.0 / 80.0 | 62.5 / 80.0 |"
+    assert lines[4] == "| other | 70 / 80 | 55 / 80 | 62 / 80 |"
+
+
+def test_the_preset_is_compared_with_the_bank_seed_by_seed(tmp_path: Path) -> None:
+    for category, seed, gain in (("nut", 0, 1.0), ("nut", 1, 3.0), ("bolt", 0, -2.0)):
+        write(tmp_path, category, seed, {own_parts.PRESET: (60 + gain, 80 - gain), own_parts.BANK: (60, 80)})
+    text = own_parts.page(tmp_path)
+    assert "It is ahead in 2 of 3 in mAD and 1 of 3 in AU-PRO." in text
+    assert "| nut | 2 | +2.0 (+1.0 to +3.0) | -2.0 (-3.0 to -1.0) |" in text
+    assert "| bolt | 1 | -2.0 (-2.0 to -2.0) | +2.0 (+2.0 to +2.0) |" in text
+    assert "| **cosine + euclidean + 4 × bank 256** (the preset) | 58 / 82 | 62 / 78 | 60 / 80 |" in text
+
+
+def test_calls_are_shown_with_their_minutes(tmp_path: Path) -> None:
+    write(tmp_path, "nut", 0, {"other": (1.0, 2.0)})
+    metrics = {"image_auroc": 91.2, "pixel_auroc": 81.2, "mad": 71.2, "pixel_aupro": 61.2}
+    call = {"seconds": 90, "threads": 2, "metrics": metrics}
+    content = {"category": "nut", "recipes": {"no option": call}, "environment": {"device": "CPU Z"}}
+    (tmp_path / "defaults").mkdir()
+    (tmp_path / "defaults" / "nut.json").write_text(json.dumps(content))
+    text = own_parts.page(tmp_path)
+    assert "on CPU Z, 2 threads" in text
+    assert "| nut | no option | 1.5 | 91 | 81 | 71 | 61 |" in text
+
+
+def test_the_reading_called_the_preset_is_the_presets() -> None:
+    config = preset("laptop").run.model
+    assert isinstance(config, MambaADBankConfig)
+    assert config.parts == ("cosine", "euclidean", "bank")
+    assert f"cosine + euclidean + {2 * config.bank_share / (1 - config.bank_share):.0f} × bank 256" == own_parts.PRESET
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
@@ -28,3 +65,12 @@ def test_a_record_is_named_by_its_settings(path: Path) -> None:
     assert path.stem == f"{record['category']}_{record['seed']}"
     assert record["metrics"].keys() == record["readings"].keys()
     assert record["environment"]["code"]["commit"]
+    assert not record["environment"]["code"]["dirty"]
+
+
+@pytest.mark.parametrize("path", CALLS, ids=lambda path: path.stem)
+def test_a_call_without_options_has_the_presets_settings(path: Path) -> None:
+    record = json.loads(path.read_text(encoding="utf-8"))
+    assert path.stem == record["category"]
+    assert record["recipes"]["no option"]["options"] == []
+    assert not record["environment"]["code"]["dirty"]

@@ -1,0 +1,74 @@
+"""Train on single categories with nothing but their folder, and with the recipes that one would try instead; time both.
+
+    python scripts/own_parts_defaults.py --data ../shared/data screw bottle metal_plate glassfiber pcb
+
+Every recipe is one call of `mambaad train` in a process of its own, one after the other on an otherwise idle machine;
+the seconds are those of the whole call, from start to the last file.  Records, one per category:
+results/own_parts/defaults/<category>.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from own_parts_ablation import FOLDERS
+
+from mambaad.engine.environment import environment
+from mambaad.files import write_json
+from mambaad.study.own_parts import METRICS
+
+RECIPES: dict[str, list[str]] = {
+    # name: options beside --data and --out
+    "no option": [],
+    "memory bank alone": ["--method", "memory_bank"],
+    "recipe of version 0.1's first README": [
+        *("--preset", "paper", "--encoder-weights", "embedded", "--depths", "2", "2", "2", "2", "--side", "128"),
+        *("--steps", "300", "--batch-size", "8", "--lr", "1e-3", "--warmup-steps", "20", "--clip-norm", "10"),
+    ],
+}
+
+
+def train(data: Path, out: Path, options: list[str]) -> dict[str, Any]:
+    """One call: seconds, settings' hash, metrics and threads.  Raises CalledProcessError where it fails."""
+    command = [sys.executable, "-m", "mambaad", "train", "--data", str(data), "--out", str(out), *options]
+    started = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    seconds = time.perf_counter() - started
+    (path,) = (out / "runs").glob("*.json")
+    record = json.loads(path.read_text(encoding="utf-8"))
+    metrics = record["metrics"]["exact"]["mean"]
+    return {
+        "options": options,
+        "seconds": round(seconds),
+        "hash": record["hash"],
+        "threads": record["environment"]["threads"],
+        "metrics": {name: metrics[name] for name in ("image_auroc", "pixel_auroc", *METRICS)},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("categories", nargs="*", default=list(FOLDERS), choices=[*FOLDERS, []])
+    parser.add_argument("--data", type=Path, required=True, help="folder of mvtec/ and other/")
+    parser.add_argument("--out", type=Path, default=Path("results/own_parts/defaults"))
+    given = parser.parse_args()
+    for category in given.categories or FOLDERS:
+        path = given.out / f"{category}.json"
+        record: dict[str, Any] = {"category": category, "recipes": {}, "environment": environment("cpu")}
+        for name, options in RECIPES.items():
+            with tempfile.TemporaryDirectory() as place:
+                record["recipes"][name] = train(given.data / FOLDERS[category] / category, Path(place), options)
+            write_json(path, record)
+            done = record["recipes"][name]
+            print(category, name, f"{done['seconds']} s", done["metrics"], sep="  ", flush=True)
+
+
+if __name__ == "__main__":
+    main()
