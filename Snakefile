@@ -59,7 +59,7 @@ def sources(*without: str) -> list[str]:
 RUN_SOURCES = sources("inference", "study", "benchmarks", "cli")
 ALL_SOURCES = sources()
 PUBLISHED = sorted(map(str, Path("results").glob("paper/*.csv")))
-COMMITTED = PUBLISHED + [str(p) for part in ("runs", "benchmarks", "real_v1/runs", "reliability") for p in sorted(Path("results", part).glob("*.*"))]
+COMMITTED = PUBLISHED + [str(p) for part in ("runs", "benchmarks", "book", "real_v1/runs", "reliability") for p in sorted(Path("results", part).glob("*.*"))]
 COMMITTED += sorted(map(str, Path("results/noise_floor").glob("*/runs/*.json")))
 # The network whose maps are shown: the protocol's main row, trained anew where it is not at hand (two minutes).
 SHOWN_RUN = protocol.base_row().run(protocol.SEEDS[0]).hash

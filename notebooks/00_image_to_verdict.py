@@ -19,7 +19,7 @@
 #
 # :::{admonition} Before you start
 # :class: tip
-# About 10 minutes. You need to know that a convolutional network turns an image into maps of *features*, coarser and
+# About 15 minutes. You need to know that a convolutional network turns an image into maps of *features*, coarser and
 # coarser. *Stride 8* means: one feature vector for every 8 × 8 pixels.
 # :::
 #
@@ -32,15 +32,15 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from IPython.display import Markdown
 
 from mambaad.data.synthetic.generate import SYNTHETIC_DEFECTS, draw
-from mambaad.inference.gallery import colour_scale, overlay
-from mambaad.inference.pages import compare, components
 from mambaad.model.anomaly_map import gaussian_filter
 from mambaad.study.book_network import book_network, example_image
+from mambaad.study.map_gallery import cases_of, failures_first, gallery, thresholds_of, training_strip
 from mambaad.study.notebook import check_parameters
-from mambaad.study.page_figures import BLUE, ORANGE, STYLE, WIDTH, captioned, plot, table
+from mambaad.study.page_figures import BLUE, ORANGE, STYLE, WIDTH, plot, table
+from mambaad.study.training_maps import training_maps
 
 # %% tags=["parameters", "remove-cell"]
 category: str = "gear"  # what is drawn
@@ -157,11 +157,9 @@ table(
 # :::{admonition} Why does it not simply copy?
 # :class: note
 # Nothing forbids it in principle: training asks that good parts are rebuilt, not that defects are not. What makes
-# copying
-# unlikely is that the decoder never had to learn how defects look, and that all it knows of the fine scales has to
-# pass
-# through the coarsest one. Whether a given network copies is an empirical question; the table above is one answer, for
-# one network and one image.
+# copying unlikely is that the decoder never had to learn how defects look, and that all it knows of the fine scales
+# has to pass through the coarsest one. Whether a given network copies is an empirical question; the table above is
+# one answer, for one network and one image.
 # :::
 #
 # ## 3. Where they disagree
@@ -222,20 +220,24 @@ plot(
 
 
 # %% tags=["hide-input"]
-def scores_of(cases):
-    pictures = [draw(name, side, split="test", index=i, defect=kind)[0] for name, kind, i in cases]
-    batch = torch.stack([torch.from_numpy(picture).permute(2, 0, 1) / 255 for picture in pictures])
-    return torch.cat([model.predict(model.normalize(part)).score for part in batch.split(16)])
+def look_at(several):
+    """What the network makes of drawings, each given by category, defect and number."""
+    drawn = [draw(name, side, split="test", index=i, defect=kind) for name, kind, i in several]
+    images = torch.stack([torch.from_numpy(picture).permute(2, 0, 1) / 255 for picture, _ in drawn])
+    masks = torch.stack([torch.from_numpy(mask) for _, mask in drawn])
+    return cases_of(model, [f"{name}, {kind}" for name, kind, _ in several], images, masks)
 
 
 ALLOWED = 0.05
-held_out = {name: scores_of([(name, "good", 100 + i) for i in range(12)]) for name in SYNTHETIC_DEFECTS}
-threshold = float(torch.cat(list(held_out.values())).quantile(1 - ALLOWED))
-tested = {
-    (name, good): scores_of([(name, "good" if good else kinds[i % len(kinds)], 200 + i) for i in range(12)])
+held_out = [case for name in SYNTHETIC_DEFECTS for case in look_at([(name, "good", 100 + i) for i in range(12)])]
+thresholds = thresholds_of(held_out, ALLOWED)  # of each map; the last one is the score's
+threshold = thresholds[-1]
+shown = {
+    (name, good): look_at([(name, "good" if good else kinds[i % len(kinds)], 200 + i) for i in range(12)])
     for name, kinds in SYNTHETIC_DEFECTS.items()
     for good in (True, False)
 }
+tested = {key: torch.tensor([case.peaks[-1] for case in cases]) for key, cases in shown.items()}
 figure, ax = plt.subplots(figsize=(WIDTH, 2.9))
 for y, name in enumerate(SYNTHETIC_DEFECTS):
     for good, colour, marker in ((True, BLUE, "o"), (False, ORANGE, "x")):
@@ -257,23 +259,89 @@ plot(
 )
 
 # %% [markdown]
-# On this threshold's scale of colours, bare up to half of it, red from half as much again, the map lies over the image.
-# Drag the divider, or focus the picture and use the arrow keys.
+# ## 6. A gallery, failures first
+#
+# A method is best understood where it fails. Here are the errors among these 96 images, the worst ones first, then the
+# clearest find of each category. For each: the image, the distance at the three strides that are compared (the
+# decoder's fourth stage, at stride 32, has no partner in the encoder), and the anomaly map. Each map is coloured by
+# its own threshold, set on the same 48 good images by the same rule: nothing is painted below half of it, and full
+# red is reached half as much above it.
 
 # %% tags=["hide-input"]
-drawing = Image.fromarray((example.image * 255).round().byte().permute(1, 2, 0).numpy())
-painted = overlay(drawing, smooth.numpy(), *colour_scale([], threshold))
-name = f"{category} with a missing tooth"
-captioned(
-    f'{components()}<div style="max-width: 20rem">{compare(drawing, painted, name, side=side)}</div>',
-    "**The image and its map**: left of the divider the image, right of it the map over it.",
+every = [case for cases in shown.values() for case in cases]
+gallery(
+    failures_first(every, threshold),
+    thresholds,
+    "**Gallery.** Choose an image and a map; left of the divider is the image with its defect outlined, right of it "
+    "the map. Without scripts you see every image with its four maps: strides 4, 8 and 16, then their smoothed sum.",
+)
+
+# %% tags=["hide-input"]
+misses = [case for case in every if case.verdict(threshold) == "missed"]
+local = sum(any(p > t for p, t in zip(case.peaks[:-1], thresholds[:-1], strict=True)) for case in misses)
+alarms = sorted({case.name.partition(",")[0] for case in every if case.verdict(threshold) == "false alarm"})
+Markdown(
+    f"Look at what goes wrong. Of the {len(misses)} misses, {local} rise{'s' if local == 1 else ''} above the "
+    "threshold of a stride: seen there, and lost when the others, which saw nothing, are added and the sum smoothed. "
+    f"The rest stay{'s' if len(misses) - local == 1 else ''} below all of them. Every false alarm is on: "
+    f"{', '.join(alarms)}."
 )
 
 # %% [markdown]
-# One threshold for four kinds of parts is not ideal: their scores lie at different heights. A threshold per category
-# fits better, but then one has to know which part one is looking at. `mambaad calibrate` finds such a threshold for a
-# network of your own. How good a set of scores is *without* choosing a threshold is the subject of
-# {doc}`04_measuring`.
+# One threshold for four kinds of parts is not ideal: as the plot above shows, their scores lie at different heights.
+# A threshold per category fits better, but then one has to know which part one is looking at. `mambaad calibrate`
+# finds such a threshold for a network of your own. How good a set of scores is *without* choosing a threshold is the
+# subject of {doc}`04_measuring`.
+#
+# ## 7. How it came to see
+#
+# :::{admonition} Predict before you look
+# :class: hint
+# Before training the decoder's features have nothing to do with the encoder's. What does the map look like then? And
+# by how much does training lower the score of the good image, and that of the defective one?
+# :::
+#
+# The same network was trained once more, with the same settings and seed, and asked after some of its steps what it
+# makes of the wheel and of its good twin.
+
+# %% tags=["hide-input"]
+record, seen = training_maps()
+training_strip(
+    seen,
+    example.image,
+    example.good_twin,
+    threshold,
+    f"**A training in ten pictures.** Maps after {', '.join(str(one.step) for one in seen)} steps, in the colours of "
+    f"the final threshold, {threshold:.3f}. Made by {record['script']}, run {record['run']}, seed {record['seed']}, "
+    f"code {record['environment']['code']['commit'][:12]}; the last map is within "
+    f"{100 * record['from_shipped']['largest_difference_of_the_map']:.2f} % of that of the network used above.",
+)
+
+# %% tags=["hide-input"]
+figure, ax = plt.subplots(figsize=(WIDTH, 2.6))
+places = range(len(seen))
+for name, words, colour, marker in (("image", "defective", ORANGE, "x"), ("twin", "good twin", BLUE, "o")):
+    ax.plot(places, [one.scores[name] for one in seen], color=colour, marker=marker, label=words)
+ax.axhline(threshold, color="#7f7f7f", ls="--", lw=1.2, label="final threshold")
+ax.set_xticks(places, [str(one.step) for one in seen])
+ax.set_ylim(0)
+ax.set_xlabel("training step")
+ax.set_ylabel("score")
+figure.legend(loc="outside lower center", ncols=3)
+first, last = seen[0].scores, seen[-1].scores
+plot(
+    figure,
+    alt="Score of the defective image and of its good twin over the steps of the training: the twin's falls far, that "
+    "of the defect little.",
+    caption=f"**What was learnt is no longer odd.** Untrained, the defective image has {first['image']:.3f} and its "
+    f"good twin {first['twin']:.3f}; after {seen[-1].step} steps {last['image']:.3f} and {last['twin']:.3f}.",
+)
+
+# %% [markdown]
+# At first the whole image is odd, since everything is. Training makes what is good in it familiar, and the defect is
+# what is left: it is not that its score rises, but that all the others fall. To make these numbers again:
+# `python scripts/training_maps.py`, some twenty minutes on one core; they are stored in
+# `results/book/training_maps.json`.
 #
 # ## Summary
 #
@@ -281,9 +349,8 @@ captioned(
 # enlarged, summed, smoothed → maximum → threshold from good images.
 #
 # - The decoder rebuilds what it has learnt, good parts. On the defect its features resemble those of a good part more
-#   than
-#   those of the image.
-# - No defect, no label and no threshold on defects entered anywhere.
+#   than those of the image.
+# - No defect, no label and no threshold tuned on defects went into it.
 #
 # ## Exercises
 #

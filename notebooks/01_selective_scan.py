@@ -49,7 +49,7 @@ from mambaad.ops.selective_scan import selective_scan
 from mambaad.ops.selective_scan.naive import selective_scan_reference
 from mambaad.study.book_network import book_network, example_image, untrained_network
 from mambaad.study.notebook import check_parameters
-from mambaad.study.page_figures import BLUE, GREEN, INK, LINE, ORANGE, STYLE, WIDTH, live, plot, table
+from mambaad.study.page_figures import BLUE, GREEN, INK, LINE, ORANGE, STYLE, WIDTH, live, plot, power_of_ten, table
 
 # %% tags=["parameters", "remove-cell"]
 seed: int = 0  # seed of the random sequences
@@ -168,11 +168,11 @@ plot(
     "step 1.",
     caption="**Two rules and the equation**, A = −1, solved independently. Largest distance of δB from the solution: "
     f"{distance[0.2][1]:.2f} at δ = 0.2 and {distance[1.0][1]:.2f} at δ = 1; of the zero-order hold "
-    f"{max(distance[0.2][0], distance[1.0][0]):.0e}.",
+    f"less than {power_of_ten(10.0 ** math.ceil(math.log10(max(distance[0.2][0], distance[1.0][0]))))}.",
 )
 
 # %% [markdown]
-# The two differ by one factor, $x / (1 - e^{-x})$ with $x = \delta |A|$: by so much more does δB write.
+# The two differ by one factor, $x / (1 - e^{-x})$ with $x = \delta |A|$: δB writes more by just that.
 
 # %% tags=["hide-input"]
 x = torch.tensor([0.001, 0.01, 0.1, 1.0], dtype=torch.float64)[:, None] * torch.tensor([1.0, 4.0, 16.0])
@@ -311,7 +311,10 @@ plot(
 
 # %%
 def parallel_scan(a, b):
-    """All states of h_t = a_t h_(t-1) + b_t in log2(L) rounds: each round joins every step with one further back."""
+    """All states of h_t = a_t h_(t-1) + b_t in log2(L) rounds.
+
+    Each round joins every step with one further back.
+    """
     rounds, reach = 0, 1
     while reach < len(a):
         earlier_a = torch.cat([torch.ones(reach), a[:-reach]])
@@ -327,7 +330,8 @@ h, by_loop = torch.zeros(()), []
 for a_t, b_t in zip(a, b, strict=True):
     h = a_t * h + b_t
     by_loop.append(h)
-print(f"{len(a)} steps in {rounds} rounds, largest difference {(found - torch.stack(by_loop)).abs().max():.1e}")
+difference = (found - torch.stack(by_loop)).abs().max()
+print(f"{len(a)} steps in {rounds} rounds, largest difference {difference:.1e}")
 
 # %% [markdown]
 # On a CPU the tokens are taken in chunks instead: all decays and inputs of a chunk at once, and only two operations
@@ -415,7 +419,7 @@ for ax, (name, value) in zip(axes[1:], shown.items(), strict=True):
     ax.set_title(name)
 for ax in axes:
     ax.set_axis_off()
-bar = figure.colorbar(picture, ax=axes[1:], location="bottom", shrink=0.8, aspect=30, label="δ, small to large")
+bar = figure.colorbar(picture, ax=axes, location="bottom", shrink=0.6, aspect=30, label="δ, small to large")
 bar.ax.tick_params(which="both", bottom=False, labelbottom=False)
 spread = {name: [float((d.std(-1) / d.mean(-1)).median()) for d, _ in found] for name, found in steps.items()}
 plot(
@@ -594,13 +598,13 @@ figure.legend(loc="outside lower center", ncols=1)
 plot(
     figure,
     alt="Three falling curves: channels with small steps hear far back, channels with large steps a few tokens.",
-    caption="**How far back a token is heard**, by groups of channels. Half of it lies within "
+    caption="**How far back a token is heard**, by groups of channels. Half of what is heard lies within "
     f"{halves[0]}, {halves[1]} and {halves[2]} steps.",
 )
 
 # %% [markdown]
-# A token is heard best right after it was read, and less the more **steps** lie between. How far a step leads in the
-# **image** is not the scan's business but that of the order in which tokens are visited: {doc}`02_hybrid_scan`.
+# A token is heard best right after it has been read, and less the more **steps** lie in between. How far a step leads
+# in the **image** is not the scan's business but that of the order in which tokens are visited: {doc}`02_hybrid_scan`.
 #
 # ## Summary
 #

@@ -211,7 +211,8 @@ encoded = hs_encode(image, routes, inverse)
 decoded = hs_decode(encoded, routes, inverse)
 print("images (2, L, 3)    ", tuple(image.shape))
 print("routes (2, K, L, 3) ", tuple(encoded.shape))
-print("every route visits every token once:", all(len(set(route.tolist())) == given.side**2 for route in routes))
+once = all(len(set(route.tolist())) == given.side**2 for route in routes)
+print("every route visits every token once:", once)
 print("decoder(encoder(x)) = 8 x:", torch.allclose(decoded, 8 * image, rtol=1e-5))
 
 # %% [markdown]

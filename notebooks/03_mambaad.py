@@ -14,7 +14,7 @@
 # # The network, box by box
 #
 # {doc}`00_image_to_verdict` followed an image through a trained network from outside. This chapter opens the boxes:
-# what each computes, in which shapes, at what price. At the end a small network is trained for some seconds, on this
+# what each computes, in which shapes, at what price. At the end a small network is trained for a few seconds, on this
 # page.
 #
 # :::{admonition} Before you start
@@ -346,7 +346,7 @@ for name, model_ in (("untrained", untrained), (f"after {result.steps} steps", r
 columns = ["network", "image AU-ROC (%)", "pixel AU-ROC (%)", "AU-PRO (%)"]
 table(
     pd.DataFrame(rows, columns=columns),
-    "**An illustration and no result**: 12 synthetic test images of one category, one seed. 50 % is chance for both "
+    "**An illustration, not a result**: 12 synthetic test images of one category, one seed. 50 % is chance for both "
     "AU-ROCs.",
     decimals=1,
 )

@@ -226,8 +226,8 @@ tail = f" From {undefined[0]} on, fewer than two points are left and it is undef
 plot(
     figure,
     alt="AU-PRO over the height of the outlier: exact is a flat line, the value of the paper protocol falls.",
-    caption=f"**One pixel of {made.size:,}.** Exact AU-PRO stays at {min(story['exact']):.1f} to "
-    f"{max(story['exact']):.1f} %; by the grid it lies between {np.nanmax(story['paper']):.1f} and "
+    caption=f"**One pixel of {made.size:,}.** Exact AU-PRO moves by {np.ptp(story['exact']):.2f} from "
+    f"{story['exact'][0]:.1f} %; by the grid it lies between {np.nanmax(story['paper']):.1f} and "
     f"{np.nanmin(story['paper']):.1f} %.{tail}",
 )
 

@@ -52,8 +52,10 @@ def machine(facts):
     """One line about where and with what a record was made."""
     e = facts["environment"]
     commit = (e["code"]["commit"] or "unknown")[:12] + (" (with changes)" if e["code"]["dirty"] else "")
+    threads = f"{e['threads']} CPU thread{'s' if e['threads'] != 1 else ''}"
+    threads += " bound to cores" if e["threads_bound"] == "true" else ""
     return (
-        f"*{e['device']}, {e['threads']} CPU thread(s), bound: {e['threads_bound']}; PyTorch "
+        f"*{e['device']}, {threads}; PyTorch "
         f"{e['packages']['torch']}, scan: {e['scan_backend']}; {facts['repeats']} timed calls of each side, medians; "
         f"code {commit}.*"
     )
@@ -155,7 +157,7 @@ display(Markdown("\n".join(["The native scan's speed on two cores:", "", *senten
 for rows, facts in suites["model"].values():
     columns = ["pass", "batch", "scan", "times_faster_than_loop", "scan_share", "median_ms", "min_ms", "max_ms"]
     shown = rows[columns].rename(columns={"times_faster_than_loop": "× loop", "scan_share": "scan's share"} | TIMES)
-    shown["scan's share"] = [f"{v:.0%}" if v == v else "" for v in rows["scan_share"]]
+    shown["scan's share"] = [f"{100 * v:.0f} %" if v == v else "" for v in rows["scan_share"]]
     display(plain(shown, 1, caption="The whole network: times in milliseconds."), Markdown(machine(facts)))
     lines = []
     for kind, part in rows.groupby("pass", sort=False):
@@ -188,7 +190,7 @@ for rows, facts in suites["scaling"].values():
         if axis == "side":
             panel.set(xscale="log", yscale="log")
         else:
-            panel.set_ylim(bottom=0)
+            panel.set_ylim(0, 1.12 * part["median_ms"].max())
         panel.set_xticks(part["value"], [str(v) for v in part["value"]])
         panel.minorticks_off()
     fitted = facts["exponents_in_pixels"]

@@ -16,16 +16,17 @@
 # The accuracies that the paper prints were not rerun for this book. What would it take? This page counts the optimiser
 # steps of every run behind tables 1 to 7 at the paper's settings, and turns them into hours.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-cell"]
 from IPython.display import Markdown, display
 
 from mambaad.study import plan
 from mambaad.study.cost import costs, measured_step, totals
 from mambaad.study.notebook import check_parameters
+from mambaad.study.published_numbers import DATASET_NAMES
 from mambaad.study.table_view import plain
 
 # %% tags=["parameters"]
-speeds: str = "10 30 100"  # training images per second of the main model on one card, as you measure them
+speeds: str = "10 30 100"  # images per second of the main model on one card, in training
 
 # %% tags=["hide-input"]
 given = check_parameters(globals(), speeds=str)
@@ -40,8 +41,8 @@ display(
         f"The paper profile has **{len(runs)} runs** with **{steps:.1f} million** steps of 16 images. On "
         f"{measured.device}, where a step of the main model takes {measured.seconds_per_image:.2f} s per image (code "
         f"{measured.commit[:12]}), training them all would take **{sum(hours) / 24 / 365:.1f} years**. More machines "
-        f"do not shorten a single run: the longest one, on {longest[1].data.dataset}, is "
-        f"{longest[0] / sum(hours):.0%} of the whole."
+        f"do not shorten a single run: the longest one, on {DATASET_NAMES[longest[1].data.dataset]}, is "
+        f"{100 * longest[0] / sum(hours):.0f} % of the whole."
     )
 )
 
@@ -55,6 +56,8 @@ display(
 
 # %% tags=["hide-input"]
 table = totals(found, [float(word) for word in given.speeds.split()])
+first = table.columns[0]
+table[first] = table[first].map(lambda speed: int(speed) if speed == int(speed) else speed)
 display(plain(table, decimals=1, caption="Time for all runs, by images per second of one card and number of cards."))
 
 # %% [markdown]

@@ -81,7 +81,8 @@ display(
 # out of five. A difference that is not seen is not a proof of equality: the verdict names the size it stays below.
 
 # %% tags=["remove-input"]
-display(plain(report.claims(folder), caption="Every claim, the difference measured in points of mAD, and the verdict."))
+caption = "Every claim, the difference measured in points of mAD, and the verdict."
+display(plain(report.claims(folder), caption=caption, stacked=True))
 display(Markdown("\n".join(f"- {sentence}" for sentence in report.findings(folder))))
 
 # %% [markdown]

@@ -87,7 +87,7 @@ display(
 # ## 3. New parts
 #
 # Twelve good parts that the detector has not seen, and twelve with a defect. `predict` follows scikit-learn: 1 for good
-# images, -1 for anomalous ones. `score_samples` is larger for better images; `anomaly_map` says where.
+# images, −1 for anomalous ones. `score_samples` is larger for better images; `anomaly_map` says where.
 
 # %%
 kinds = ["good"] * 12 + [kind for kind in SYNTHETIC_DEFECTS[given.part] for _ in range(3)]

@@ -1,6 +1,6 @@
 """Train the network that the book's chapters look into, on synthetic images.
 
-    python scripts/train_book_network.py            about ten minutes on one CPU core
+    python scripts/train_book_network.py            about twenty minutes on one CPU core
 
 Writes mambaad/assets/book_network.safetensors and .json (what the chapters load) and the record of the run in
 results/book/runs.  An interrupted call continues; commit the code first, since a record names its commit.

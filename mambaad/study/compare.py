@@ -68,13 +68,13 @@ def compare(cases: Sequence[Case], caption: str, *, scale: tuple[float, float] |
 def _case(case: Case, low: float, high: float, side: int) -> str:
     image = Image.fromarray(case.image).resize((side, side), Image.Resampling.BICUBIC)
     heat = overlay(image, case.anomaly_map, low, high)
-    outlined = Image.fromarray(_outlined(np.asarray(image), case.mask))
+    marked = Image.fromarray(outlined(np.asarray(image), case.mask))
     defect = "its defect outlined" if case.mask.any() else "a good part"
     size = f'width="{side}" height="{side}"'
     return (
-        f'<div class="case" data-cut="{_middle(case.mask)}"><div class="panes"><img src="{_data_uri(outlined)}" {size} '
+        f'<div class="case" data-cut="{_middle(case.mask)}"><div class="panes"><img src="{webp_uri(marked)}" {size} '
         f'alt="{attribute(f"{case.name}: the image, {defect}")}">'
-        f'<img class="map" src="{_data_uri(heat)}" {size} '
+        f'<img class="map" src="{webp_uri(heat)}" {size} '
         f'alt="{attribute(f"{case.name}: the anomaly map over the image, score {case.score:.2f}")}"></div>'
         f"<p><strong>{html.escape(case.name)}</strong>, score {case.score:.2f}. {html.escape(case.words)}</p></div>"
     )
@@ -85,7 +85,7 @@ def _middle(mask: NDArray[np.bool_]) -> int:
     return round(100 * float(np.mean(np.nonzero(mask)[1])) / mask.shape[1]) if mask.any() else 50
 
 
-def _outlined(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def outlined(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """The image with the mask's outline in white over black, two pixels wide, legible on any ground."""
     large = np.asarray(Image.fromarray(mask).resize(image.shape[1::-1], Image.Resampling.NEAREST))
     drawn = image.copy()
@@ -104,7 +104,8 @@ def _grown(mask: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
     return np.asarray(pooled[0].numpy() > 0)
 
 
-def _data_uri(image: Image.Image) -> str:
+def webp_uri(image: Image.Image) -> str:
+    """An image as a WebP inside a URI."""
     file = io.BytesIO()
     image.convert("RGB").save(file, "WEBP", quality=82)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()

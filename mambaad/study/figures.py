@@ -148,7 +148,7 @@ def mean_differences(differences: pd.DataFrame) -> Figure:
         ax.scatter(lines["difference"], y, color=np.where(outside, OURS, PAPER), s=14, zorder=3)
     ax.axvspan(-0.1, 0.1, color=GREY, alpha=0.25, lw=0)
     ax.set_yticks(-np.arange(len(datasets)), [DATASET_NAMES[d] for d in datasets])
-    ax.set_xlabel("printed mean − mean of rows (grey: what rounding allows)")
+    ax.set_xlabel("printed mean − mean of rows")
     return figure
 
 

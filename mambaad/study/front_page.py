@@ -172,7 +172,7 @@ def claims_table(results: str | Path) -> str:
         f"Claims of the paper, and what paired runs on five real categories at {protocol.SIDE} pixels say. "
         "Supported: every comparison is; contradicted: at least one is; each by an interval that excludes zero."
     )
-    return str(table_html.table(names, columns, caption, head="claimed").data)
+    return str(table_html.table(names, columns, caption, head="claimed", stacked=True).data)
 
 
 def _in_print() -> str:

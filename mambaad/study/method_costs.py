@@ -48,6 +48,7 @@ def costs(benchmarks: str | Path) -> None:
             Markdown(
                 f"*{rows['side'][0]} pixels, float32, random weights; images/s and steps with {batch} images. All in "
                 f"one process, calls alternating, medians of {facts['repeats']}. {about['device']}, "
-                f"{about['threads']} CPU thread(s), PyTorch {about['packages']['torch']}.*"
+                f"{about['threads']} CPU thread{'s' if about['threads'] != 1 else ''}, PyTorch "
+                f"{about['packages']['torch']}.*"
             ),
         )

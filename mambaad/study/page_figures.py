@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import io
 import json
+import math
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import HTML
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogFormatterMathtext, LogFormatterSciNotation
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 from mambaad.inference.pages import data_uri, thumbnail
@@ -118,7 +121,8 @@ def inline_svg(figure: Figure, alt: str) -> str:
     """The SVG element of a plot, with its text as text and its colours as variables; closes the figure."""
     file = io.StringIO()
     with style():
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+        _plain_powers(figure)
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches=_without_blank(figure))
     plt.close(figure)
     text = file.getvalue()
     text = text[text.index("<svg") :]
@@ -133,6 +137,29 @@ def inline_svg(figure: Figure, alt: str) -> str:
     text = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", text, count=1)
     head = f'<svg role="img" aria-label="{html.escape(alt, quote=True)}"'
     return re.sub(r"\n\s*", " ", text.replace("<svg", head, 1))
+
+
+def _plain_powers(figure: Figure) -> None:
+    """Powers of ten on logarithmic axes as plain text: as formulas their exponents are too small for a telephone."""
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if type(axis.get_major_formatter()) in (LogFormatterMathtext, LogFormatterSciNotation):
+                axis.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(value)))
+
+
+def power_of_ten(value: float) -> str:
+    """ "10³" for 1000; nothing for what is no power of ten."""
+    exponent = round(math.log10(value)) if value > 0 else 0
+    if value <= 0 or not math.isclose(value, 10.0**exponent):
+        return ""
+    return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def _without_blank(figure: Figure) -> Bbox:
+    """The whole width of a figure, and of its height what is drawn on."""
+    figure.canvas.draw()
+    drawn = figure.get_tightbbox(figure.canvas.get_renderer())  # type: ignore[attr-defined]
+    return Bbox.from_extents(0, drawn.y0 - 0.03, figure.get_figwidth(), drawn.y1 + 0.03)
 
 
 def _legible(font: re.Match[str]) -> str:
@@ -166,7 +193,8 @@ def table(frame: pd.DataFrame, caption: str, *, decimals: int | Mapping[str, int
     def cell(column: str, value: Any) -> str:
         places = decimals if isinstance(decimals, int) else decimals.get(column, 2)
         text = f"{value:,.{places}f}" if isinstance(value, float) else str(value)
-        return html.escape(text.replace("-", "−") if isinstance(value, float) else text)
+        # shapes such as 8 × 8 × 512 stay on one line
+        return html.escape(text.replace("-", "−") if isinstance(value, float) else text.replace(" × ", "\u00a0×\u00a0"))
 
     numeric = {c: pd.api.types.is_numeric_dtype(frame[c]) for c in frame}
     side = {c: "number" if numeric[c] else "text" for c in frame}

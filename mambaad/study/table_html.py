@@ -53,6 +53,15 @@ def signed(value: float, decimals: int = 2) -> str:
     return f"{rounded:{'+' if rounded else ''}.{decimals}f}".replace("-", MINUS)
 
 
+def signed_end(value: float, decimals: int = 1) -> str:
+    """An end of a difference's interval: as `signed`, with more decimals where these would hide on which side of zero
+    it lies: "−0.04", not "0.0"."""
+    places = decimals
+    while value and round(value, places) == 0 and places < decimals + 4:
+        places += 1
+    return signed(value, places)
+
+
 def number(value: float, form: Format = "{:.1f}") -> str:
     """A number as a reader sees it: no negative zero, a true minus sign, "–" where there is none."""
     if math.isnan(value):
@@ -71,6 +80,7 @@ def table(
     head: str = "",
     more: str = "",
     search: bool = False,
+    stacked: bool = False,
 ) -> HTML:
     """A table with one line per name.
 
@@ -80,8 +90,9 @@ def table(
         caption: a sentence that says what the numbers are.
         head: over the names.
         more: what the button shows, such as "all seven metrics".
-
         search: whether a field above it narrows its lines.
+        stacked: whether on a phone each line becomes a card, its cells under each other with their heads: for tables
+            of text.
 
     Raises:
         ValueError: a column has another number of cells than there are names.
@@ -90,18 +101,25 @@ def table(
         if len(column.cells) != len(names):
             raise ValueError(f"the column {column.head!r} has {len(column.cells)} cells for {len(names)} rows")
     lines = [_head(columns, head)]
+    if stacked:
+        for tag, role in (("tr", "row"), ("td", "cell"), ("th", "columnheader")):
+            lines[0] = lines[0].replace(f"<{tag}", f'<{tag} role="{role}"')
     for place, name in enumerate(names):
-        cells = "".join(_cell(column, column.cells[place]) for column in columns)
-        lines.append(f'<tr><th scope="row">{_text(name)}</th>{cells}</tr>')
+        cells = "".join(_cell(column, column.cells[place], stacked) for column in columns)
+        role = ' role="rowheader"' if stacked else ""
+        lines.append(f'<tr{_role("row", stacked)}><th scope="row"{role}>{_text(name)}</th>{cells}</tr>')
     body = f"<thead>{lines[0]}</thead><tbody>{''.join(lines[1:])}</tbody>"
     folds = any(column.more for column in columns)
     button = f'<button type="button" class="more" hidden>Show {html.escape(more)}</button>' if folds else ""
     field = '<label hidden>Search <input type="search" autocomplete="off"> <output></output></label>' if search else ""
     label = attribute(caption or "table")
     title = f"<caption><span>{html.escape(caption)}</span></caption>" if caption else ""
+    group = _role("rowgroup", stacked)
+    body = body.replace("<thead>", f"<thead{group}>").replace("<tbody>", f"<tbody{group}>")
+    kind = "numbers stacked" if stacked else "numbers"
     return HTML(
-        f'<div class="numbers">{field}{button}<div class="scroll" role="region" tabindex="0" aria-label="{label}">'
-        f"<table>{title}{body}</table></div></div>"
+        f'<div class="{kind}">{field}{button}<div class="scroll" role="region" tabindex="0" aria-label="{label}">'
+        f"<table{_role('table', stacked)}>{title}{body}</table></div></div>"
     )
 
 
@@ -139,10 +157,16 @@ def _classes(column: Column, text: bool = False) -> str:
     return f' class="{" ".join(names)}"' if names else ""
 
 
-def _cell(column: Column, value: Any) -> str:
+def _cell(column: Column, value: Any, stacked: bool = False) -> str:
+    label = f' role="cell" data-label="{attribute(column.head)}"' if stacked else ""
     if isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_)):
-        return f"<td{_classes(column)}>{number(cast(float, value), column.form)}</td>"
-    return f"<td{_classes(column, text=True)}>{_text(value)}</td>"
+        return f"<td{_classes(column)}{label}>{number(cast(float, value), column.form)}</td>"
+    return f"<td{_classes(column, text=True)}{label}>{_text(value)}</td>"
+
+
+def _role(name: str, stacked: bool) -> str:
+    """A table whose parts are laid out as blocks is one for a screen reader only if its roles are written down."""
+    return f' role="{name}"' if stacked else ""
 
 
 def _text(value: Any) -> str:

@@ -144,7 +144,9 @@ def measured(table: Table, evidence: str | Path, group: str = "") -> None:
     claims = report.claims(evidence, group).drop(columns=["table", "detectable"], errors="ignore")
     if len(claims):
         display(
-            table_view.plain(claims, caption="What the paper claims, and what these runs say of it (points of mAD).")
+            table_view.plain(
+                claims, caption="What the paper claims, and what these runs say of it (points of mAD).", stacked=True
+            )
         )
     display(measured_rows(group, evidence), _files(table, group))
 
@@ -230,6 +232,6 @@ def again(table: Table) -> HTML:
     return HTML(
         "<p>This page alone, with parameters of your own (<code>-p mode run</code> trains what has no record):</p>"
         '<div class="highlight"><pre tabindex="0">mkdir -p build\n'
-        f".venv/bin/jupytext --to ipynb -o {work}.in.ipynb notebooks/{table.name}.py\n"
-        f".venv/bin/papermill -k python3 {work}.in.ipynb {work}.ipynb -p mode report</pre></div>"
+        f".venv/bin/jupytext --to ipynb \\\n    -o {work}.in.ipynb notebooks/{table.name}.py\n"
+        f".venv/bin/papermill -k python3 -p mode report \\\n    {work}.in.ipynb {work}.ipynb</pre></div>"
     )

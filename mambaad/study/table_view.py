@@ -130,10 +130,10 @@ def means_and_categories(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFram
     return pd.concat([frame[added], frame[mean & ~added]]), frame[own]
 
 
-def plain(frame: pd.DataFrame, decimals: int | None = 2, caption: str = "") -> HTML:
+def plain(frame: pd.DataFrame, decimals: int | None = 2, caption: str = "", *, stacked: bool = False) -> HTML:
     """Any small table for a page: rounded, its first column the row heads, scrolling sideways on a narrow screen.
 
-    With `decimals` None the numbers keep the digits they have.
+    With `decimals` None the numbers keep the digits they have; `stacked` as for `table_html.table`.
 
     Names of the files, such as `image_ap` and `mvtec`, are shown as the pages write them.
     """
@@ -141,10 +141,15 @@ def plain(frame: pd.DataFrame, decimals: int | None = 2, caption: str = "") -> H
     first, *others = frame.columns
     heads = [table_html.number(c, form) if isinstance(c, float) else _as_written(c) for c in frame[first].tolist()]
     columns = [Column(_head(name), [_as_written(c) for c in frame[name].tolist()], form=form) for name in others]
-    return table_html.table(heads, columns, caption, head=_head(first))
+    return table_html.table(heads, columns, caption, head=_head(first), stacked=stacked)
+
+
+_HEADS = {"dataset": "data set", "ap": "AP", "f1max": "F1max"}
 
 
 def _head(name: Any) -> str:
+    if name in _HEADS:
+        return _HEADS[name]
     return METRIC_NAMES.get(str(name), str(name).replace("_", " "))
 
 

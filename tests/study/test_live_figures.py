@@ -18,7 +18,7 @@ from mambaad.model.scan_order import POWER_OF_TWO_ONLY, scan_order
 from mambaad.ops.selective_scan.naive import selective_scan_reference
 from mambaad.study.evidence.forest import Line, _axis
 from mambaad.study.evidence.statistics import Estimate
-from mambaad.study.table_html import signed
+from mambaad.study.table_html import signed, signed_end
 
 LIVE = Path(__file__).parents[2] / "book" / "extra" / "live"
 SCRIPTS = sorted(LIVE.glob("*.js"))
@@ -145,3 +145,11 @@ def test_the_explorers_axis_is_that_of_the_still_plot() -> None:
 def test_differences_have_the_signs_of_the_tables() -> None:
     values = [0.04, -0.04, 0.06, -1.26, 12.0]
     assert in_node("forest-explorer.js", f"{values}.map((v) => core.signed(v))") == [signed(v, 1) for v in values]
+
+
+@needs_node
+def test_ends_of_intervals_show_their_side_of_zero() -> None:
+    values = [0.04, -0.04, 0.0, -0.9, 0.0004, -1e-9]
+    found = in_node("forest-explorer.js", f"{values}.map((v) => core.signedEnd(v))")
+    assert found == [signed_end(v) for v in values]
+    assert found[:5] == ["+0.04", "−0.04", "0.0", "−0.9", "+0.0004"]

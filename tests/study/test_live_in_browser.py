@@ -52,7 +52,26 @@ def _differences() -> dict[str, Any]:
     return {"records": "r/", "metrics": [["mad", "mAD"], ["pixel_ap", "pixel AP"]], "groups": [first, second]}
 
 
+def _rows(number: int) -> str:
+    """Still rows of pictures as `map_gallery` writes them."""
+    square = "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 1 1'></svg>"
+    images = [[f'<img src="{square}" alt="row {row}, picture {k}">' for k in range(number)] for row in (0, 1, 2)]
+    strips = "".join(f'<div class="strip"><div>{"".join(row)}</div><p>words</p></div>' for row in images)
+    return f'<div class="strips">{strips}</div>'
+
+
+_GALLERY = {
+    "maps": ["stride 4", "stride 8", "stride 16", "sum, smoothed"],
+    "thresholds": [1.0, 0.8, 0.6, 0.2],
+    "cases": [
+        {"name": "gear, spot", "verdict": "missed", "peaks": [1.2, 0.5, 0.4, 0.1]},
+        {"name": "gear, good", "verdict": "false alarm", "peaks": [0.9, 0.9, 0.4, 0.3]},
+        {"name": "gear, bent", "verdict": "found", "peaks": [1.9, 1.9, 1.4, 0.7]},
+    ],
+}
 FIGURES: dict[str, dict[str, Any]] = {
+    "map-gallery": {"still": _rows(5), "data": _GALLERY},
+    "training-steps": {"still": _rows(2), "data": [[0, 0.4, 0.4], [20, 0.36, 0.3], [800, 0.34, 0.08]]},
     "forest-explorer": {"still": STILL, "data": _differences()},
     "scan-paths": {"still": STILL},
     "memory-machine": {"still": STILL},
@@ -95,7 +114,7 @@ def _move(page: Page, slider: str, value: float) -> None:
 @pytest.mark.parametrize("name", FIGURES)
 def test_figure_runs_without_errors_and_fits_a_phone(name: str, opened: Any, browser: Any) -> None:
     page = opened(name)
-    assert page.locator(".live-host svg").count()
+    assert page.locator(".live-host :is(svg, img)").count()
     assert not page.locator(".live-still").count()
     assert not wider_than_its_window(page)
     assert not browser[1]
@@ -152,6 +171,40 @@ def test_keys_and_lists_of_the_explorer_choose_what_it_says(opened: Any) -> None
     page.locator(".live select").nth(0).select_option("1")
     assert "local minus both" in _text(page)
     assert page.locator("svg.forest circle").count() == 5
+
+
+def test_gallery_shows_the_map_that_was_chosen(opened: Any) -> None:
+    page = opened("map-gallery")
+    over = page.locator(".live-stage img.over")
+    assert "gear, spot: missed. Map shown: sum, smoothed, largest value 0.10, not above" in _text(page)
+    assert over.get_attribute("alt") == "row 0, picture 4"
+    page.get_by_role("button", name="stride 4").press("Enter")
+    assert "stride 4, largest value 1.20, above its threshold of 1.00" in _text(page)
+    assert over.get_attribute("alt") == "row 0, picture 1"
+    assert page.get_by_role("button", name="stride 4").get_attribute("aria-pressed") == "true"
+    page.get_by_role("button", name="Previous").click()
+    assert "gear, bent: found" in _text(page)
+    page.locator(".live select").select_option("1")
+    assert "gear, good: false alarm" in _text(page)
+    slider = page.get_by_label("Map from")
+    slider.press("ArrowRight")
+    assert "51%" in str(page.locator(".live-stage").get_attribute("style"))
+    assert over.get_attribute("alt") == "row 1, picture 1"
+
+
+def test_arrow_keys_scrub_through_the_training(opened: Any) -> None:
+    page = opened("training-steps")
+    shown = page.locator(".live-stage img")
+    assert "After 800 steps the defective image scores 0.340, its good twin 0.080: 4.3 times as much" in _text(page)
+    slider = page.get_by_label("Training step")
+    slider.press("ArrowLeft")
+    assert "After 20 steps" in _text(page)
+    assert slider.get_attribute("aria-valuetext") == "20"
+    assert [image.get_attribute("alt") for image in shown.all()] == ["row 1, picture 0", "row 1, picture 1"]
+    page.emulate_media(reduced_motion="reduce")
+    page.reload()
+    page.get_by_role("button", name="Next step").click()
+    assert "After 0 steps" in _text(page)
 
 
 def test_without_scripts_the_still_picture_and_the_caption_stay() -> None:

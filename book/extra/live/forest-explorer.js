@@ -20,7 +20,13 @@
     return +text === 0 ? text : (value > 0 ? "+" : "−") + text;
   }
 
-  const core = { axis, signed };
+  /* an end of an interval: with more digits where fewer would hide on which side of zero it lies */
+  function signedEnd(value, places = 1) {
+    let more = places;
+    while (value && !Number(value.toFixed(more)) && more < places + 4) more += 1;
+    return signed(value, more);
+  }
+  const core = { axis, signed, signedEnd };
   if (typeof module !== "undefined" && module.exports) { module.exports = core; return; }
 
   const { el, svg, choice, readout, mount } = root.Live;
@@ -86,7 +92,7 @@
     }
 
     function tell(group, row) {
-      const interval = row.low === null ? "a single seed, no interval" : `95 % interval ${signed(row.low)} to ${signed(row.high)}, ${row.n} seeds`;
+      const interval = row.low === null ? "a single seed, no interval" : `95 % interval ${signedEnd(row.low)} to ${signedEnd(row.high)}, ${row.n} seeds`;
       const verdict = row.n < 3 ? "Fewer than three seeds: nothing is concluded." : row.sure ? "The interval excludes zero." : "The interval includes zero: no difference seen.";
       const detect = row.detectable === null ? "" : ` So many seeds would find a true difference of ${row.detectable.toFixed(1)} four times out of five.`;
       words.textContent = `${row.name} minus ${group.reference}: ${signed(row.mean)} points of ${metricName()}, ${interval}. ${verdict}`

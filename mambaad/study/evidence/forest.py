@@ -19,7 +19,7 @@ from mambaad.study.evidence import protocol
 from mambaad.study.evidence.carry_out import recorded
 from mambaad.study.evidence.statistics import Estimate, paired_difference
 from mambaad.study.page_figures import captioned
-from mambaad.study.table_html import attribute, signed
+from mambaad.study.table_html import attribute, signed, signed_end
 
 WIDTH, LEFT, RIGHT, TOP, LINE, FOOT = 352, 12, 12, 8, 38, 40
 """Units of the drawing; one is about a pixel on a phone."""
@@ -126,7 +126,7 @@ def _row(line: Line, top: float, x: Any, records: str) -> list[str]:
 
 def _in_words(line: Line) -> str:
     e = line.estimate
-    interval = "" if math.isnan(e.low) else f" ({signed(e.low, 1)} to {signed(e.high, 1)})"
+    interval = "" if math.isnan(e.low) else f" ({signed_end(e.low)} to {signed_end(e.high)})"
     return f"{line.name} {signed(e.value, 1)}{interval}, {e.n} seeds"
 
 

@@ -18,6 +18,7 @@ from mambaad.study.evidence.carry_out import recorded, replicates
 from mambaad.study.evidence.protocol import Claim, Row
 from mambaad.study.evidence.statistics import Estimate, paired_difference, row_mean, smaller_than, verdict
 from mambaad.study.published_numbers import METRIC_NAMES
+from mambaad.study.table_html import signed_end
 from mambaad.study.table_view import signed
 from mambaad.study.tables_spec import TABLE_1, TABLE_2, TABLE_3, TABLE_4, TABLE_5, TABLE_7, TABLES
 
@@ -69,10 +70,10 @@ def row_means(group: str, results: str | Path) -> pd.DataFrame:
 
 
 def interval(estimate: Estimate, difference: bool = False) -> str:
-    """ "71.2 to 73.4", or nothing where there is no interval."""
+    """ "71.2 to 73.4", or nothing where there is none; the ends of a difference as `table_html.signed_end` has them."""
     if math.isnan(estimate.low):
         return ""
-    low, high = (in_points(end) if difference else f"{end:.1f}" for end in (estimate.low, estimate.high))
+    low, high = (signed_end(end) if difference else f"{end:.1f}" for end in (estimate.low, estimate.high))
     return f"{low} to {high}"
 
 
