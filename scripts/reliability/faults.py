@@ -61,9 +61,7 @@ def train(images: Path, out: Path, prepare: Callable[[], object] = lambda: None,
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         said.seek(0)
         lines = [line for line in said.read().decode("utf-8", "replace").splitlines() if line.strip()]
-    return code, [
-        line for line in lines if not line.startswith(("train:", "check:", "evaluate:", "encode:", "scores:"))
-    ]
+    return code, [line for line in lines if not line.startswith(PROGRESS)]
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
