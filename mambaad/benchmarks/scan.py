@@ -36,7 +36,7 @@ def scan_benchmark(
     Raises: ArithmeticError if a backend disagrees; nothing is timed then.
     """
     inputs = routed_inputs(batch, length, width, device)
-    names = [name for name in backends() if unavailable(name) is None and name != "exportable"]
+    names = [name for name in backends() if unavailable(name) is None and name not in ("exportable", "onnx")]
     if not device.startswith("cuda"):
         names = [name for name in names if name not in ("triton", "mamba_ssm")]
     else:

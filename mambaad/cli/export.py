@@ -13,7 +13,12 @@ def add(command: AddCommand) -> None:
     """Add the command."""
     sub = command("export", _export, "write a checkpoint as an ONNX or torch.export graph, compared with PyTorch")
     sub.add_argument("--weights", required=True, help="checkpoint file, or the name of published weights")
-    sub.add_argument("--format", default="onnx", choices=["onnx", "torch"], help="torch is torch.export's .pt2")
+    sub.add_argument(
+        "--format",
+        default="onnx",
+        choices=["onnx", "onnx_unrolled", "torch"],
+        help="onnx_unrolled: for runtimes without ONNX's operator Scan, such as OpenVINO; torch: torch.export's .pt2",
+    )
     sub.add_argument("--out", type=Path, required=True, help="file to write; its record is written beside as .json")
     sub.add_argument("--side", type=int, help="side of the graph's images in pixels (not given: the checkpoint's)")
     sub.add_argument(
@@ -78,7 +83,7 @@ def _export(arguments: argparse.Namespace) -> int:
         f"largest difference from PyTorch: map {compared['max_difference_map']:.2g}, "
         f"score {compared['max_difference_score']:.2g}; largest map value {compared['largest_map_value']:.3g}"
     )
-    if arguments.format == "onnx":
+    if arguments.format != "torch":
         runner = arguments.out.with_name(RUNNER.name)
         with atomic_path(runner) as temporary:
             temporary.write_bytes(RUNNER.read_bytes())

@@ -1,7 +1,7 @@
 """A checkpoint as one graph for other runtimes: image in, anomaly map, score and verdict out, with the evidence beside.
 
-The graph holds everything from normalisation to the smoothed map, the score and the threshold. MambaAD's scan is
-written out without loops (`mambaad.ops.selective_scan.exportable`), for one image side and any batch.
+The graph holds everything from normalisation to the smoothed map, the score and the threshold, for one image side and
+any batch. MambaAD's scan is ONNX's operator Scan, or is written out without loops.
 """
 
 from __future__ import annotations
@@ -22,16 +22,19 @@ from mambaad.config import method_of
 from mambaad.engine.environment import environment
 from mambaad.files import atomic_path, write_json
 from mambaad.inference.graph import Whole, traced
+from mambaad.inference.onnx_graph import label, with_scans
 from mambaad.model import check_side
 
-FORMATS = {"onnx": ".onnx", "torch": ".pt2"}
-"""Formats and the suffixes of their files; "torch" is torch.export's."""
+FORMATS = {"onnx": ".onnx", "onnx_unrolled": ".onnx", "torch": ".pt2"}
+"""Formats and the suffixes of their files: ONNX with its operator Scan, ONNX for runtimes without it, torch.export."""
+SCANS = {"onnx": "onnx", "onnx_unrolled": "exportable", "torch": "exportable"}
+"""Backends of the scan in the graphs."""
 OPSET = 18
 TOLERANCE = 5e-5
 """Largest difference accepted between a graph and PyTorch, relative to the largest value of each array: some ten times
 what float32 rounding makes through all layers. A wrong scan is off by 1e-2 and more in the decoder's features, but may
 hardly show in maps and scores: so the features are compared, too."""
-UNFIT_TORCH = "2.6."
+NEEDED_TORCH = (2, 8)
 """Everything else of the library runs with it."""
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 INPUT, OUTPUTS = "images", ("anomaly_map", "score")
@@ -69,7 +72,8 @@ def export(
         path: the file to write.
         images: what is compared, at least 2: RGB as uint8, (B, S, S, 3), or as float in 0..1, (B, 3, S, S). The graph
             takes images of this kind and of the side S alone.
-        format: "onnx" or "torch" (torch.export).
+        format: "onnx"; "onnx_unrolled", with the scan written out for runtimes without the operator Scan, slower in
+            onnxruntime; or "torch" (torch.export).
         threshold: scores above it are anomalous; the graph then has a third output that says so.
         facts: what else belongs into the record; plain values.
         repeats: timed calls of PyTorch and of the graph, one image each, in turn; 0 times nothing.
@@ -97,7 +101,8 @@ def export(
     height, width = images.shape[1:3] if bytewise else images.shape[2:]
     check_side(model.config, height, width)
     _check_torch()
-    if format == "onnx":
+    onnx = format != "torch"
+    if onnx:
         _check_packages()
     images = images.detach().to("cpu", torch.uint8 if bytewise else torch.float32)
     facts = {**(facts or {}), **({} if threshold is None else {"threshold": threshold})}
@@ -106,13 +111,13 @@ def export(
         wanted = _named(reference(images))
     with atomic_path(path, suffix=FORMATS[format]) as temporary:
         try:
-            program = traced(model, images, features=format == "onnx", threshold=threshold)
+            program = traced(model, images, backend=SCANS[format], features=onnx, threshold=threshold)
         except Exception as error:  # torch's tracer fails in many ways where a number of images is fixed in the code
             raise ExportError(
                 f"the method {method_of(model.config)!r} cannot be written as one graph for any number of images: "
                 f"{' '.join(str(error).split())[:200]}"
             ) from error
-        if format == "onnx":
+        if onnx:
             extra = FEATURES if reference.features else ()
             outputs = (*OUTPUTS, *(() if threshold is None else (VERDICT,)))
             _write_onnx(program, temporary, (*outputs, *extra), height, facts)
@@ -134,7 +139,7 @@ def export(
             "file": path.name,
             "sha256": hashlib.sha256(temporary.read_bytes()).hexdigest(),
             "bytes": temporary.stat().st_size,
-            "opset": OPSET if format == "onnx" else None,
+            "opset": OPSET if onnx else None,
             "input": {
                 INPUT: ["batch", *images.shape[1:]],
                 "values": "RGB, 0 to 255, uint8" if bytewise else "RGB, 0 to 1, float32",
@@ -175,16 +180,14 @@ def _write_onnx(
         output_names=list(outputs),
         opset_version=OPSET,
         verbose=False,
-        optimize=False,  # its pattern matching takes minutes on so many nodes, and runtimes optimise by themselves
+        optimize=False,  # runtimes optimise by themselves
     )
     assert exported is not None
     optimizer.fold_constants(exported.model)
     optimizer.remove_unused_nodes(exported.model)
     proto = exported.model_proto
-    for value in (*proto.graph.input, *proto.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    del proto.graph.value_info[:]  # speaks of the batch by another name
-    onnx.helper.set_model_props(proto, {"side": str(side), **{name: str(fact) for name, fact in facts.items()}})
+    with_scans(proto)
+    label(proto, side, facts)
     onnx.checker.check_model(proto)
     onnx.save_model(proto, path)
 
@@ -250,10 +253,14 @@ def _timed(plain: Run, run: Run, image: Tensor, repeats: int) -> dict[str, Any]:
 
 
 def _check_torch() -> None:
-    if torch.__version__.startswith(UNFIT_TORCH):
-        raise ExportError(
-            f"torch {torch.__version__} cannot export these graphs, its exporter fails on them: install a newer torch"
-        )
+    if not fits():
+        needed = ".".join(map(str, NEEDED_TORCH))
+        raise ExportError(f"torch {torch.__version__} cannot export these graphs: install torch {needed} or newer")
+
+
+def fits() -> bool:
+    """Whether this torch can export the graphs."""
+    return tuple(int(part) for part in torch.__version__.split(".")[:2]) >= NEEDED_TORCH
 
 
 def _check_packages() -> None:

@@ -50,14 +50,15 @@ class Whole(nn.Module):
 
 
 def traced(
-    model: Method, images: Tensor, *, features: bool = False, threshold: float | None = None
+    model: Method, images: Tensor, *, backend: str, features: bool = False, threshold: float | None = None
 ) -> torch.export.ExportedProgram:
     """The whole computation as a graph of torch operations, for images like `images`, of its side, and any batch.
 
-    With `features` it also puts out the features (B, C, h, w) of MambaAD's decoder, shallowest first, if it has one.
+    `backend` is the scan's, one that is made for graphs.  With `features` it also puts out the features (B, C, h, w) of
+    MambaAD's decoder, shallowest first, if it has one.
     """
     # channels_last weights have no complete storage of their own, which torch.export.save warns of
-    whole = Whole(model, "exportable", features, threshold).to(memory_format=torch.contiguous_format)
+    whole = Whole(model, backend, features, threshold).to(memory_format=torch.contiguous_format)
     with torch.no_grad():
         whole(images[:1])  # fills the caches of scan tables: filled while tracing, they would hold no values
         return torch.export.export(whole, (images[:2],), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False)

@@ -30,10 +30,11 @@ from mambaad.inference.export import ExportError, export
 from mambaad.inference.threshold import calibrate, store_threshold
 from mambaad.ops.selective_scan import BACKENDS, exportable, selective_scan_reference
 from mambaad.ops.selective_scan.exportable import chunk_steps, selective_scan_exportable
+from mambaad.ops.selective_scan.onnx_scan import selective_scan_onnx
 
 OUTPUTS = {"anomaly_map", "score", "decoder_4", "decoder_8", "decoder_16"}
 exports = pytest.mark.skipif(
-    torch.__version__.startswith(export_module.UNFIT_TORCH), reason="needs a newer torch than 2.6, whose exporter fails"
+    not export_module.fits(), reason="needs torch 2.8 or newer, whose exporter writes operators of other domains"
 )
 THRESHOLD = 0.25  # one for all, so that a graph is traced once
 # One direction pair and one HSS block per stage: tracing and translating take seconds for every block.
@@ -63,20 +64,26 @@ def images() -> torch.Tensor:
     return torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
-Program = Callable[[bool, float | None], torch.export.ExportedProgram]
+Program = Callable[[str, bool, float | None], torch.export.ExportedProgram]
 
 
 @pytest.fixture(scope="module")
 def program(model: mambaad.MambaAD, images: torch.Tensor) -> Program:
-    """Traced once with and once without features: it takes seconds."""
+    """Traced once of each kind: it takes seconds."""
     trace = export_module.traced
-    return functools.cache(lambda features, threshold: trace(model, images, features=features, threshold=threshold))
+    return functools.cache(
+        lambda backend, features, threshold: trace(
+            model, images, backend=backend, features=features, threshold=threshold
+        )
+    )
 
 
 @pytest.fixture
 def traced_before(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        export_module, "traced", lambda model, images, features, threshold: program(features, threshold)
+        export_module,
+        "traced",
+        lambda model, images, backend, features, threshold: program(backend, features, threshold),
     )
 
 
@@ -111,11 +118,20 @@ def test_the_exportable_scan_is_the_definition(length: int) -> None:
     torch.testing.assert_close(selective_scan_exportable(*given_), wanted, rtol=1e-12, atol=1e-12)
 
 
+@given(length=st.integers(1, 70))
+def test_the_scan_of_onnx_is_the_definition(length: int) -> None:
+    given_ = arguments(length)
+    wanted = selective_scan_reference(*given_)
+    torch.testing.assert_close(selective_scan_onnx(*given_), wanted, rtol=1e-12, atol=1e-12)
+    half = [x.half() for x in given_]
+    assert selective_scan_onnx(*half).dtype == torch.float16
+
+
 def test_small_and_large_step_sizes_keep_their_digits() -> None:
     """The softplus that is written out, against torch's in float64."""
     x = torch.cat([torch.linspace(-80, 80, 4001), torch.tensor([-1e4, 1e4, 0.0])])
     wanted = torch.nn.functional.softplus(x.double())
-    assert ((exportable._softplus(x) - wanted).abs() <= 4e-7 * wanted + 1e-38).all()
+    assert ((exportable.softplus(x) - wanted).abs() <= 4e-7 * wanted + 1e-38).all()
 
 
 @pytest.mark.parametrize("length", [1, 64, 100, 1024])
@@ -180,12 +196,13 @@ def test_torch_export_is_written_reloaded_and_equal_for_any_batch(
 
 
 @exports
+@pytest.mark.parametrize("format", ["onnx", pytest.param("onnx_unrolled", marks=pytest.mark.slow)])
 def test_onnx_is_equal_to_pytorch_under_onnxruntime(
-    model: mambaad.MambaAD, images: torch.Tensor, traced_before: None, tmp_path: Path
+    model: mambaad.MambaAD, images: torch.Tensor, traced_before: None, tmp_path: Path, format: str
 ) -> None:
     onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    record = export(model, tmp_path / "m.onnx", images, threshold=THRESHOLD, repeats=1)
+    record = export(model, tmp_path / "m.onnx", images, format=format, threshold=THRESHOLD, repeats=1)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "m.onnx.json"]
     assert set(record["compared"]["max_relative_difference"]) == OUTPUTS
     assert max(record["compared"]["max_relative_difference"].values()) <= 1e-5
@@ -194,7 +211,10 @@ def test_onnx_is_equal_to_pytorch_under_onnxruntime(
     onnx.checker.check_model(proto, full_check=True)
     assert {p.key: p.value for p in proto.metadata_props} == {"side": "64", "threshold": str(THRESHOLD)}
     assert [(o.domain, o.version) for o in proto.opset_import] == [("", record["opset"])]
-    assert not {node.op_type for node in proto.graph.node} & {"Loop", "Scan", "If", "SequenceAt", "SplitToSequence"}
+    operators = [node.op_type for node in proto.graph.node]
+    assert not {"Loop", "If", "SequenceAt", "SplitToSequence"} & set(operators)
+    scans = sum(isinstance(part, mambaad.model.SS2D) for part in model.modules())
+    assert operators.count("Scan") == (scans if format == "onnx" else 0)
     for value in (*proto.graph.input, *proto.graph.output):
         first, *rest = value.type.tensor_type.shape.dim
         assert first.dim_param == "batch"
@@ -210,7 +230,7 @@ def test_onnx_is_equal_to_pytorch_under_onnxruntime(
 
 
 @exports
-@pytest.mark.parametrize("format", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("format", ["torch", "onnx", pytest.param("onnx_unrolled", marks=pytest.mark.slow)])
 def test_a_graph_that_computes_something_else_is_not_written(
     model: mambaad.MambaAD,
     images: torch.Tensor,
@@ -221,7 +241,7 @@ def test_a_graph_that_computes_something_else_is_not_written(
 ) -> None:
     """Without its skip path, in every block; and a D that is off in one block, which hardly shows in the maps."""
 
-    if format == "onnx":
+    if format != "torch":
         pytest.importorskip("onnxruntime")
 
     def wrong(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor) -> Tensor:
@@ -244,7 +264,7 @@ def test_a_graph_that_computes_something_else_is_not_written(
 def test_wrong_arguments_and_missing_packages_are_refused(
     model: mambaad.MambaAD, images: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ValueError, match="format must be one of onnx, torch"):
+    with pytest.raises(ValueError, match="format must be one of onnx, onnx_unrolled, torch"):
         export(model, tmp_path / "m", images, format="tflite")
     for wrong in (images[:1], images[:, :1], images[0], (images * 255).byte(), (images * 255).int()):
         with pytest.raises(ValueError, match=r"images must be uint8, \(B, S, S, 3\), or float"):
@@ -382,6 +402,6 @@ def test_the_script_beside_an_export_scores_files_without_torch(exported: Export
 
 def test_a_torch_whose_exporter_fails_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "__version__", "2.6.0+cpu")
-    with pytest.raises(ExportError, match=r"torch 2\.6\.0\+cpu cannot export .* install a newer torch"):
+    with pytest.raises(ExportError, match=r"torch 2\.6\.0\+cpu cannot export .* install torch 2\.8 or newer"):
         export(mambaad.MambaAD(TINY, weights="random"), tmp_path / "m.onnx", torch.rand(2, 3, 64, 64))
     assert not list(tmp_path.iterdir())

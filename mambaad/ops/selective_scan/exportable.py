@@ -39,7 +39,7 @@ def selective_scan_exportable(
     u, delta, A, B, C, D, delta_bias = (x.to(dtype) for x in (u, delta, A, B, C, D, delta_bias))
     length = u.shape[-1]
     steps = chunk_steps(length)
-    delta = _softplus(delta + delta_bias[..., None])
+    delta = softplus(delta + delta_bias[..., None])
     delta_steps, drive_steps, C_steps = (
         _chunks(x, steps).transpose(3, 4).split(1, dim=3) for x in (delta, delta * u, C)
     )  # (B, K, M, 1, D), for C (B, K, M, 1, N)
@@ -64,7 +64,7 @@ def selective_scan_exportable(
     return (joined.transpose(2, 3) + D[..., None] * u).to(output_dtype)
 
 
-def _softplus(x: Tensor) -> Tensor:
+def softplus(x: Tensor) -> Tensor:
     """log(1 + exp(x)) without the operator, which onnxruntime computes value by value, some thirty times slower.
 
     The second term mends what rounding 1 + u loses, so that small steps keep their digits.
