@@ -157,8 +157,7 @@ def power_of_ten(value: float) -> str:
 
 def _without_blank(figure: Figure) -> Bbox:
     """The whole width of a figure, and of its height what is drawn on."""
-    figure.canvas.draw()
-    drawn = figure.get_tightbbox(figure.canvas.get_renderer())  # type: ignore[attr-defined]
+    drawn = figure.get_tightbbox()
     return Bbox.from_extents(0, drawn.y0 - 0.03, figure.get_figwidth(), drawn.y1 + 0.03)
 
 

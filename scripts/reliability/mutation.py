@@ -18,6 +18,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -92,7 +93,9 @@ def tests_pass(copy: Path, tests: list[str]) -> bool:
             os.chdir(copy)
             sys.path[:0] = [str(copy), str(copy / "tests")]
             sys.dont_write_bytecode = True
-            code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--rootdir", str(copy), *tests]))
+            # hypothesis is imported already
+            options = ["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+            code = int(pytest.main([*options, "--rootdir", str(copy), *tests]))
         finally:
             os._exit(code)
     began = time.monotonic()
@@ -114,12 +117,13 @@ def difference(before: str, after: str) -> list[str]:
 
 
 def main() -> int:
-    from mambaad.engine.environment import code_version
     from mambaad.files import write_json
 
-    version = code_version()["commit"] or "unknown"
     for name in [name for name in sys.modules if name.partition(".")[0] == "mambaad"]:
         del sys.modules[name]  # forks import the copy
+    # in a process of its own: operators that the library registers with torch cannot be registered again in a fork
+    ask = "from mambaad.engine.environment import code_version; print(code_version()['commit'] or 'unknown')"
+    version = subprocess.run([sys.executable, "-c", ask], check=True, capture_output=True, text=True).stdout.strip()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sample", type=int, default=10, help="mutations of each file")
     parser.add_argument("--seed", type=int, default=0)
