@@ -178,9 +178,9 @@ table(
 # %% [markdown]
 # ## 2. LSS module: far and near at once
 #
-# Two views side by side. A chain of HSS blocks scans the whole map; two branches of convolutions, with kernels of 5 ×
-# 5 and 7 × 7, see the neighbourhood. The three results are concatenated, merged to $w$ channels by a 1 × 1
-# convolution, and the input is added:
+# Two views side by side. A chain of {term}`HSS blocks <HSS block>` scans the whole map; two branches of convolutions,
+# with kernels of 5 × 5 and 7 × 7, see the neighbourhood. The three results are concatenated, merged to $w$ channels
+# by a 1 × 1 convolution, and the input is added:
 #
 # $$
 # y = x + \operatorname{conv}_{1\times1}\bigl[\,g(x),\; l_5(x),\; l_7(x)\,\bigr]

@@ -207,5 +207,5 @@ plain(claims.scan_spread(root), caption="Rows of table 5 against hilbert 8, mAD 
 
 # %% tags=["remove-input"]
 summary = claims.findings(root)
-display(plain(summary, caption="The list of `results/paper/README.md`, and what the files say."))
+display(plain(summary, caption="The list of results/paper/README.md, and what the files say.", stacked=True))
 print(f"{(summary['found'] == 'found').sum()} of {len(summary)} contradictions found in the files")

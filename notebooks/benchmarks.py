@@ -122,8 +122,9 @@ for rows, facts in suites["stages"].values():
         "median_ms": "measured",
     }
     counted = {"multiply-adds, M": rows["multiply_adds"] / 1e6, "bytes, MB": rows["bytes"] / 1e6}
-    columns = ["L", "D", "pass", *names.values(), *counted]
-    shown = rows.assign(**counted).rename(columns=names)[columns]
+    sizes = {"L": "tokens", "D": "inner channels"}
+    columns = [*sizes.values(), "pass", *names.values(), *counted]
+    shown = rows.assign(**counted).rename(columns=names | sizes)[columns]
     rates = (
         "Times in milliseconds. Measured limits: "
         f"{facts['multiply_adds_per_s'] / 1e9:.0f} billion multiply-adds per second, "

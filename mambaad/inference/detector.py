@@ -58,7 +58,7 @@ class Detector:
         seed: of everything random.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         threads: CPU threads while it is fitted; None: torch's choice.
-        out: folder where the state of training is kept, so that an interrupted fit goes on; None: nowhere.
+        out: folder where the state of training is kept, so that an interrupted fit resumes; None: nowhere.
         progress: show progress on stderr.
 
     Example:

@@ -157,6 +157,7 @@ def power_of_ten(value: float) -> str:
 
 def _without_blank(figure: Figure) -> Bbox:
     """The whole width of a figure, and of its height what is drawn on."""
+    figure.draw_without_rendering()  # the layout decides where things lie
     drawn = figure.get_tightbbox()
     return Bbox.from_extents(0, drawn.y0 - 0.03, figure.get_figwidth(), drawn.y1 + 0.03)
 

@@ -144,13 +144,13 @@ def plain(frame: pd.DataFrame, decimals: int | None = 2, caption: str = "", *, s
     return table_html.table(heads, columns, caption, head=_head(first), stacked=stacked)
 
 
-_HEADS = {"dataset": "data set", "ap": "AP", "f1max": "F1max"}
+_WORDS = {"dataset": "data set", "ap": "AP", "f1max": "F1max", "diad": "DiAD", "mb": "MB", **DATASET_NAMES}
+"""Words of a column's name in the files, as the pages write them."""
 
 
 def _head(name: Any) -> str:
-    if name in _HEADS:
-        return _HEADS[name]
-    return METRIC_NAMES.get(str(name), str(name).replace("_", " "))
+    words = str(name).replace("_", " ").split(" ")
+    return METRIC_NAMES.get(str(name), " ".join(_WORDS.get(word, word) for word in words))
 
 
 def _as_written(cell: Any) -> Any:

@@ -43,6 +43,9 @@ def test_image_to_verdict() -> None:
     assert page["verdict"] == "defective"
     assert page["example"].mask[page["highest"]]  # the largest value lies on the defect
     assert page["prediction"].score[1] < page["threshold"]
+    assert 0 < page["local"] < len(page["misses"])  # some are seen at a stride and lost in the sum, some are not
+    assert page["last"]["twin"] < page["threshold"] < 0.5 * page["last"]["image"]  # what training leaves is the defect
+    assert page["first"]["twin"] > 0.9 * page["first"]["image"]
 
 
 def test_selective_scan() -> None:
