@@ -221,6 +221,7 @@ rule book:
         figure=f"{SOURCE}/figures/contact_sheet.webp",
         texts=[str(path) for path in Path("book").rglob("*") if path.is_file()],
         notebooks=expand(f"{SOURCE}/notebooks/{{stem}}.ipynb", stem=NOTEBOOKS),
+        own_parts=sorted(map(str, Path("results/own_parts").rglob("*.json"))),
     output: f"{BOOK}/_build/html/index.html"
     log: f"{LOGS}/book.log"
     shell:
