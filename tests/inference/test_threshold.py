@@ -144,6 +144,18 @@ def test_images_that_are_not_good_and_unseen_are_refused(folder: str, message: s
     check_good_alone(tmp_path / "parts" / "test" / "good", images[:1])
 
 
+def test_folders_are_seen_at_every_depth(tmp_path: Path) -> None:
+    image = tmp_path / "photos" / "monday" / "train" / "0.png"
+    image.parent.mkdir(parents=True)
+    with pytest.raises(DatasetError, match="holds the folders train"):
+        check_good_alone(tmp_path / "photos", [image])
+
+
+def test_thresholds_of_before_there_were_tiles_are_of_whole_images() -> None:
+    older = {key: value for key, value in asdict(calibrate([0.1], side=64)).items() if key != "tile"}
+    assert Threshold(**older).tile == 0
+
+
 def test_calibrate_command(model: mambaad.MambaAD, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from PIL import Image
 

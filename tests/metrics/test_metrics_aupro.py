@@ -17,7 +17,8 @@ from skimage import measure
 from sklearn.metrics import roc_curve
 
 from mambaad.metrics import aupro, auroc
-from mambaad.metrics.aupro import region_weights, threshold_grid
+from mambaad.metrics.aupro import ranked_aupro, region_weights, threshold_grid
+from mambaad.metrics.ranking import rank
 
 EXACT = 1e-12  # float64, sums of at most some 10^5 terms
 
@@ -25,6 +26,12 @@ SHAPE = (2, 4, 5)
 quick = settings(max_examples=100, deadline=None)
 small_maps = hnp.arrays(np.int64, SHAPE, elements=st.integers(0, 6))  # many ties
 small_masks = hnp.arrays(np.bool_, SHAPE)
+
+
+@quick
+@given(small_maps, small_masks)
+def test_of_ranked_scores_it_is_the_same(maps: NDArray[Any], masks: NDArray[Any]) -> None:
+    np.testing.assert_equal(ranked_aupro(rank(masks, maps), region_weights(masks)), aupro(maps, masks))
 
 
 def pro_and_fpr(predicted: NDArray[Any], masks: NDArray[Any]) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -97,6 +98,24 @@ def test_keys_that_do_not_fit_are_named(model: mambaad.MambaAD) -> None:
     assert "1 missing: half_fpn.fuse.0.bias" in message
     assert "1 unexpected: net_s.surprise" in message
     assert "1 of wrong shape: half_fpn.fuse.1.weight (5,) instead of (32,)" in message
+    state["mff_oce.bnf.weight"] = torch.zeros(50)
+    with pytest.raises(
+        CheckpointError, match=r"1 of wrong shape: half_fpn\.fuse\.1\.weight \(50,\) instead of \(32,\)"
+    ):
+        mambaad.load_checkpoint(state, config=SMALL)
+
+
+def test_of_many_keys_the_first_are_named_and_the_rest_counted(model: mambaad.MambaAD) -> None:
+    state = model.state_dict() | {f"surprise_{k}": torch.zeros(1) for k in range(8)}
+    with pytest.raises(CheckpointError, match=r"8 unexpected: surprise_0, (surprise_\d, ){3}surprise_4 and 3 more"):
+        mambaad.load_checkpoint(state, config=SMALL)
+
+
+def test_numbers_of_another_kind_are_named(model: mambaad.MambaAD) -> None:
+    counts = next(k for k, v in model.state_dict().items() if not v.is_floating_point())
+    state = model.state_dict() | {counts: torch.tensor(1.5)}
+    with pytest.raises(CheckpointError, match=f"1 of wrong type: {re.escape(counts)}"):
+        mambaad.load_checkpoint(state, config=SMALL)
 
 
 def test_unknown_scan_table_and_encoder_are_refused(model: mambaad.MambaAD) -> None:
