@@ -105,6 +105,13 @@ def test_keys_that_do_not_fit_are_named(model: mambaad.MambaAD) -> None:
         mambaad.load_checkpoint(state, config=SMALL)
 
 
+@pytest.mark.parametrize("what", ["x_proj_weight", "A_logs"])
+def test_a_published_state_without_a_part_of_the_scan_is_damaged(what: str) -> None:
+    state = publish(mambaad.MambaAD(ModelConfig(backbone="resnet18", depths=(2, 2, 2, 2)), weights="random"), 1)
+    with pytest.raises(CheckpointError, match="incomplete or damaged"):
+        mambaad.load_checkpoint({key: tensor for key, tensor in state.items() if not key.endswith(what)})
+
+
 def test_of_many_keys_the_first_are_named_and_the_rest_counted(model: mambaad.MambaAD) -> None:
     state = model.state_dict() | {f"surprise_{k}": torch.zeros(1) for k in range(8)}
     with pytest.raises(CheckpointError, match=r"8 unexpected: surprise_0, (surprise_\d, ){3}surprise_4 and 3 more"):
