@@ -19,10 +19,10 @@
 # %% tags=["remove-cell"]
 from IPython.display import Markdown, display
 
+from mambaad.data.datasets.catalog import dataset_named
 from mambaad.study import plan
 from mambaad.study.cost import costs, measured_step, totals
 from mambaad.study.notebook import check_parameters
-from mambaad.study.published_numbers import DATASET_NAMES
 from mambaad.study.table_view import plain
 
 # %% tags=["parameters"]
@@ -41,7 +41,7 @@ display(
         f"The paper profile has **{len(runs)} runs** with **{steps:.1f} million** steps of 16 images. On "
         f"{measured.device}, where a step of the main model takes {measured.seconds_per_image:.2f} s per image (code "
         f"{measured.commit[:12]}), training them all would take **{sum(hours) / 24 / 365:.1f} years**. More machines "
-        f"do not shorten a single run: the longest one, on {DATASET_NAMES[longest[1].data.dataset]}, is "
+        f"do not shorten a single run: the longest one, on {dataset_named(longest[1].data.dataset).paper_title}, is "
         f"{100 * longest[0] / sum(hours):.0f} % of the whole."
     )
 )
