@@ -4,8 +4,10 @@ Axes: B batch, S image side in pixels, h = S / 8 side of the finer features, N =
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -20,6 +22,26 @@ from mambaad.model.mambaad import Prediction
 STRIDES = (8, 16)
 PATCH = 3
 DISCRIMINATOR_DECAY = 1e-5  # of Adam, coupled with the gradient
+
+
+def average(values: Float[Tensor, "N C"], width: int) -> Float[Tensor, "N W"]:
+    """Means of `width` neighbouring pieces of each row, as `adaptive_avg_pool1d` cuts them.
+
+    ONNX has no such function where the widths do not divide, so a graph gets a product with fixed weights.
+    """
+    if not getattr(torch.compiler, "is_exporting", bool)():
+        return F.adaptive_avg_pool1d(values, width)
+    return values @ averaging(values.shape[1], width)
+
+
+@lru_cache(maxsize=8)
+def averaging(channels: int, width: int) -> Float[Tensor, "C W"]:
+    """The weights of `average`: piece k reaches from floor(k C / W) to ceil((k + 1) C / W)."""
+    weights = np.zeros((channels, width), dtype=np.float32)
+    for k in range(width):
+        first, end = k * channels // width, -(-(k + 1) * channels // width)
+        weights[first:end, k] = 1 / (end - first)
+    return torch.from_numpy(weights)
 
 
 class SimpleNet(nn.Module):
@@ -65,14 +87,14 @@ class SimpleNet(nn.Module):
             coarse.unflatten(2, (coarse_side, coarse_side)), size=(side, side), mode="bilinear", align_corners=False
         ).flatten(2)
         width = self.config.width
-        both = [F.adaptive_avg_pool1d(patches.transpose(1, 2).flatten(0, 1), width) for patches in (fine, coarse)]
-        return F.adaptive_avg_pool1d(torch.cat(both, dim=1), width)
+        both = [average(patches.transpose(1, 2).flatten(0, 1), width) for patches in (fine, coarse)]
+        return average(torch.cat(both, dim=1), width)
 
     def forward(self, images: Float[Tensor, "B 3 S S2"]) -> Float[Tensor, "B h h"]:
         """Images -> anomaly score of every position: minus the discriminator's."""
         features = self.encode(images)
         scores = -self.discriminator(self.projection(self.describe(features)))
-        return scores.view(len(images), *features[0].shape[-2:])
+        return scores.view(images.shape[0], *features[0].shape[-2:])
 
     def loss(self, images: Float[Tensor, "B 3 S S2"], progress: float = 0.0) -> Float[Tensor, ""]:
         """Truncated L1 loss of true and noisy descriptions."""

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -62,6 +63,7 @@ class DiAD(nn.Module):
         self.register_buffer("latent_scale", torch.tensor(self.config.latent_scale or 1.0))
         shares = torch.from_numpy(alphas_cumprod(self.config.steps)).float()
         self.register_buffer("shares", shares, persistent=False)
+        self._drawn: dict[int, Tensor] = {}
 
     def forward(self, images: Float[Tensor, "B 3 S S2"]) -> Float[Tensor, "B 3 S S2"]:
         """Images -> what the guided diffusion makes of them."""
@@ -69,10 +71,11 @@ class DiAD(nn.Module):
         noise = self._noise(images)
         gaussian = self.autoencoder.encode(images)
         latents = self._latents(gaussian, noise[0])
-        noisy = add_noise(latents, noise[1].expand_as(latents), float(self.shares[-1]))
+        last = float(np.float32(alphas_cumprod(self.config.steps)[-1]))  # of `shares`; a graph keeps the number
+        noisy = add_noise(latents, noise[1].expand_as(latents), last)
 
         def noise_in(z: Tensor, t: int) -> Tensor:
-            return self.noise_in(z, torch.full((len(z),), float(t), device=z.device), images)
+            return self.noise_in(z, torch.full((z.shape[0],), float(t), device=z.device), images)
 
         times = ddim_times(self.config.steps, self.config.sampling_steps)
         clean = ddim(noisy, alphas_cumprod(self.config.steps), times, noise_in)
@@ -82,7 +85,7 @@ class DiAD(nn.Module):
         self, latents: Float[Tensor, "B 4 h h2"], t: Float[Tensor, " B"], images: Float[Tensor, "B 3 S S2"]
     ) -> Float[Tensor, "B 4 h h2"]:
         """The noise that the denoiser, guided by the images, finds in the latents at their times."""
-        context = self.context.expand(len(latents), -1, -1)
+        context = self.context.expand(latents.shape[0], -1, -1)
         controls = self.guide.used(self.guide(latents, t, context, images))
         return self.denoiser(latents, t, context, controls)
 
@@ -150,6 +153,8 @@ class DiAD(nn.Module):
     def _noise(self, images: Tensor) -> Tensor:
         """Two draws for one latent; all images of a batch share them, so that the batch's size does not matter."""
         side = images.shape[-1] // 2 ** (len(self.config.autoencoder_multipliers) - 1)
-        generator = torch.Generator().manual_seed(self.config.noise_seed)
-        shape = (2, 1, self.config.latent_channels, side, side)
-        return torch.randn(shape, generator=generator, device="cpu").to(images.device)
+        if side not in self._drawn:  # once: a graph keeps the values, not the draw
+            generator = torch.Generator().manual_seed(self.config.noise_seed)
+            shape = (2, 1, self.config.latent_channels, side, side)
+            self._drawn[side] = torch.randn(shape, generator=generator, device="cpu")
+        return self._drawn[side].to(images.device)
