@@ -50,7 +50,8 @@ def _readings(frame: pd.DataFrame) -> str:
     """A row per reading, a column per category: means over seeds, in whole points, since seeds differ by points."""
     categories = list(dict.fromkeys(frame["category"]))
     seeds = frame.groupby("category")["seed"].nunique()
-    head = ["map", *(f"{name} (seeds: {seeds[name]})" for name in categories)]
+    alike = seeds.nunique() == 1
+    head = ["map", *(name if alike else f"{name} (seeds: {seeds[name]})" for name in categories)]
     if len(categories) > 1:
         head.append("mean")
     rows = []
@@ -60,11 +61,12 @@ def _readings(frame: pd.DataFrame) -> str:
         if len(categories) > 1:
             cells.append(_pair(means.mean()))
         rows.append([f"**{reading}** (the preset)" if reading == PRESET else reading, *cells])
-    return f"mAD / AU-PRO in percent, protocol `exact`:\n\n{_table(head, rows)}"
+    means = f", means over {seeds.iloc[0]} seeds" if alike and seeds.iloc[0] > 1 else ""
+    return f"mAD / AU-PRO in percent, protocol `exact`{means}:\n\n{_table(head, rows)}"
 
 
 def _pair(values: pd.Series) -> str:
-    return " / ".join(f"{values[metric]:.0f}" for metric in METRICS)
+    return "\u00a0/\u00a0".join(f"{values[metric]:.0f}" for metric in METRICS)  # on one line
 
 
 def _against_the_bank(frame: pd.DataFrame) -> str:

@@ -26,7 +26,16 @@ def test_the_page_shows_means_over_seeds_of_the_records(tmp_path: Path) -> None:
         write(tmp_path, category, seed, {"other": (mad, 80.0)})
     lines = own_parts.page(tmp_path).splitlines()
     assert lines[2] == "| map | bolt (seeds: 1) | nut (seeds: 2) | mean |"
-    assert lines[4] == "| other | 70 / 80 | 55 / 80 | 62 / 80 |"
+    assert lines[4].replace("\u00a0", " ") == "| other | 70 / 80 | 55 / 80 | 62 / 80 |"
+
+
+def test_categories_with_the_same_seeds_say_so_once(tmp_path: Path) -> None:
+    for category in ("nut", "bolt"):
+        for seed in (0, 1):
+            write(tmp_path, category, seed, {"other": (50.0, 80.0)})
+    lines = own_parts.page(tmp_path).splitlines()
+    assert lines[0] == "mAD / AU-PRO in percent, protocol `exact`, means over 2 seeds:"
+    assert lines[2] == "| map | bolt | nut | mean |"
 
 
 def test_the_preset_is_compared_with_the_bank_seed_by_seed(tmp_path: Path) -> None:
@@ -36,7 +45,9 @@ def test_the_preset_is_compared_with_the_bank_seed_by_seed(tmp_path: Path) -> No
     assert "It is ahead in 2 of 3 in mAD and 1 of 3 in AU-PRO." in text
     assert "| nut | 2 | +2.0 (+1.0 to +3.0) | -2.0 (-3.0 to -1.0) |" in text
     assert "| bolt | 1 | -2.0 (-2.0 to -2.0) | +2.0 (+2.0 to +2.0) |" in text
-    assert "| **cosine + euclidean + 4 × bank 256** (the preset) | 58 / 82 | 62 / 78 | 60 / 80 |" in text
+    assert "| **cosine + euclidean + 4 × bank 256** (the preset) | 58 / 82 | 62 / 78 | 60 / 80 |" in text.replace(
+        "\u00a0", " "
+    )
 
 
 def test_calls_are_shown_with_their_minutes(tmp_path: Path) -> None:
