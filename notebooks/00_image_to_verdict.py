@@ -283,8 +283,8 @@ alarms = sorted({case.name.partition(",")[0] for case in every if case.verdict(t
 Markdown(
     f"Look at what goes wrong. Of the {len(misses)} misses, {local} rise{'s' if local == 1 else ''} above the "
     "threshold of a stride: seen there, and lost when the others, which saw nothing, are added and the sum smoothed. "
-    f"The rest stay{'s' if len(misses) - local == 1 else ''} below all of them. Every false alarm is on: "
-    f"{', '.join(alarms)}."
+    f"The rest stay{'s' if len(misses) - local == 1 else ''} below all of them. All false alarms are on "
+    f"{' and '.join(alarms)}."
 )
 
 # %% [markdown]
