@@ -114,6 +114,17 @@ show("fuzz", reliability.inputs)
 show("mutation", reliability.mutations)
 
 # %% tags=["remove-input"]
+for record in records.get("mutation", []):
+    if first := record.get("first_pass"):
+        display(
+            Markdown(
+                f"The first pass over this sample noticed {first['noticed']} of {first['tried']}; tests were then "
+                "written for what it had left. The score above is therefore that of this sample, and the first one the "
+                "better guess for changes that nobody tried."
+            )
+        )
+
+# %% tags=["remove-input"]
 if "mutation" in records:
     display(plain(reliability.survivors(records["mutation"], folder), caption="Changes that no test noticed."))
 
