@@ -1,4 +1,4 @@
-"""The device that everything runs on, by name."""
+"""What everything runs on: the device by name, real or without memory, or a tracer."""
 
 from __future__ import annotations
 
@@ -36,6 +36,12 @@ def without_memory() -> Iterator[None]:
 
     with torch.device("meta"):
         yield
+
+
+def is_exporting() -> bool:
+    """Whether the code that asks is being traced by torch.export.  Never with torch 2.6, which cannot say."""
+    ask = getattr(torch.compiler, "is_exporting", None)
+    return ask is not None and bool(ask())
 
 
 def device_name(device: str) -> str:

@@ -118,7 +118,8 @@ for record in records.get("mutation", []):
     if first := record.get("first_pass"):
         display(
             Markdown(
-                f"The first pass over this sample noticed {first['noticed']} of {first['tried']}; tests were then "
+                f"The first pass over this sample ({first['record']}) noticed {first['noticed']} of "
+                f"{first['tried']}; tests were then "
                 "written for what it had left. The score above is therefore that of this sample, and the first one the "
                 "better guess for changes that nobody tried."
             )

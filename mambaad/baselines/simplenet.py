@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from mambaad.baselines.common import check_images, evaluating
 from mambaad.config import PUBLISHED_WEIGHTS, SimpleNetConfig, TrainConfig
+from mambaad.device import is_exporting
 from mambaad.model.anomaly_map import gaussian_filter, image_score
 from mambaad.model.encoder import Encoder
 from mambaad.model.mambaad import Prediction
@@ -29,9 +30,9 @@ def average(values: Float[Tensor, "N C"], width: int) -> Float[Tensor, "N W"]:
 
     ONNX has no such function where the widths do not divide, so a graph gets a product with fixed weights.
     """
-    if not getattr(torch.compiler, "is_exporting", bool)():
-        return F.adaptive_avg_pool1d(values, width)
-    return values @ averaging(values.shape[1], width)
+    if is_exporting():
+        return values @ averaging(values.shape[1], width)
+    return F.adaptive_avg_pool1d(values, width)
 
 
 @lru_cache(maxsize=8)

@@ -101,8 +101,8 @@ def export(
     height, width = images.shape[1:3] if bytewise else images.shape[2:]
     check_side(model.config, height, width)
     _check_torch()
-    onnx = format != "torch"
-    if onnx:
+    as_onnx = format != "torch"
+    if as_onnx:
         _check_packages()
     images = images.detach().to("cpu", torch.uint8 if bytewise else torch.float32)
     facts = {**(facts or {}), **({} if threshold is None else {"threshold": threshold})}
@@ -111,13 +111,13 @@ def export(
         wanted = _named(reference(images))
     with atomic_path(path, suffix=FORMATS[format]) as temporary:
         try:
-            program = traced(model, images, backend=SCANS[format], features=onnx, threshold=threshold)
+            program = traced(model, images, backend=SCANS[format], features=as_onnx, threshold=threshold)
         except Exception as error:  # torch's tracer fails in many ways where a number of images is fixed in the code
             raise ExportError(
                 f"the method {method_of(model.config)!r} cannot be written as one graph for any number of images: "
                 f"{' '.join(str(error).split())[:200]}"
             ) from error
-        if onnx:
+        if as_onnx:
             extra = FEATURES if reference.features else ()
             outputs = (*OUTPUTS, *(() if threshold is None else (VERDICT,)))
             _write_onnx(program, temporary, (*outputs, *extra), height, facts)
@@ -139,7 +139,7 @@ def export(
             "file": path.name,
             "sha256": hashlib.sha256(temporary.read_bytes()).hexdigest(),
             "bytes": temporary.stat().st_size,
-            "opset": OPSET if onnx else None,
+            "opset": OPSET if as_onnx else None,
             "input": {
                 INPUT: ["batch", *images.shape[1:]],
                 "values": "RGB, 0 to 255, uint8" if bytewise else "RGB, 0 to 1, float32",

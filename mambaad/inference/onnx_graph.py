@@ -10,15 +10,14 @@ from mambaad.ops.selective_scan.onnx_scan import OPERATOR
 DOMAIN, PLACEHOLDER = OPERATOR.split("::")
 
 
-def with_scans(proto: Any) -> int:
-    """Replace every placeholder in a model by a Scan; returns how many there were.
+def with_scans(proto: Any) -> None:
+    """Replace every placeholder in a model by a Scan.
 
     The body is `recurrence` of `mambaad.ops.selective_scan.onnx_scan`, a step: the state comes in and goes out, the
     rates of decay are taken from around it.
     """
     from onnx import TensorProto, helper
 
-    found = 0
     for node in proto.graph.node:
         if (node.domain, node.op_type) != (DOMAIN, PLACEHOLDER):
             continue
@@ -47,11 +46,9 @@ def with_scans(proto: Any) -> int:
         )
         scan = helper.make_node("Scan", [start, *steps], [f"{y}_last", y], name=node.name, body=body, num_scan_inputs=4)
         node.CopyFrom(scan)
-        found += 1
     others = [entry for entry in proto.opset_import if entry.domain != DOMAIN]
     del proto.opset_import[:]
     proto.opset_import.extend(others)
-    return found
 
 
 def label(proto: Any, side: int, facts: Mapping[str, Any]) -> None:

@@ -358,6 +358,21 @@ def test_other_methods_are_exported_and_take_bytes(bank: MemoryBank, exported: E
 
 
 @exports
+def test_a_method_that_fixes_the_number_of_images_is_refused(bank: MemoryBank, tmp_path: Path) -> None:
+    class Fixed(MemoryBank):
+        def predict(self, images: Tensor) -> mambaad.Prediction:
+            found = super().predict(images)
+            return mambaad.Prediction(found.anomaly_map.view(len(images), 64, 64), found.score)
+
+    fixed = copy.deepcopy(bank)
+    fixed.__class__ = Fixed
+    pixels = torch.zeros(2, 64, 64, 3, dtype=torch.uint8)
+    with pytest.raises(ExportError, match="'memory_bank' cannot be written as one graph for any number of images"):
+        export(fixed, tmp_path / "b.pt2", pixels, format="torch", repeats=0)
+    assert not list(tmp_path.iterdir())
+
+
+@exports
 def test_without_a_threshold_there_is_no_verdict(bank: MemoryBank, tmp_path: Path) -> None:
     pixels = torch.randint(256, (2, 64, 64, 3), generator=torch.Generator().manual_seed(4), dtype=torch.uint8)
     record = export(bank, tmp_path / "b.pt2", pixels, format="torch", repeats=0)

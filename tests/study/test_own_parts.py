@@ -80,8 +80,12 @@ def test_a_record_is_named_by_its_settings(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", CALLS, ids=lambda path: path.stem)
-def test_a_call_without_options_has_the_presets_settings(path: Path) -> None:
+def test_a_record_of_calls_names_their_options_runs_and_code(path: Path) -> None:
     record = json.loads(path.read_text(encoding="utf-8"))
     assert path.stem == record["category"]
-    assert record["recipes"]["no option"]["options"] == []
+    calls = record["recipes"]
+    assert calls["no option"]["options"] == []
+    assert len({call["hash"] for call in calls.values()}) == len(calls), "each is a run of its own"
+    assert len({call["threads"] for call in calls.values()}) == 1, "what is compared has the same threads"
+    assert record["environment"]["code"]["commit"]
     assert not record["environment"]["code"]["dirty"]

@@ -71,14 +71,15 @@ class DiAD(nn.Module):
         noise = self._noise(images)
         gaussian = self.autoencoder.encode(images)
         latents = self._latents(gaussian, noise[0])
-        last = float(np.float32(alphas_cumprod(self.config.steps)[-1]))  # of `shares`; a graph keeps the number
-        noisy = add_noise(latents, noise[1].expand_as(latents), last)
+        shares = alphas_cumprod(self.config.steps)
+        # the last of the buffer `shares`, as a number that a graph can keep
+        noisy = add_noise(latents, noise[1].expand_as(latents), float(np.float32(shares[-1])))
 
         def noise_in(z: Tensor, t: int) -> Tensor:
             return self.noise_in(z, torch.full((z.shape[0],), float(t), device=z.device), images)
 
         times = ddim_times(self.config.steps, self.config.sampling_steps)
-        clean = ddim(noisy, alphas_cumprod(self.config.steps), times, noise_in)
+        clean = ddim(noisy, shares, times, noise_in)
         return self.autoencoder.decode(clean / self.latent_scale)
 
     def noise_in(

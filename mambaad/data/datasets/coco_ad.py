@@ -11,7 +11,8 @@ they show is not known. Masks are drawn once, as PNG files beside an index of al
 
 COCO-AD's ground truth is what its authors' tool draws: polygons between corners cut to whole pixels, filled with their
 outline (OpenCV's `fillPoly`). These masks are up to a pixel larger on every side than pycocotools', whose rule serves
-for run lengths alone.
+for run lengths alone. The tool itself was not at hand: that corners are cut, not rounded, is a reading of its
+description.
 
 Source: Zhang et al., "Learning Feature Inversion for Multi-class Anomaly Detection under General-purpose COCO-AD
 Benchmark", 2024.

@@ -4,13 +4,14 @@ Axes: B batch, K scan routes, D inner channels, N state size, L sequence length.
 
 A runtime carries out one operation after the other and writes every result to memory.  So a scan whose steps are
 taken side by side (`exportable`) moves arrays that no cache holds; one step of one image is some tens of kilobytes and
-stays where it is used.  In onnxruntime that is three to four times as fast, and the graph is small.
+stays where it is used.  In onnxruntime that is faster, and the graph is small.
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mambaad.device import is_exporting
 from mambaad.ops.selective_scan.exportable import softplus
 
 OPERATOR = "mambaad::SelectiveScan"
@@ -39,8 +40,7 @@ def selective_scan_onnx(
     sizes, drive, reads = (x.permute(3, 0, 1, 2)[..., None, :] for x in (delta, delta * u, C))
     writes = B.permute(3, 0, 1, 2)[..., None]
     arguments = (start, A.mT, sizes, drive, writes, reads)
-    # torch 2.6 has no name for it and no exporter that could use it
-    if getattr(torch.compiler, "is_exporting", bool)():
+    if is_exporting():
         shape = (length, batch, routes, 1, channels)
         y = torch.onnx.ops.symbolic(OPERATOR, arguments, dtype=u.dtype, shape=shape, version=1)
     else:
