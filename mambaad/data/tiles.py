@@ -15,6 +15,8 @@ from mambaad.data.sample import DatasetError
 from mambaad.files import atomic_path
 from mambaad.progress import tracked
 
+LARGEST_TILE = 16384  # pixels; a smaller photograph is mirrored up to a whole tile, which has to fit into memory
+
 
 @dataclass(frozen=True)
 class Tiling:
@@ -27,8 +29,8 @@ class Tiling:
     """Share of a tile that it has in common with the next one, at least."""
 
     def __post_init__(self) -> None:
-        if self.tile < 8:
-            raise ValueError(f"a tile must have a side of 8 pixels or more, got {self.tile}")
+        if not 8 <= self.tile <= LARGEST_TILE:
+            raise ValueError(f"a tile must have a side of 8 to {LARGEST_TILE} pixels, got {self.tile}")
         if not 0 <= self.overlap <= 0.9:
             raise ValueError(f"tiles must overlap by a share of 0 to 0.9 of their side, got {self.overlap:g}")
 

@@ -210,7 +210,10 @@ def listen(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65535:
         raise ValueError(f"the port must be from 0 to 65535, got {port}")
     try:
+        host.encode("idna")  # or the socket opened for it would not be closed
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except UnicodeError as error:
+        raise ValueError(f"{host!r} is no name of a host: choose another --host") from error
     except OSError as error:
         reason = error.strerror or error
         raise ValueError(f"{host}:{port} cannot be listened on ({reason}): choose another --port or --host") from error

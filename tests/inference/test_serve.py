@@ -188,6 +188,8 @@ def test_a_taken_port_and_a_missing_package_end_in_one_sentence(
     assert f"127.0.0.1:{port} cannot be listened on" in capsys.readouterr().err
     assert cli.main(["serve", "--weights", str(checkpoint), "--port", "99999", "--device", "cpu"]) == 2
     assert "the port must be from 0 to 65535, got 99999" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"'\\udcff' is no name of a host"):
+        listen("\udcff", 0)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert cli.main(["serve", "--weights", str(checkpoint)]) == 2
     assert "pip install 'mambaad[serve]'" in capsys.readouterr().err

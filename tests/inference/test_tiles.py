@@ -98,7 +98,7 @@ def test_tiles_of_another_size_than_the_network_are_resized_and_back() -> None:
     assert max(shape[0] for shape in seen) == 4
 
 
-@pytest.mark.parametrize(("tile", "overlap"), [(7, 0.2), (64, -0.1), (64, 0.95)])
+@pytest.mark.parametrize(("tile", "overlap"), [(7, 0.2), (16385, 0.2), (10**30, 0.2), (64, -0.1), (64, 0.95)])
 def test_tilings_that_make_no_sense_are_refused(tile: int, overlap: float) -> None:
     with pytest.raises(ValueError, match=r"a tile must have|tiles must overlap"):
         Tiling(tile, overlap)
