@@ -3,12 +3,15 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import layouts
 import pytest
 import yaml
+from fake_records import write_fake
 
 from mambaad import cli
+from mambaad.config import RunConfig
 from mambaad.study import plan
 from mambaad.study.tables_spec import TABLE_5, TABLE_6
 
@@ -66,3 +69,93 @@ def test_cluster_profiles_name_options_of_snakemake() -> None:
     for path in (ROOT / "profiles").rglob("config.yaml"):
         for option in yaml.safe_load(path.read_text(encoding="utf-8")):
             assert f"--{option}" in known, f"{path.relative_to(ROOT)}: {option}"
+
+
+@pytest.fixture
+def executed(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the runs would be carried out with; nothing is trained or drawn."""
+    calls: list[dict[str, Any]] = []
+
+    def execute(run: RunConfig, results: Path, **options: Any) -> Path:
+        calls.append({"run": run, "results": results, **options})
+        return results
+
+    def write_synthetic(root: Path, **options: Any) -> Path:
+        calls.append({"drawn": root, **options})
+        return root
+
+    monkeypatch.setattr("mambaad.engine.run.execute", execute)
+    monkeypatch.setattr("mambaad.data.synthetic.generate.write_synthetic", write_synthetic)
+    return calls
+
+
+def test_quick_runs_are_made_one_after_the_other_on_images_beside_the_results(
+    tmp_path: Path, executed: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = list(plan.runs("quick", [TABLE_5]).items())[:2]
+    words = ["reproduce", "--tables", TABLE_5.name, "--results", str(tmp_path / "results"), "--device", "cpu"]
+    assert cli.main([*words, "--run", *(run_hash for run_hash, _ in runs)]) == 0
+    drawn, made = executed[::2], executed[1::2]
+    assert [call["run"] for call in made] == [run for _, run in runs]
+    for call, images in zip(made, drawn, strict=True):
+        assert call["data_root"] == images["drawn"] == tmp_path / "data"
+        assert images["side"] == call["run"].data.side
+        assert (call["profile"], call["results"]) == ("quick", tmp_path / "results")
+        assert (call["execution"].device, call["execution"].threads) == ("cpu", 1)
+    said = capsys.readouterr().err.splitlines()
+    assert [line.partition(" (")[0] for line in said] == [
+        f"run {number} of 2: {run_hash}" for number, (run_hash, _) in enumerate(runs, start=1)
+    ]
+
+
+def test_prepare_draws_the_images_and_makes_no_run(
+    tmp_path: Path, executed: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lines(capsys, "--prepare", "--data-dir", tmp_path / "here") == [f"images: {tmp_path / 'here'}"]
+    assert [call.get("drawn") for call in executed] == [tmp_path / "here"]
+
+
+def test_the_paper_s_images_lie_in_a_folder_of_their_data_set(
+    tmp_path: Path, executed: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--profile", "paper", "--tables", TABLE_6.name, "--results", tmp_path / "results"]
+    lines(capsys, *words, "--data-dir", tmp_path / "images")
+    (call,) = executed
+    assert call["data_root"] == tmp_path / "images" / call["run"].data.dataset
+    assert cli.main(["reproduce", *map(str, words)]) == 2
+    assert "needs --data-dir, the root of the images" in capsys.readouterr().err
+
+
+def test_a_subset_keeps_its_settings_and_goes_on_with_them(
+    tmp_path: Path, executed: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = layouts.WRITERS["mvtec_ad"](tmp_path / "data")
+    encoder = tmp_path / "encoder.safetensors"
+    encoder.write_bytes(b"weights")
+    named = ["--profile", "subset", "--tables", TABLE_6.name, "--results", tmp_path / "results"]
+    chosen = ["--data-dir", root, "--encoder-file", encoder, "--side", 128, "--depths", 2, 2, 2, 2, "--epochs", 7]
+    assert cli.main(["reproduce", *map(str, [*named, *chosen])]) == 2
+    assert "--encoder-file needs --backbone" in capsys.readouterr().err
+    chosen += ["--backbone", "resnet18", "--pad-type", "same", "--mean", 0.1, 0.2, 0.3, "--std", 0.4, 0.5, 0.6]
+    lines(capsys, *named, *chosen)
+    (call,) = executed
+    run, model = call["run"], call["run"].model
+    assert (call["data_root"], call["encoder_file"]) == (root, encoder)
+    assert (run.data.side, run.train.epochs, run.train.steps) == (128, 7, None)
+    assert (model.backbone, model.backbone_kwargs, model.depths) == ("resnet18", {"pad_type": "same"}, (2, 2, 2, 2))
+    assert (model.mean, model.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert run.encoder_weights.startswith("encoder.safetensors@")
+    assert lines(capsys, *named, "--list") == [run.hash]  # from subset.json: no data folder, no settings
+    assert cli.main(["reproduce", *map(str, named)]) == 2  # to train, the images are needed
+    assert "needs --data-dir" in capsys.readouterr().err
+
+
+def test_a_dry_run_tells_what_has_a_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--tables", TABLE_5.name, "--dry-run", "--results", tmp_path]
+    first = next(iter(plan.runs("quick", [TABLE_5]).values()))
+    write_fake(tmp_path, "quick", first)
+    *described, count = lines(capsys, *words)
+    assert count == f"{len(described)} runs"
+    done = [line.split()[0] for line in described if line.split()[1] == "done"]
+    assert done == [first.hash]
+    assert all(f"table {TABLE_5.number}: synthetic at" in line for line in described)
