@@ -136,3 +136,5 @@ if "mutation" in records:
 
 # %% tags=["remove-input"]
 show("coverage", reliability.coverage)
+if "coverage" in records:
+    display(Markdown(reliability.left_out(records["coverage"])))

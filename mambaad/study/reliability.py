@@ -167,6 +167,15 @@ def coverage(records: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def left_out(records: list[dict[str, Any]]) -> str:
+    """What counts in these records and what does not, in words."""
+    number = sum(record["parts"]["all"].get("lines_left_out", 0) for record in records)
+    return (
+        "Processes that tests start count, and with them the Triton kernels, which run in Triton's interpreter here. "
+        f"{number} lines of imports for type checkers and bodies of protocols are left out, and nothing else."
+    )
+
+
 def made_by(records: list[dict[str, Any]]) -> str:
     """The commands behind some records, and the code they ran on, as Markdown."""
     lines = [f"`{record['command']}`, code {', '.join(commit[:12] for commit in record['code'])}" for record in records]

@@ -114,5 +114,3 @@ def test_the_sensitivity_reads_the_networks_that_are_there(
     lines = output(capsys, tmp_path, "--sensitivity", "--data", root)
     assert lines == [str(tmp_path / "results" / sensitivity.FILE)]
     assert given == [(there, {"gear"}, protocol.SIDE)]
-
-

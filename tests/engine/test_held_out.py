@@ -3,16 +3,21 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from small_run import QUIETLY, RUN
 
-from mambaad.config import TrainConfig
-from mambaad.data import load_dataset
+from mambaad.baselines import build_method
+from mambaad.baselines.method import FittedMethod
+from mambaad.config import TrainConfig, for_encoder
+from mambaad.data import DatasetError, load_dataset
+from mambaad.data.image_set import ImageSet
 from mambaad.engine import budget
 from mambaad.engine.budget import Timing, steps_within, with_budget
+from mambaad.engine.fit import fit
 from mambaad.engine.held_out import CHECKS, last_step
 from mambaad.engine.train import train_run
 
@@ -68,3 +73,32 @@ def test_the_same_budget_gives_the_same_run(drawn: Path, tmp_path: Path, monkeyp
     assert with_budget(RUN, samples, 30, tmp_path, QUIETLY) == first
     with pytest.raises(ValueError, match="minutes must be positive"):
         with_budget(RUN, samples, 0, tmp_path, QUIETLY)
+
+
+def test_a_budget_is_for_methods_that_are_trained_in_steps(drawn: Path) -> None:
+    samples = load_dataset("synthetic", drawn)
+    bank = replace(RUN, model=for_encoder("memory_bank", {"backbone": "resnet18"}, 64))
+    with pytest.raises(ValueError, match="memory_bank is filled in one pass over the images: leave out --minutes"):
+        budget.time_run(bank, samples, QUIETLY)
+    large = replace(RUN, train=replace(RUN.train, batch_size=10))
+    with pytest.raises(DatasetError, match="9 training images are fewer than one batch of 10"):
+        budget.time_run(large, samples, QUIETLY)
+
+
+def test_the_encoder_is_timed_apart_where_its_features_are_kept(drawn: Path) -> None:
+    samples = load_dataset("synthetic", drawn)
+    assert budget.time_run(RUN, samples, QUIETLY).encode == 0
+    kept = budget.time_run(RUN, samples, replace(QUIETLY, features="float32"))
+    assert kept.encode > 0
+    assert min(kept.step, kept.predict) > 0
+
+
+@pytest.mark.parametrize("changes", [{"processes": 2}, {"compile": True}])
+def test_a_bank_is_filled_by_one_process_without_compiling(drawn: Path, changes: dict[str, Any]) -> None:
+    samples = load_dataset("synthetic", drawn)
+    bank = replace(RUN, model=for_encoder("memory_bank", {"backbone": "resnet18"}, 64))
+    images = ImageSet([s for s in samples if s.split == "train"], 64, RUN.model.mean, RUN.model.std)
+    model = build_method(bank.model, "random")
+    assert isinstance(model, FittedMethod)
+    with pytest.raises(ValueError, match="memory_bank is filled in one pass by one process"):
+        fit(model, bank, images, None, replace(QUIETLY, **changes), {})

@@ -48,3 +48,14 @@ def test_a_record_that_went_wrong_says_so(tmp_path: Path) -> None:
     assert (line["two at once: exit codes"], line["then the same records"]) == ("0, 1", "no")
     (line,) = reliability.memory(found["memory"]).to_dict("records")
     assert (line["in use after 2,000, MB"], line["in use after 4,000, MB"]) == (150, 250)
+
+
+def test_lines_that_do_not_count_are_told() -> None:
+    (record,) = reliability.read_records(ROOT / "results" / "reliability")["coverage"]
+    whole = {"lines": 10, "lines_reached": 9, "branches": 4, "branches_reached": 3, "lines_left_out": 6}
+    words = reliability.left_out([{"parts": {"cli": {}, "all": whole}}])
+    assert "6 lines of imports for type checkers" in words
+    assert not any("no cover" in path.read_text(encoding="utf-8") for path in (ROOT / "mambaad").rglob("*.py"))
+    assert f"{record['parts']['all'].get('lines_left_out', 0)} lines" in reliability.left_out([record])
+    (line,) = reliability.coverage([{"parts": {"all": whole}}]).to_dict("records")
+    assert (line["lines reached, %"], line["branches reached, %"]) == (90.0, 75.0)
