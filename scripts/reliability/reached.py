@@ -54,7 +54,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as place:
         report = Path(place) / "report.json"
         command = [sys.executable, "-m", "pytest", "--cov", f"--cov-report=json:{report}", *arguments.tests]
-        environment = {**os.environ, "COVERAGE_FILE": str(Path(place) / "data")}  # one of its own, whoever else measures
+        environment = os.environ | {"COVERAGE_FILE": str(Path(place) / "data")}  # whoever else measures
         passed = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == 0
         files = json.loads(report.read_text())["files"]
     named = {"--tests": arguments.tests, "--files": arguments.files}

@@ -32,7 +32,7 @@ class Library:
 @pytest.mark.parametrize("spec", [None, SimpleNamespace(origin=None)])
 def test_a_library_that_was_not_built_says_what_to_install(monkeypatch: pytest.MonkeyPatch, spec: object) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
-    said = native._library.__wrapped__()
+    said = str(native._library.__wrapped__())
     assert "there was no C compiler" in said
     monkeypatch.setattr(native, "_library", lambda: said)
     assert native.unavailable() == said
@@ -46,7 +46,7 @@ def test_a_library_that_does_not_load_says_so(monkeypatch: pytest.MonkeyPatch, l
     """Of another machine, or without the functions that are called."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: SimpleNamespace(origin="_native.so"))
     monkeypatch.setattr(ctypes, "CDLL", library)
-    assert "the native backend does not load" in native._library.__wrapped__()
+    assert "the native backend does not load" in str(native._library.__wrapped__())
 
 
 def test_without_an_openmp_runtime_the_library_uses_its_own_threads(monkeypatch: pytest.MonkeyPatch) -> None:
