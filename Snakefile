@@ -35,12 +35,13 @@ SOURCE = f"{BOOK}/source"  # the book's texts and the executed notebooks, side b
 NOTEBOOKS = sorted(path.stem for path in Path("notebooks").glob("*.py"))
 # The runs behind each table; several tables share some.
 RUNS = {name: list(plan.runs(PROFILE, [table])) for name, table in TABLES.items()} if TRAIN else {}
-# Importing torch and timm takes seconds, as much as a third of a quick run: a job does several runs, one after another.
+# Importing torch and timm takes seconds, as much as a third of a quick run: a job does several runs, one after another
+# (`--config per_job=1` for a cluster, where there is room for all of them at once).
 EVERY_RUN = list(dict.fromkeys(run for runs in RUNS.values() for run in runs))
-PER_JOB = 4 if PROFILE == "quick" else 1
+PER_JOB = int(config.get("per_job", 4 if PROFILE == "quick" else 1))
 JOBS = [EVERY_RUN[i : i + PER_JOB] for i in range(0, len(EVERY_RUN), PER_JOB)]
 # What a cluster's scheduler is told; profiles/ holds the rest.  A run of the paper profile takes one card and days.
-RUN_RESOURCES = {"mem_mb": 4000, "runtime": 60, "gpu": 0} if PROFILE == "quick" else {"mem_mb": 32000, "runtime": 10080, "gpu": 1}
+RUN_RESOURCES = {"mem_mb": 4000, "runtime": 60} if PROFILE == "quick" else {"mem_mb": 32000, "runtime": 10080, "gpu": 1}
 
 SOURCE_SUFFIXES = {".py", ".c", ".h", ".json", ".safetensors"}
 

@@ -76,5 +76,25 @@ display(plain(table, decimals=1, caption="Time for all runs, by images per secon
 #     --config profile=paper data=FOLDER train=True build=build/paper results=build/paper/results
 # ```
 #
-# The profile was checked in a dry run with that plugin; it was never run on a cluster. The Kubernetes executor needs a
-# storage that the pods reach over the network, which the graph does not use, so there is no profile for it.
+# The profile was checked in a dry run with that plugin; it was never run on a cluster.
+#
+# On Kubernetes the pods share a volume, mounted at the same path in each, which holds this folder, its `.venv` and the
+# images; nothing is copied into a pod, and a run that loses its pod resumes from the volume. Snakemake's Kubernetes
+# executor takes for granted that there is no such volume; `profiles/kubernetes` has a small package that tells it of
+# one, and `cluster.yaml`, which describes the volume, the rights that the workflow needs, and a pod to start from. Set
+# size and storage class to your cluster's.
+#
+# ```sh
+# kubectl apply -f profiles/kubernetes/cluster.yaml
+# kubectl exec -it study -- bash      # in it: clone this repository below /study, then
+# make setup
+# .venv/bin/python -m pip install -e '.[kubernetes]'
+# PYTHONPATH=profiles/kubernetes .venv/bin/python -m snakemake --workflow-profile profiles/kubernetes \
+#     --config profile=paper data=FOLDER train=True build=build/paper results=build/paper/results
+# ```
+#
+# The pods use the public image `python:3.11`, in which `make setup` has made `.venv`; there is no image to build.
+# **This profile was never run on a cluster, either.** In its tests (`tests/study/test_kubernetes.py`) the executor
+# talks to a stand-in for a cluster, which grants only the rights of `cluster.yaml` and runs each pod as a process:
+# images are drawn and a run is trained, whose pod is killed once, and the record equals that of the run without a
+# cluster. A run of the paper profile asks for one card, 32 GB and a processor core; there was no card to give it.

@@ -67,8 +67,10 @@ def test_the_paper_profile_asks_for_its_images_and_makes_one_job_of_each_run(tmp
 def test_cluster_profiles_name_options_of_snakemake() -> None:
     known = subprocess.run([sys.executable, "-m", "snakemake", "--help"], capture_output=True, text=True).stdout
     for path in (ROOT / "profiles").rglob("config.yaml"):
-        for option in yaml.safe_load(path.read_text(encoding="utf-8")):
-            assert f"--{option}" in known, f"{path.relative_to(ROOT)}: {option}"
+        options = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for option in options:
+            if not option.startswith(f"{options['executor']}-"):  # Snakemake knows them once the plugin is installed
+                assert f"--{option}" in known, f"{path.relative_to(ROOT)}: {option}"
 
 
 @pytest.fixture
