@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mambaad import files
-from mambaad.files import atomic_path, write_json, write_text
+from mambaad.files import atomic_path, check_output, write_json, write_text
 from mambaad.model.checkpoint import write_checkpoint
 
 PACKAGE = Path(files.__file__).parent
@@ -113,3 +113,23 @@ def test_text_that_was_never_finished_is_found_by_no_search_for_its_kind(
     write_json(tmp_path / "record.json", {"a": 1})
     assert seen[0].parent == tmp_path
     assert not seen[0].match("*.json")
+
+
+def test_an_output_that_cannot_be_written_is_told_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("text")
+    check_output(tmp_path / "new" / "deep" / "scores.csv")
+    check_output(tmp_path / "new" / "deep", folder=True)
+    check_output(file)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]  # nothing was made
+    with pytest.raises(ValueError, match="is a file: name a folder to write to"):
+        check_output(file, folder=True)
+    with pytest.raises(ValueError, match="is a folder: name a file to write to"):
+        check_output(tmp_path)
+    with pytest.raises(ValueError, match=r"below.csv cannot be written: .*file is a file; name another place"):
+        check_output(file / "below.csv")
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(ValueError, match="may only be read; name another place, or allow writing"):
+        check_output(tmp_path / "new" / "scores.csv")

@@ -1,5 +1,7 @@
 """`mambaad doctor` and `mambaad benchmark`, and how failures of the system are told."""
 
+import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,22 @@ def test_failures_of_the_system_are_one_sentence(
 
     assert cli.exit_code(work, "train") == 2
     assert capsys.readouterr().err == f"{said}\n"
+
+
+def test_the_package_can_be_run_and_imported_as_a_module(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["mambaad", "data", "where", "visa"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module("mambaad", run_name="__main__")
+    assert stop.value.code == 0
+    assert "VisA" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["mambaad", "data", "where", "nothing"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module("mambaad", run_name="__main__")
+    assert stop.value.code == 2
+    runpy.run_module("mambaad.__main__", run_name="a child process")  # which is started again up to its own work
+    assert capsys.readouterr().out == ""
 
 
 def test_ctrl_c_says_what_the_same_command_does(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,11 +7,21 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from mambaad import cli
 from mambaad.cli import parser
 from mambaad.cli.settings import Settings, settle
-from mambaad.config import ModelConfig, RunConfig, method_of, preset, run_config_from_dict
+from mambaad.config import (
+    ModelConfig,
+    RunConfig,
+    method_of,
+    preset,
+    published_recipe,
+    run_config_from_dict,
+    small_form,
+)
+from mambaad.config.methods import DeSTSegConfig, DiADConfig, UniADConfig
 from mambaad.inference.threshold import Threshold, stored_threshold, stored_thresholds, threshold_for
 from mambaad.model.checkpoint import read_checkpoint
 
@@ -136,3 +146,62 @@ def test_an_image_has_the_threshold_of_its_folder_s_category() -> None:
     assert threshold_for("parts/nut/3.png", both, rest) is one
     assert threshold_for("parts/3.png", both, rest) is rest
     assert threshold_for("parts/3.png", {"nut": one}, rest) is one
+
+
+# -- options that only some methods have
+
+
+def test_textures_belong_to_the_method_that_paints_anomalies(tmp_path: Path) -> None:
+    (tmp_path / "dtd").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "dtd" / "a.png")
+    own = ["--textures", str(tmp_path / "dtd")]
+    for encoder in ([], ["--backbone", "resnet18", "--encoder-weights", "random"]):
+        found = settings("--preset", "paper", "--method", "destseg", *own, *encoder)
+        assert isinstance(found.run.model, DeSTSegConfig)
+        assert found.run.model.textures.startswith("dtd@")
+        assert found.execution["textures"] == tmp_path / "dtd"
+    with pytest.raises(ValueError, match="--textures is of destseg, and uniad paints no anomalies"):
+        settings("--preset", "paper", "--method", "uniad", *own)
+
+
+def test_diffusion_starts_from_the_weights_named_or_is_a_small_one(tmp_path: Path) -> None:
+    file = tmp_path / "sd.safetensors"
+    file.write_bytes(b"weights")
+    own = ["--diffusion-weights", str(file)]
+    encoder = ["--backbone", "resnet18", "--encoder-weights", "random"]
+    for other in ([], encoder):
+        published = settings("--preset", "paper", "--method", "diad", *own, *other).run
+        reduced = settings("--preset", "paper", "--method", "diad", *other).run
+        assert isinstance(published.model, DiADConfig)
+        assert isinstance(reduced.model, DiADConfig)
+        assert published.model.diffusion_weights.startswith("sd.safetensors@")
+        assert published.train == published_recipe("diad")
+        assert reduced.model.diffusion_weights == ""
+        assert reduced.model.width < published.model.width
+        assert reduced.train == small_form("diad", reduced.data.side)[1]
+    with pytest.raises(ValueError, match="--diffusion-weights is of DiAD, and rd4ad has no diffusion"):
+        settings("--preset", "paper", "--method", "rd4ad", *own)
+
+
+def test_a_local_encoder_is_named_by_its_hash_and_comes_back_from_the_file(tmp_path: Path) -> None:
+    weights = tmp_path / "encoder.pth"
+    weights.write_bytes(b"weights")
+    found = settings("--preset", "paper", "--backbone", "resnet18", "--encoder-weights", str(weights))
+    assert found.encoder_file == weights
+    assert found.run.encoder_weights.startswith("encoder.pth@")
+    again = tmp_path / "again.yaml"
+    again.write_text(found.as_yaml())
+    assert settings("--config", str(again)) == found
+
+
+def test_pad_type_mean_and_standard_deviation_are_the_encoder_s(tmp_path: Path) -> None:
+    words = ["--backbone", "tf_efficientnet_lite0", "--pad-type", "same", "--mean", "0.1", "0.2", "0.3"]
+    model = settings("--preset", "paper", *words, "--std", "0.4", "0.5", "0.6").run.model
+    assert model.backbone_kwargs == {"pad_type": "same"}
+    assert (model.mean, model.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+
+
+def test_uniad_s_network_follows_the_side_of_the_images() -> None:
+    model = settings("--preset", "paper", "--method", "uniad", "--side", "128").run.model
+    assert isinstance(model, UniADConfig)
+    assert model.side == 128

@@ -64,3 +64,23 @@ def test_an_interrupted_curve_keeps_its_points(drawn: Path, tmp_path: Path, monk
 def test_a_curve_needs_a_step_between_its_points(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least one step"):
         Curve(tmp_path, RUN, [], 0, QUIETLY)
+
+
+def test_points_of_another_run_or_distance_are_not_taken_over(tmp_path: Path) -> None:
+    for content, points in (
+        ({"hash": RUN.hash, "every": 2, "points": [{"step": 2}]}, [{"step": 2}]),
+        ({"hash": RUN.hash, "every": 3, "points": [{"step": 3}]}, []),
+        ({"hash": "another", "every": 2, "points": [{"step": 2}]}, []),
+    ):
+        (tmp_path / CURVE).write_text(json.dumps(content))
+        assert Curve(tmp_path, RUN, [], 2, QUIETLY).points == points
+
+
+def test_the_first_of_several_processes_alone_writes_the_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mambaad.engine.curve.evaluate_run", lambda *_: {})  # what the others are given
+    model = torch.nn.Linear(1, 1)
+    curve = Curve(tmp_path, RUN, [], 2, QUIETLY)
+    curve(model, 2, False)  # type: ignore[arg-type]
+    assert model.training
+    assert curve.facts() == {"curve": {"every": 2, "points": []}}
+    assert not list(tmp_path.iterdir())

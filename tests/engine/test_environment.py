@@ -17,6 +17,7 @@ from lightning_fabric import Fabric
 from mambaad.engine import environment as module
 from mambaad.engine import processes
 from mambaad.engine.environment import code_version, environment
+from mambaad.engine.execution import check_compiler
 from mambaad.engine.feature_cache import free_memory
 from mambaad.engine.interrupt import StopRequest, Terminated, sigterm_raises, stop_between_steps
 from mambaad.engine.lock import HOLDER, LOCK, locked
@@ -128,6 +129,15 @@ def test_a_card_s_free_memory_is_what_it_says(monkeypatch: pytest.MonkeyPatch) -
     assert free_memory(torch.device("mps")) == 40
 
 
+def test_compiling_for_a_card_needs_triton_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr("mambaad.engine.execution.find_spec", lambda name: object())
+    check_compiler(torch.device("cuda"))
+    with pytest.raises(ValueError, match="needs a C\\+\\+ compiler"):
+        check_compiler(torch.device("cpu"))
+
+
 def test_the_random_numbers_of_a_card_belong_to_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(rng_states()) >= {"cpu"}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -163,6 +173,28 @@ def test_processes_are_launched_on_the_devices_named(
     monkeypatch.setattr(processes, "Fabric", Made)
     processes.launch(torch.device(device), number, "32-true", phases)
     assert launched == [{**wanted, "precision": "32-true"}, {"launched": True}]
+
+
+def test_losses_and_signals_are_those_of_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What each asks of the others; that they answer is tested with real ones."""
+    asked: list[tuple[float, str]] = []
+
+    def all_reduce(value: torch.Tensor, reduce_op: str) -> torch.Tensor:
+        asked.append((float(value), reduce_op))
+        return value * 2
+
+    several: Any = SimpleNamespace(world_size=2, device=torch.device("cpu"), all_reduce=all_reduce)
+    alone: Any = SimpleNamespace(world_size=1)
+    assert processes.mean(alone, torch.tensor(3.0)) == 3
+    assert processes.mean(several, torch.tensor(3.0)) == 6
+    assert processes.largest(alone, 15) == 15
+    assert processes.largest(several, 15) == 30
+    assert asked == [(3, "mean"), (15, "max")]
+    monkeypatch.setattr(
+        torch.distributed, "all_gather", lambda found, own: [t.copy_(own + k) for k, t in enumerate(found)]
+    )
+    assert [t.tolist() for t in processes.gather(several, torch.tensor([1, 2]))] == [[1, 2], [2, 3]]
+    assert [t.tolist() for t in processes.gather(alone, torch.tensor([1, 2]))] == [[1, 2]]
 
 
 @pytest.mark.parametrize(

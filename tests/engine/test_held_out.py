@@ -6,19 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from small_run import QUIETLY, RUN
 
 from mambaad.baselines import build_method
 from mambaad.baselines.method import FittedMethod
-from mambaad.config import TrainConfig, for_encoder
+from mambaad.config import TrainConfig, for_encoder, preset
 from mambaad.data import DatasetError, load_dataset
 from mambaad.data.image_set import ImageSet
 from mambaad.engine import budget
 from mambaad.engine.budget import Timing, steps_within, with_budget
 from mambaad.engine.fit import fit
-from mambaad.engine.held_out import CHECKS, last_step
+from mambaad.engine.held_out import CHECKS, held_out_loss, last_step
 from mambaad.engine.train import train_run
 
 CONFIG = TrainConfig(holdout=0.1, patience=2)
@@ -102,3 +103,40 @@ def test_a_bank_is_filled_by_one_process_without_compiling(drawn: Path, changes:
     assert isinstance(model, FittedMethod)
     with pytest.raises(ValueError, match="memory_bank is filled in one pass by one process"):
         fit(model, bank, images, None, replace(QUIETLY, **changes), {})
+
+
+class Phased(torch.nn.Module):
+    """A method that needs the images themselves, and draws random numbers for its loss."""
+
+    config = None
+
+    def predict(self, images: torch.Tensor) -> None: ...
+
+    def optimizers(self, train: TrainConfig) -> list[torch.optim.Optimizer]:
+        return []
+
+    def loss(self, images: torch.Tensor, progress: float) -> torch.Tensor:
+        assert not self.training
+        assert not torch.is_grad_enabled()
+        torch.rand(3)
+        return images.mean() + 100 * progress
+
+
+def test_a_method_without_features_is_asked_for_its_loss_on_the_images(drawn: Path) -> None:
+    """The mean over batches, in eval mode, with the share of steps done; random numbers go on as before."""
+    held = [sample for sample in load_dataset("synthetic", drawn) if sample.split == "train"][:7]
+    images = ImageSet(held, RUN.data.side, RUN.model.mean, RUN.model.std)
+    batches = [torch.stack([images[k][0] for k in part]) for part in (range(4), range(4, 7))]
+    model: Any = Phased()
+    before = torch.get_rng_state()
+    found = held_out_loss(RUN, held, torch.device("cpu"))(model, 0.25)
+    assert float(found) == pytest.approx(float(torch.stack([batch.mean() for batch in batches]).mean()) + 25, rel=1e-6)
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_map_of_parts_needs_images_held_out_before_anything_is_trained(drawn: Path) -> None:
+    laptop = preset("laptop").run
+    run = replace(laptop, data=RUN.data, train=replace(RUN.train, holdout=0.0))
+    with pytest.raises(ValueError, match="standardised by good images that were not trained on, and there are none"):
+        train_run(run, load_dataset("synthetic", drawn), execution=QUIETLY)

@@ -1,6 +1,7 @@
 """Several processes measure together what one measures alone."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,7 +44,7 @@ def run(data: Path, folder: Path, processes: int) -> list[list[dict[str, object]
     """What each of several processes found."""
     script, out = folder / "share.py", folder / "found"
     script.write_text(SCRIPT)
-    environment = {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "PATH": "", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "OMP_NUM_THREADS": "1"}
     started = [
         subprocess.Popen([sys.executable, str(script), str(data), str(out), str(rank), str(processes)], env=environment)
         for rank in range(processes)

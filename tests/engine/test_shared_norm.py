@@ -1,6 +1,7 @@
 """One, two and three processes that share a batch train alike."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -123,7 +124,7 @@ def test_two_and_three_processes_have_the_loss_curve_of_one(tmp_path: Path) -> N
     for processes in (1, 2, 3):
         out = tmp_path / f"{processes}.json"
         command = [sys.executable, str(script), str(tmp_path / "data"), str(out), str(processes)]
-        environment = {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "PATH": "", "OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "OMP_NUM_THREADS": "1"}
         subprocess.run(command, check=True, env=environment, cwd=tmp_path)
         found[processes] = json.loads(out.read_text())
     for processes in (2, 3):

@@ -46,3 +46,24 @@ def test_the_twin_differs_on_the_mask_only() -> None:
     different = (case.image != case.good_twin).any(0)
     assert torch.equal(different, case.mask)
     assert case.words == "gear, missing"
+
+
+def test_what_is_written_is_read_again_as_half_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(book, "WEIGHTS", tmp_path / "book.safetensors")
+    trained = book.untrained_network()
+    with torch.no_grad():
+        for parameter in trained.decoder.parameters():
+            parameter.add_(0.01)
+    book.save_book_network(trained.state_dict(), {"run": "abc"})
+    assert json.loads((tmp_path / "book.json").read_text())["run"] == "abc"
+    again = dict(book.book_network().named_parameters())
+    for name, parameter in trained.named_parameters():
+        expected = parameter if name.startswith("encoder.") else parameter.half().float()  # the encoder's are embedded
+        assert torch.equal(again[name], expected), name
+    state = trained.state_dict()
+    state.pop(next(name for name in state if name.startswith("decoder.") and name.endswith("weight")))
+    book.save_book_network(state | {"decoder.more": torch.zeros(1)}, {})
+    with pytest.raises(
+        ValueError, match=r"does not fit: missing \['decoder\..*weight'\], unexpected \['decoder.more'\]"
+    ):
+        book.book_network()

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +188,29 @@ def test_the_front_page_counts_and_cites(tmp_path: Path, results: Path, monkeypa
     assert "1 is supported, 1 is contradicted, 1 shows no difference beyond the noise" in ablations
     (waiting,) = front_page._evidence(tmp_path / "nothing")
     assert f"0 of {len(list(protocol.queue()))} are recorded" in waiting
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "words"),
+    [
+        ({"not tested here": 3}, "not tested here"),
+        ({"supported": 3}, "supported"),
+        ({"supported": 2, "contradicted": 1}, "contradicted"),
+        ({"supported": 2, "not tested here": 1}, "partly supported"),
+        ({"no difference seen": 2, "not tested here": 1}, "no difference seen"),
+    ],
+)
+def test_several_comparisons_make_one_verdict(verdicts: dict[str, int], words: str) -> None:
+    assert front_page.overall(3, Counter(verdicts)) == words
+
+
+def test_the_front_page_s_files_hold_what_the_functions_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front_page, "findings", lambda results: ["One.", f"Two, of {results}."])
+    monkeypatch.setattr(front_page, "example", lambda: "<figure></figure>")
+    front_page.write("there", tmp_path)
+    assert (tmp_path / "findings.md").read_text() == "1. One.\n2. Two, of there.\n"
+    assert (tmp_path / "example.html").read_text() == "<figure></figure>\n"
+    table = (tmp_path / "claims.html").read_text()
+    for claimed in front_page.CLAIMED:
+        assert claimed.sentence in table
+    assert table.count('class="verdict') == len(front_page.CLAIMED) + 1

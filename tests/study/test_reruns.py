@@ -57,3 +57,24 @@ def test_the_noise_floor_names_what_was_varied_alone(tmp_path: Path) -> None:
     assert found["seed"] == pytest.approx(4)
     assert "order of the training images" not in found  # one run alone has no distance
     assert noise_floor.table(tmp_path / "nothing").empty
+
+
+@pytest.mark.parametrize(
+    ("again", "words"), [(72.0, "inside the 4.0 points"), (60.0, "OUTSIDE the 4.0 points")], ids=["near", "far"]
+)
+def test_a_run_made_again_is_judged_by_what_seeds_move(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: float, words: str
+) -> None:
+    monkeypatch.setattr(noise_floor, "repository_root", lambda: tmp_path)
+    base, committed, new = quick_base(), tmp_path / "results", tmp_path / "new"
+    assert noise_floor.against_committed(base.hash, new) == ""  # nothing to compare
+    write_fake(committed, "quick", base, start=70)
+    assert noise_floor.against_committed(base.hash, committed) == ""  # the committed record itself
+    write_fake(new, "quick", base, start=again)
+    said = noise_floor.against_committed(base.hash, new)
+    assert f"({again - 70:+.1f})".replace("-", "\N{MINUS SIGN}") in said
+    assert said.endswith(").")  # no seeds were recorded to judge by
+    for seed in noise_floor.SEEDS:
+        run = dataclasses.replace(base, train=dataclasses.replace(base.train, seed=seed))
+        write_fake(committed / noise_floor.FOLDER / "seeds", "quick", run, start=70 + seed)
+    assert words in noise_floor.against_committed(base.hash, new)
