@@ -13,7 +13,7 @@ from mambaad.data import Sample
 from mambaad.data.holdout import hold_out
 from mambaad.engine.execution import Execution, pinned_threads
 from mambaad.inference.predict import score_files
-from mambaad.inference.threshold import DEFAULT_RATE, Threshold, calibrate, store_threshold
+from mambaad.inference.threshold import DEFAULT_RATE, Threshold, above, calibrate, store_threshold
 from mambaad.model.checkpoint import read_checkpoint
 
 CONFIDENCE = 0.95
@@ -40,7 +40,7 @@ class FalsePositives:
 
 
 def false_positives(scores: Sequence[float], value: float) -> FalsePositives:
-    """Count the scores above a threshold's value.
+    """Count the scores above a threshold's value by more than rounding, as verdicts do.
 
     Args:
         scores: of good images that neither trained the model nor set the threshold.
@@ -52,9 +52,9 @@ def false_positives(scores: Sequence[float], value: float) -> FalsePositives:
 
     if not scores:
         raise ValueError("a false-positive rate needs the scores of good images, got none")
-    above = sum(score > value for score in scores)
-    interval = binomtest(above, len(scores)).proportion_ci(CONFIDENCE, method="exact")
-    return FalsePositives(above=above, images=len(scores), low=float(interval.low), high=float(interval.high))
+    number = sum(above(score, value) for score in scores)
+    interval = binomtest(number, len(scores)).proportion_ci(CONFIDENCE, method="exact")
+    return FalsePositives(above=number, images=len(scores), low=float(interval.low), high=float(interval.high))
 
 
 def calibrate_run(
