@@ -6,6 +6,7 @@ import functools
 import hashlib
 import io
 import json
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from mambaad.baselines.memory_bank import MemoryBank
 from mambaad.config import MemoryBankConfig, ModelConfig
 from mambaad.data.transforms import load_image, normalise
 from mambaad.inference import export as export_module
-from mambaad.inference.export import ExportError, export
+from mambaad.inference.export import RUNNER, ExportError, export
 from mambaad.inference.threshold import calibrate, store_threshold
 from mambaad.ops.selective_scan import BACKENDS, exportable, selective_scan_reference
 from mambaad.ops.selective_scan.exportable import chunk_steps, selective_scan_exportable
@@ -413,6 +414,20 @@ def test_the_script_beside_an_export_scores_files_without_torch(exported: Export
         assert verdict == ("not OK" if s > wanted.score.mean() else "OK")
         written = np.load(tmp_path / "maps" / f"{Path(path).name}.npy")
         np.testing.assert_allclose(written, m.numpy(), rtol=1e-4, atol=1e-4)
+
+
+@exports
+def test_the_script_is_the_package_s_own(
+    exported: ExportedBank, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exported.graph.with_name("run_onnx.py").read_bytes() == RUNNER.read_bytes()
+    monkeypatch.setattr(sys, "argv", [str(RUNNER), str(exported.graph), *exported.files])
+    runpy.run_path(str(RUNNER), run_name="__main__")
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [path for _, _, path in lines] == exported.files
+    for (score, verdict, _), s in zip(lines, exported.wanted.score, strict=True):
+        assert float(score) == pytest.approx(float(s), rel=1e-4)
+        assert verdict == ("not OK" if s > exported.wanted.score.mean() else "OK")
 
 
 def test_a_torch_whose_exporter_fails_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
