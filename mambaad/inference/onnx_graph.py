@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mambaad.ops.selective_scan.onnx_scan import OPERATOR
+from mambaad.ops.routed_scan.onnx_scan import OPERATOR
 
 DOMAIN, PLACEHOLDER = OPERATOR.split("::")
 
@@ -13,7 +13,7 @@ DOMAIN, PLACEHOLDER = OPERATOR.split("::")
 def with_scans(proto: Any) -> None:
     """Replace every placeholder in a model by a Scan.
 
-    The body is `recurrence` of `mambaad.ops.selective_scan.onnx_scan`, a step: the state comes in and goes out, the
+    The body is `recurrence` of `mambaad.ops.routed_scan.onnx_scan`, a step: the state comes in and goes out, the
     rates of decay are taken from around it.
     """
     from onnx import TensorProto, helper

@@ -31,7 +31,6 @@ from mambaad.inference.export import RUNNER, ExportError, export
 from mambaad.inference.threshold import calibrate, store_threshold
 from mambaad.ops.selective_scan import BACKENDS, exportable, selective_scan_reference
 from mambaad.ops.selective_scan.exportable import chunk_steps, selective_scan_exportable
-from mambaad.ops.selective_scan.onnx_scan import selective_scan_onnx
 
 OUTPUTS = {"anomaly_map", "score", "decoder_4", "decoder_8", "decoder_16"}
 exports = pytest.mark.skipif(
@@ -117,15 +116,6 @@ def test_the_exportable_scan_is_the_definition(length: int) -> None:
     given_ = arguments(length)
     wanted = selective_scan_reference(*given_)
     torch.testing.assert_close(selective_scan_exportable(*given_), wanted, rtol=1e-12, atol=1e-12)
-
-
-@given(length=st.integers(1, 70))
-def test_the_scan_of_onnx_is_the_definition(length: int) -> None:
-    given_ = arguments(length)
-    wanted = selective_scan_reference(*given_)
-    torch.testing.assert_close(selective_scan_onnx(*given_), wanted, rtol=1e-12, atol=1e-12)
-    half = [x.half() for x in given_]
-    assert selective_scan_onnx(*half).dtype == torch.float16
 
 
 def test_small_and_large_step_sizes_keep_their_digits() -> None:

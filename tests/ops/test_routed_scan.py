@@ -101,10 +101,21 @@ def test_definition_is_the_recurrence_written_out() -> None:
     assert torch.allclose(found, y, rtol=1e-12)
 
 
-@pytest.mark.parametrize("backend", ["chunked", "exportable"])
-def test_sequence_backends_agree_with_the_definition(backend: str) -> None:
+@pytest.mark.parametrize("backend", ["chunked", "exportable", "onnx"])
+def test_backends_without_a_kernel_agree_with_the_definition(backend: str) -> None:
     inputs = make_inputs(hybrid_routes((("hilbert", 4), ("sweep", 4)), 8), batch=2)
     assert_agree(outputs_and_gradients(inputs, backend=backend), defined(inputs))
+
+
+@given(length=st.integers(1, 70), batch=st.integers(1, 3))
+def test_the_scan_of_onnx_is_the_definition(length: int, batch: int) -> None:
+    x, projected, routes, *rest = make_inputs(random_routes(3, length), batch=batch, width=5, size=3, rank=2)
+    inputs = [x.double(), projected.double(), routes, *(v.double() for v in rest)]
+    wanted = routed_scan(*seven(inputs), backend="reference")
+    torch.testing.assert_close(routed_scan(*seven(inputs), backend="onnx"), wanted, rtol=1e-12, atol=1e-12)
+    half = routed_scan(*seven([v if v is routes else v.half() for v in inputs]), backend="onnx")
+    assert half.dtype == torch.float16
+    assert (half - wanted).abs().max() <= 1e-2 * wanted.abs().max()
 
 
 # -- the native form

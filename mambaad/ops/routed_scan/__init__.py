@@ -18,10 +18,11 @@ from mambaad.ops.routed_scan import native
 from mambaad.ops.routed_scan import triton as triton_scan
 from mambaad.ops.routed_scan.gathered import routed_scan_gathered
 from mambaad.ops.routed_scan.naive import routed_scan_reference
+from mambaad.ops.routed_scan.onnx_scan import routed_scan_onnx
 from mambaad.ops.routed_scan.permute import hs_decode, hs_encode
 
 FUSED = {"native": native.routed_scan_native, "triton": triton_scan.routed_scan_triton}
-OWN = {"reference": routed_scan_reference, **FUSED}
+OWN = {"reference": routed_scan_reference, "onnx": routed_scan_onnx, **FUSED}
 """Backends that take the routes; every other one is a backend of `selective_scan` between a gather and a scatter."""
 
 Backend = str | Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -43,7 +44,7 @@ __all__ = [
 
 def backends() -> list[str]:
     """Names of all backends, runnable here or not."""
-    return [*sequences.BACKENDS, *FUSED]
+    return list(dict.fromkeys((*sequences.BACKENDS, *OWN)))
 
 
 @constant_when_compiled
@@ -53,7 +54,7 @@ def unavailable(backend: str) -> str | None:
         raise ValueError(f"backend must be one of {sorted(backends())} or 'auto', got {backend!r}")
     if backend in FUSED:
         return (native if backend == "native" else triton_scan).unavailable()
-    return sequences.unavailable(backend)
+    return sequences.unavailable(backend) if backend in sequences.BACKENDS else None
 
 
 def check_backend(backend: Backend) -> None:

@@ -13,13 +13,11 @@ from mambaad.ops.selective_scan import mamba
 from mambaad.ops.selective_scan.chunked import selective_scan_chunked
 from mambaad.ops.selective_scan.exportable import selective_scan_exportable
 from mambaad.ops.selective_scan.naive import selective_scan_reference
-from mambaad.ops.selective_scan.onnx_scan import selective_scan_onnx
 
 BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     "reference": selective_scan_reference,  # the definition
     "chunked": selective_scan_chunked,  # pure PyTorch, any device
     "exportable": selective_scan_exportable,  # no loop in its graph: for torch.export
-    "onnx": selective_scan_onnx,  # one operator in its graph: for ONNX
     "mamba_ssm": mamba.selective_scan_mamba,  # the CUDA kernel of another package, where that is installed
 }
 

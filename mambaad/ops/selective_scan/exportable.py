@@ -69,9 +69,9 @@ def softplus(x: Tensor) -> Tensor:
 
     The second term mends what rounding 1 + u loses, so that small steps keep their digits.
     """
-    u = torch.exp(-x.abs())
+    u = torch.exp(x.clamp(max=30))  # above, softplus is x to the last digit
     one_more = 1 + u
-    return x.clamp(min=0) + (torch.log(one_more) - ((one_more - 1) - u) / one_more)
+    return torch.maximum(x, torch.log(one_more) - ((one_more - 1) - u) / one_more)
 
 
 def chunk_steps(length: int) -> int:
