@@ -86,7 +86,8 @@ display(plain(table, decimals=1, caption="Time for all runs, by images per secon
 #
 # ```sh
 # kubectl apply -f profiles/kubernetes/cluster.yaml
-# kubectl exec -it study -- bash      # in it: clone this repository below /study, then
+# kubectl exec -it study -- bash
+# # in the pod: clone this repository below /study, and in its folder
 # make setup
 # .venv/bin/python -m pip install -e '.[kubernetes]'
 # PYTHONPATH=profiles/kubernetes .venv/bin/python -m snakemake --workflow-profile profiles/kubernetes \
