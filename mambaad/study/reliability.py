@@ -173,9 +173,10 @@ def left_out(records: list[dict[str, Any]]) -> str:
     if None in numbers:  # measured before processes were
         return "What tests start in processes of their own did not count here, nor did the interpreted Triton kernels."
     number = sum(numbers)
+    failed = "" if all(record.get("passed", True) for record in records) else " Not every test passed in this run."
     return (
         "Processes that tests start count, and with them the Triton kernels, which run in Triton's interpreter here. "
-        f"{number} lines of imports for type checkers and bodies of protocols are left out, and nothing else."
+        f"{number} lines of imports for type checkers and bodies of protocols are left out, and nothing else.{failed}"
     )
 
 

@@ -198,6 +198,8 @@ def test_a_taken_port_and_a_missing_package_end_in_one_sentence(
 def test_the_command_serves_until_it_is_interrupted(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import httpx2
 
+    # a shell starts what runs in the background with SIGINT ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with listen("127.0.0.1", 0) as free:
         port = free.getsockname()[1]
     answers = []
@@ -215,6 +217,7 @@ def test_the_command_serves_until_it_is_interrupted(checkpoint: Path, capsys: py
         code = cli.main(["serve", "--weights", str(checkpoint), "--port", str(port), "--device", "cpu"])
     finally:
         asking.join()
+        signal.signal(signal.SIGINT, before)
     assert code == 130
     assert answers[0]["verdict"] == "not OK"
     assert f"open {ADDRESS}:{port}" in capsys.readouterr().out

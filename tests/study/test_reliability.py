@@ -57,6 +57,8 @@ def test_what_does_not_count_is_told() -> None:
     words = reliability.left_out([now])
     assert words.startswith("Processes that tests start count")
     assert "6 lines of imports for type checkers" in words
+    assert words.endswith("nothing else.")
+    assert reliability.left_out([now | {"passed": False}]) == f"{words} Not every test passed in this run."
     assert not any("no cover" in path.read_text(encoding="utf-8") for path in (ROOT / "mambaad").rglob("*.py"))
     (line,) = reliability.coverage([{"parts": {"all": whole}}]).to_dict("records")
     assert (line["lines reached, %"], line["branches reached, %"]) == (90.0, 75.0)
