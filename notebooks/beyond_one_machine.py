@@ -90,7 +90,8 @@ display(plain(table, decimals=1, caption="Time for all runs, by images per secon
 # # in the pod: clone this repository below /study, and in its folder
 # make setup
 # .venv/bin/python -m pip install -e '.[kubernetes]'
-# PYTHONPATH=profiles/kubernetes .venv/bin/python -m snakemake --workflow-profile profiles/kubernetes \
+# export PYTHONPATH=profiles/kubernetes
+# .venv/bin/python -m snakemake --workflow-profile profiles/kubernetes \
 #     --config profile=paper data=FOLDER train=True build=build/paper results=build/paper/results
 # ```
 #

@@ -49,7 +49,7 @@ def show(kind, table):
     if not found:
         display(Markdown(f"**There is no record of this in `{given.source}/reliability` yet.**"))
         return
-    display(plain(table(found), caption=CAPTIONS[kind]))
+    display(plain(table(found), 1, caption=CAPTIONS[kind]))
     display(Markdown(f"*{reliability.made_by(found)}*"))
 
 
