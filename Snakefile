@@ -60,8 +60,16 @@ def sources(*without: str) -> list[str]:
 RUN_SOURCES = sources("inference", "study", "benchmarks", "cli")
 ALL_SOURCES = sources()
 PUBLISHED = sorted(map(str, Path("results").glob("paper/*.csv")))
-COMMITTED = PUBLISHED + [str(p) for part in ("runs", "benchmarks", "book", "real_v1/runs", "reliability") for p in sorted(Path("results", part).glob("*.*"))]
-COMMITTED += sorted(map(str, Path("results/noise_floor").glob("*/runs/*.json")))
+
+
+def committed(*parts: str) -> list[str]:
+    """The records in some folders of results/."""
+    return [str(path) for part in parts for path in sorted(Path("results").glob(f"{part}/*.*"))]
+
+
+# What a table's page shows beside its own runs, and what the other pages show.
+MEASURED = committed("real_v1", "real_v1/runs", "benchmarks")
+COMMITTED = PUBLISHED + MEASURED + committed("runs", "book", "reliability", "noise_floor/*/runs")
 # The network whose maps are shown: the protocol's main row, trained anew where it is not at hand (two minutes).
 SHOWN_RUN = protocol.base_row().run(protocol.SEEDS[0]).hash
 SHOWN_WEIGHTS = f"build/{protocol.NAME}/runs/{protocol.NAME}_{SHOWN_RUN}/checkpoint.pth" if IMAGES else ""
@@ -154,6 +162,7 @@ rule table:
         library=ALL_SOURCES,
         records=lambda wildcards: records(wildcards.stem),
         published=PUBLISHED,
+        measured=MEASURED,
     output:
         page=f"{SOURCE}/notebooks/{{stem}}.ipynb",
         # `update`: the committed table stays in place until the new one is written.

@@ -71,8 +71,8 @@ display(plain(table, decimals=1, caption="Time for all runs, by images per secon
 # resumes from its last saved state when it is tried again.
 #
 # ```sh
-# pip install snakemake-executor-plugin-slurm
-# snakemake --workflow-profile profiles/slurm \
+# .venv/bin/python -m pip install snakemake-executor-plugin-slurm
+# .venv/bin/python -m snakemake --workflow-profile profiles/slurm \
 #     --config profile=paper data=FOLDER train=True build=build/paper results=build/paper/results
 # ```
 #

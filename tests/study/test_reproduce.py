@@ -1,5 +1,6 @@
 """`mambaad reproduce`: which runs it names, before any is made."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,20 @@ def test_the_graph_can_be_read_and_ends_in_the_book(options: list[str], tmp_path
     if f"build={tmp_path}" in options:
         jobs = done.stdout + done.stderr
         assert all(name in jobs for name in ("contact_sheet", "data", "runs_1", "table", "book"))
+
+
+def test_pages_are_made_again_when_a_record_they_show_is_new(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "-n", "--nolock", "--filegraph", "--config"]
+    options = ["train=False", f"build={tmp_path}", "results=results"]
+    done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    shown = {str(path.relative_to(ROOT)) for path in (ROOT / "results" / "real_v1").glob("**/*.json")}
+    shown |= {str(path.relative_to(ROOT)) for path in (ROOT / "results" / "benchmarks").iterdir()}
+    nodes = re.findall(r'<font point-size="18">(\w+)</font>(.*?)</table>>', done.stdout, re.DOTALL)
+    inputs = {rule: set(re.findall(r">(results/[^<]+)<", files.partition(" output<")[0])) for rule, files in nodes}
+    assert shown
+    assert shown <= inputs["table"]
+    assert shown <= inputs["notebook"]
 
 
 def test_the_paper_profile_asks_for_its_images_and_makes_one_job_of_each_run(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def softplus(x: Tensor) -> Tensor:
 
     The second term mends what rounding 1 + u loses, so that small steps keep their digits.
     """
-    u = torch.exp(x.clamp(max=30))  # above, softplus is x to the last digit
+    u = torch.exp(x.clamp(max=40))  # above, softplus is x to the last digit, in float64 too
     one_more = 1 + u
     return torch.maximum(x, torch.log(one_more) - ((one_more - 1) - u) / one_more)
 
