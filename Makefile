@@ -55,6 +55,7 @@ evidence: $(READY) ## make the runs on real images (DATA=folder of mvtec/ and ot
 benchmark: $(READY) ## time this library on this machine and replace the benchmark records
 	@OMP_PROC_BIND=true $(BIN)/python -m mambaad benchmark scan stages model scaling methods
 	@$(BIN)/python -m mambaad benchmark metrics
+	@$(BIN)/python -m mambaad benchmark exports --threads 1
 
 # One process per core, each on one thread: the tests' networks are too small to gain from more.  A file stays in one
 # process, since its tests share what is slow to make.

@@ -61,7 +61,7 @@ def machine(facts):
     )
 
 
-suites = {name: read(name) for name in ("scan", "stages", "model", "scaling", "metrics")}
+suites = {name: read(name) for name in ("scan", "stages", "model", "scaling", "metrics", "exports")}
 if not any(suites.values()):
     display(Markdown(f"**There is no benchmark record in `{given.source}/benchmarks` yet.** `mambaad benchmark`."))
 elif all("cpu" in found and len(found) == 1 for found in suites.values() if found):
@@ -230,4 +230,28 @@ for rows, facts in suites["metrics"].values():
     shown = shown.rename(columns={**TIMES, "largest_difference": "largest difference"})
     display(
         plain(shown, 1, caption="The seven metrics of one category: times in milliseconds."), Markdown(machine(facts))
+    )
+
+# %% [markdown]
+# ## Exported graphs
+#
+# The network of the preset `laptop` in every format of `mambaad export`, one image of 128 pixels, from bytes to map and
+# score, beside PyTorch with the native scan. `onnx` holds the scan as ONNX's operator Scan, one operation after the
+# other; `onnx_native` calls the C kernel as an operator of onnxruntime, which merges more of the operations around it
+# than PyTorch does without compiling; `onnx_unrolled` writes the scan out; `torch` is torch.export's program.
+
+# %% tags=["hide-input"]
+for rows, facts in suites["exports"].values():
+    shown = rows.assign(max_relative_difference=rows["max_relative_difference"].map(lambda v: f"{v:.0e}"))
+    names = {
+        "format": "format",
+        "median_ms": "graph",
+        "pytorch_median_ms": "PyTorch",
+        "times_pytorch": "graph / PyTorch",
+        "megabytes": "MB",
+        "max_relative_difference": "largest relative difference",
+    }
+    display(
+        plain(shown[list(names)].rename(columns=names), 1, caption="Exported graphs: times in milliseconds, medians."),
+        Markdown(f"onnxruntime {facts['export_packages']['onnxruntime']}. {machine(facts)}"),
     )

@@ -1,7 +1,8 @@
 """Benchmarks: scripts that write records, `mambaad benchmark`.
 
 Each suite is a function that returns rows and facts; `run_suite` writes them as <out>/<suite>_<device>.csv with the
-environment beside it in a .json.  Reading order: timing, scan, model, methods, metrics.
+environment beside it in a .json.  Reading order: timing, scan, model, methods, metrics,
+exports.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 
+from mambaad.benchmarks.exports import exports_benchmark
 from mambaad.benchmarks.methods import methods_benchmark
 from mambaad.benchmarks.metrics import metrics_benchmark
 from mambaad.benchmarks.model import model_benchmark, scaling_benchmark
@@ -25,6 +27,7 @@ SUITES: dict[str, Callable[..., tuple[list[dict[str, Any]], dict[str, Any]]]] = 
     "scaling": scaling_benchmark,
     "methods": methods_benchmark,
     "metrics": metrics_benchmark,
+    "exports": exports_benchmark,
 }
 
 __all__ = ["SUITES", "run_suite"]

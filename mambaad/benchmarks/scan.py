@@ -20,6 +20,7 @@ from mambaad.ops.selective_scan import selective_scan
 
 AGREEMENT = 1e-4  # float32, relative to the largest value of each array; a wrong kernel is off by far more
 LOOP = "per-step loop"  # the scan alone, on tensors that lie in route order already, as (B, K, D, L)
+GRAPHS = ("exportable", "onnx", "onnx_native")  # there to be exported
 STAGES = ((64, 1024), (256, 512), (1024, 256), (4096, 128))  # (L, D) of the decoder's stages for a 256-pixel image
 K, N = 8, 16
 
@@ -36,7 +37,7 @@ def scan_benchmark(
     Raises: ArithmeticError if a backend disagrees; nothing is timed then.
     """
     inputs = routed_inputs(batch, length, width, device)
-    names = [name for name in backends() if unavailable(name) is None and name not in ("exportable", "onnx")]
+    names = [name for name in backends() if unavailable(name) is None and name not in GRAPHS]
     if not device.startswith("cuda"):
         names = [name for name in names if name not in ("triton", "mamba_ssm")]
     else:

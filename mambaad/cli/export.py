@@ -16,8 +16,10 @@ def add(command: AddCommand) -> None:
     sub.add_argument(
         "--format",
         default="onnx",
-        choices=["onnx", "onnx_unrolled", "torch"],
-        help="onnx_unrolled: for runtimes without ONNX's operator Scan, such as OpenVINO; torch: torch.export's .pt2",
+        choices=["onnx", "onnx_native", "onnx_unrolled", "torch"],
+        help="onnx: standard operators; onnx_native: as fast as PyTorch, for onnxruntime on processors like this one, "
+        "with a library beside; onnx_unrolled: for runtimes without ONNX's operator Scan, such as OpenVINO; torch: "
+        "torch.export's .pt2",
     )
     sub.add_argument("--out", type=Path, required=True, help="file to write; its record is written beside as .json")
     sub.add_argument("--side", type=int, help="side of the graph's images in pixels (not given: the checkpoint's)")
@@ -83,6 +85,8 @@ def _export(arguments: argparse.Namespace) -> int:
         f"largest difference from PyTorch: map {compared['max_difference_map']:.2g}, "
         f"score {compared['max_difference_score']:.2g}; largest map value {compared['largest_map_value']:.3g}"
     )
+    if record["library"] is not None:
+        print(f"the compiled scan, which belongs to the graph: {arguments.out.with_name(record['library']['file'])}")
     if arguments.format != "torch":
         runner = arguments.out.with_name(RUNNER.name)
         with atomic_path(runner) as temporary:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from mambaad.cli.options import AddCommand
 
-SUITES = ("scan", "stages", "model", "scaling", "methods", "metrics")  # of mambaad.benchmarks, which is slow to import
+SUITES = ("scan", "stages", "model", "scaling", "methods", "metrics", "exports")
+"""Those of mambaad.benchmarks, which is slow to import."""
 
 
 def add(command: AddCommand) -> None:

@@ -1,12 +1,13 @@
 """A checkpoint as one graph for other runtimes: image in, anomaly map, score and verdict out, with the evidence beside.
 
 The graph holds everything from normalisation to the smoothed map, the score and the threshold, for one image side and
-any batch. MambaAD's scan is ONNX's operator Scan, or is written out without loops.
+any batch. MambaAD's scan is ONNX's operator Scan, is written out without loops, or is an operator of its own in a
+library beside the graph.
 """
 
 from __future__ import annotations
 
-import hashlib
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
@@ -23,12 +24,18 @@ from mambaad.engine.environment import environment
 from mambaad.files import atomic_path, write_json
 from mambaad.inference.graph import Whole, traced
 from mambaad.inference.onnx_graph import label, with_scans
+from mambaad.inference.weights_hub import sha256
 from mambaad.model import check_side
+from mambaad.ops.routed_scan import unavailable
+from mambaad.ops.routed_scan.native import library_path
 
-FORMATS = {"onnx": ".onnx", "onnx_unrolled": ".onnx", "torch": ".pt2"}
-"""Formats and the suffixes of their files: ONNX with its operator Scan, ONNX for runtimes without it, torch.export."""
-SCANS = {"onnx": "onnx", "onnx_unrolled": "exportable", "torch": "exportable"}
+FORMATS = {"onnx": ".onnx", "onnx_native": ".onnx", "onnx_unrolled": ".onnx", "torch": ".pt2"}
+"""Formats and the suffixes of their files: ONNX with its operator Scan, with the compiled scan, for runtimes without
+either, and torch.export."""
+SCANS = {"onnx": "onnx", "onnx_native": "onnx_native", "onnx_unrolled": "exportable", "torch": "exportable"}
 """Backends of the scan in the graphs."""
+LIBRARY = "routed_scan.so"
+"""Library of the compiled scan, beside a graph of the format onnx_native."""
 OPSET = 18
 TOLERANCE = 5e-5
 """Largest difference accepted between a graph and PyTorch, relative to the largest value of each array: some ten times
@@ -72,16 +79,17 @@ def export(
         path: the file to write.
         images: what is compared, at least 2: RGB as uint8, (B, S, S, 3), or as float in 0..1, (B, 3, S, S). The graph
             takes images of this kind and of the side S alone.
-        format: "onnx"; "onnx_unrolled", with the scan written out for runtimes without the operator Scan, slower in
-            onnxruntime; or "torch" (torch.export).
+        format: "onnx"; "onnx_native", which onnxruntime runs as fast as PyTorch does, on processors like this one,
+            with the library `LIBRARY` that is written beside, too; "onnx_unrolled", with the scan written out for
+            runtimes without the operator Scan, slower in onnxruntime; or "torch" (torch.export).
         threshold: scores above it are anomalous; the graph then has a third output that says so.
         facts: what else belongs into the record; plain values.
         repeats: timed calls of PyTorch and of the graph, one image each, in turn; 0 times nothing.
 
     Raises:
         ValueError: unknown format, images of another shape, a side that the scan order cannot fill.
-        ExportError: packages missing, or a torch that is too old; a method that cannot be traced for any batch; the
-            graph differs from PyTorch by more than `TOLERANCE`.
+        ExportError: packages or the compiled scan missing, or a torch that is too old; a method that cannot be traced
+            for any batch; the graph differs from PyTorch by more than `TOLERANCE`.
     """
     path = Path(path)
     if format not in FORMATS:
@@ -104,6 +112,11 @@ def export(
     as_onnx = format != "torch"
     if as_onnx:
         _check_packages()
+    library = None
+    if format == "onnx_native" and hasattr(model, "set_scan_backend"):
+        if (reason := unavailable("native")) is not None:
+            raise ExportError(reason)
+        library = library_path()
     images = images.detach().to("cpu", torch.uint8 if bytewise else torch.float32)
     facts = {**(facts or {}), **({} if threshold is None else {"threshold": threshold})}
     with torch.inference_mode():
@@ -121,9 +134,9 @@ def export(
             extra = FEATURES if reference.features else ()
             outputs = (*OUTPUTS, *(() if threshold is None else (VERDICT,)))
             _write_onnx(program, temporary, (*outputs, *extra), height, facts)
-            features = _differences(_onnxruntime(temporary, (*OUTPUTS, *extra)), images, wanted)
+            features = _differences(_onnxruntime(temporary, (*OUTPUTS, *extra), library), images, wanted)
             _drop_features(temporary, len(outputs))
-            run = _onnxruntime(temporary, OUTPUTS)
+            run = _onnxruntime(temporary, OUTPUTS, library)
         else:
             features = _differences(Whole(model, "exportable", features=True), images, wanted)
             torch.export.save(program, temporary)
@@ -137,9 +150,10 @@ def export(
         record = {
             "format": format,
             "file": path.name,
-            "sha256": hashlib.sha256(temporary.read_bytes()).hexdigest(),
+            "sha256": sha256(temporary),
             "bytes": temporary.stat().st_size,
             "opset": OPSET if as_onnx else None,
+            "library": None if library is None else {"file": LIBRARY, "sha256": sha256(library)},
             "input": {
                 INPUT: ["batch", *images.shape[1:]],
                 "values": "RGB, 0 to 255, uint8" if bytewise else "RGB, 0 to 1, float32",
@@ -159,6 +173,9 @@ def export(
             "milliseconds_per_image": milliseconds,
             "environment": environment("cpu") | {"export_packages": {name: _version(name) for name in PACKAGES}},
         }
+        if library is not None:
+            with atomic_path(path.with_name(LIBRARY)) as beside:
+                shutil.copyfile(library, beside)
     write_json(path.with_name(path.name + ".json"), record)
     return record
 
@@ -201,12 +218,14 @@ def _drop_features(path: Path, outputs: int) -> None:
     onnx.save_model(proto, path)
 
 
-def _onnxruntime(path: Path, outputs: Sequence[str]) -> Run:
+def _onnxruntime(path: Path, outputs: Sequence[str], library: Path | None) -> Run:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
+    if library is not None:
+        options.register_custom_ops_library(str(library))
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def run(images: Tensor) -> tuple[Tensor, ...]:

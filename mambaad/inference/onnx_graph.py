@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mambaad.ops.routed_scan.onnx_scan import OPERATOR
+from mambaad.ops.routed_scan.onnx_scan import RECURRENCE
 
-DOMAIN, PLACEHOLDER = OPERATOR.split("::")
+DOMAIN, PLACEHOLDER = RECURRENCE.split("::")
 
 
 def with_scans(proto: Any) -> None:
@@ -46,7 +46,8 @@ def with_scans(proto: Any) -> None:
         )
         scan = helper.make_node("Scan", [start, *steps], [f"{y}_last", y], name=node.name, body=body, num_scan_inputs=4)
         node.CopyFrom(scan)
-    others = [entry for entry in proto.opset_import if entry.domain != DOMAIN]
+    used = {node.domain for node in proto.graph.node}
+    others = [entry for entry in proto.opset_import if entry.domain in used]
     del proto.opset_import[:]
     proto.opset_import.extend(others)
 

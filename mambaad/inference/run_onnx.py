@@ -18,7 +18,10 @@ def main() -> None:
     parser.add_argument("images", type=Path, nargs="+")
     parser.add_argument("--maps", type=Path, help="folder for the anomaly maps, as .npy")
     arguments = parser.parse_args()
-    session = onnxruntime.InferenceSession(arguments.model, providers=["CPUExecutionProvider"])
+    options, library = onnxruntime.SessionOptions(), arguments.model.with_name("routed_scan.so")
+    if library.exists():  # the compiled scan of a graph in the format onnx_native
+        options.register_custom_ops_library(str(library))
+    session = onnxruntime.InferenceSession(arguments.model, options, providers=["CPUExecutionProvider"])
     (images,), names = session.get_inputs(), [output.name for output in session.get_outputs()]
     bytewise = images.type == "tensor(uint8)"  # (B, S, S, 3), 0 to 255; else float (B, 3, S, S), 0 to 1
     side = images.shape[2]

@@ -1,6 +1,7 @@
 """The benchmark records: what is written, that a wrong kernel is not timed, and that the measures measure."""
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from mambaad import cli
 from mambaad.benchmarks import SUITES, methods, model, run_suite, scan, timing
 from mambaad.cli.machine import SUITES as OFFERED
 from mambaad.config import DeSTSegConfig, MemoryBankConfig, ModelConfig
+from mambaad.inference.export import fits
 from mambaad.ops.routed_scan import pick_backend, unavailable
 from mambaad.ops.selective_scan import BACKENDS
 
@@ -150,3 +152,22 @@ def test_methods_stand_side_by_side_with_mambaad() -> None:
     assert rows[0]["latency_ratio"] == rows[0]["throughput_ratio"] == rows[0]["step_ratio"] == 1
     assert facts["batch"] == 2
     assert [methods.first_phase(config) for config in configs.values()] == [0, 0.2, 0]
+
+
+@pytest.mark.skipif(not fits(), reason="needs torch 2.8 or newer, whose exporter writes operators of other domains")
+def test_exports_stand_beside_pytorch(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    tiny = dataclasses.replace(SMALL, depths=(1, 1, 1, 1), hss_per_lss=1, state_size=4)
+    path = run_suite("exports", tmp_path, 2, 1, side=64, formats=("onnx", "torch"), config=tiny)
+    rows = table_of(path)
+    assert [row["format"] for row in rows] == ["onnx", "torch"]
+    for row in rows:
+        ratio = float(row["median_ms"]) / float(row["pytorch_median_ms"])
+        assert float(row["times_pytorch"]) == pytest.approx(ratio, rel=1e-3)
+        assert 0 < float(row["max_relative_difference"]) < 5e-5
+    facts = json.loads(path.with_suffix(".json").read_text())
+    assert facts["repeats"] == 2
+    assert set(facts["export_packages"]) == {"onnx", "onnxscript", "onnxruntime"}
+    with pytest.raises(ValueError, match="timed on the CPU, got cuda"):
+        run_suite("exports", tmp_path, device="cuda")

@@ -74,7 +74,7 @@ def test_a_device_times_the_backends_that_run_on_it(
     def check(inputs: Sequence[Tensor], names: list[str]) -> Never:
         raise Enough(*names)
 
-    every = ["reference", "chunked", "native", "triton", "mamba_ssm", "exportable", "onnx", "missing"]
+    every = ["reference", "chunked", "native", "triton", "mamba_ssm", "exportable", "onnx", "onnx_native", "missing"]
     monkeypatch.setattr(scan, "backends", lambda: every)
     monkeypatch.setattr(scan, "unavailable", lambda name: "not here" if name == "missing" else None)
     monkeypatch.setattr(scan, "routed_inputs", lambda *sizes: [])

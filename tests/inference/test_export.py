@@ -29,6 +29,8 @@ from mambaad.data.transforms import load_image, normalise
 from mambaad.inference import export as export_module
 from mambaad.inference.export import RUNNER, ExportError, export
 from mambaad.inference.threshold import calibrate, store_threshold
+from mambaad.inference.weights_hub import sha256
+from mambaad.ops.routed_scan import unavailable
 from mambaad.ops.selective_scan import BACKENDS, exportable, selective_scan_reference
 from mambaad.ops.selective_scan.exportable import chunk_steps, selective_scan_exportable
 
@@ -37,6 +39,9 @@ exports = pytest.mark.skipif(
     not export_module.fits(), reason="needs torch 2.8 or newer, whose exporter writes operators of other domains"
 )
 THRESHOLD = 0.25  # one for all, so that a graph is traced once
+NATIVE = pytest.param(
+    "onnx_native", marks=pytest.mark.skipif(unavailable("native") is not None, reason=str(unavailable("native")))
+)
 # One direction pair and one HSS block per stage: tracing and translating take seconds for every block.
 TINY = ModelConfig(
     backbone="resnet18",
@@ -189,30 +194,41 @@ def test_torch_export_is_written_reloaded_and_equal_for_any_batch(
 
 
 @exports
-@pytest.mark.parametrize("format", ["onnx", pytest.param("onnx_unrolled", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("format", ["onnx", NATIVE, pytest.param("onnx_unrolled", marks=pytest.mark.slow)])
 def test_onnx_is_equal_to_pytorch_under_onnxruntime(
     model: mambaad.MambaAD, images: torch.Tensor, traced_before: None, tmp_path: Path, format: str
 ) -> None:
     onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     record = export(model, tmp_path / "m.onnx", images, format=format, threshold=THRESHOLD, repeats=1)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "m.onnx.json"]
+    native = format == "onnx_native"
+    library = [tmp_path / "routed_scan.so"] * native
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "m.onnx", tmp_path / "m.onnx.json", *library]
+    if native:
+        assert record["library"] == {"file": "routed_scan.so", "sha256": sha256(library[0])}
+    else:
+        assert record["library"] is None
     assert set(record["compared"]["max_relative_difference"]) == OUTPUTS
     assert max(record["compared"]["max_relative_difference"].values()) <= 1e-5
     assert record["compared"]["max_difference_map"] <= 1e-5 * record["compared"]["largest_map_value"]
     proto = onnx.load(tmp_path / "m.onnx")
     onnx.checker.check_model(proto, full_check=True)
     assert {p.key: p.value for p in proto.metadata_props} == {"side": "64", "threshold": str(THRESHOLD)}
-    assert [(o.domain, o.version) for o in proto.opset_import] == [("", record["opset"])]
+    domains = {("", record["opset"]), *([("mambaad", 1)] * native)}
+    assert {(o.domain, o.version) for o in proto.opset_import} == domains
     operators = [node.op_type for node in proto.graph.node]
     assert not {"Loop", "If", "SequenceAt", "SplitToSequence"} & set(operators)
     scans = sum(isinstance(part, mambaad.model.SS2D) for part in model.modules())
     assert operators.count("Scan") == (scans if format == "onnx" else 0)
+    assert operators.count("RoutedScan") == (scans if native else 0)
     for value in (*proto.graph.input, *proto.graph.output):
         first, *rest = value.type.tensor_type.shape.dim
         assert first.dim_param == "batch"
         assert all(axis.dim_value for axis in rest)
-    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    for file in library:
+        options.register_custom_ops_library(str(file))
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", options, providers=["CPUExecutionProvider"])
     for n in (1, 3, 5):
         some = torch.rand(n, 3, 64, 64)
         maps, score, anomalous = session.run(None, {"images": some.numpy()})
@@ -257,13 +273,17 @@ def test_a_graph_that_computes_something_else_is_not_written(
 def test_wrong_arguments_and_missing_packages_are_refused(
     model: mambaad.MambaAD, images: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ValueError, match="format must be one of onnx, onnx_unrolled, torch"):
+    with pytest.raises(ValueError, match="format must be one of onnx, onnx_native, onnx_unrolled, torch"):
         export(model, tmp_path / "m", images, format="tflite")
     for wrong in (images[:1], images[:, :1], images[0], (images * 255).byte(), (images * 255).int()):
         with pytest.raises(ValueError, match=r"images must be uint8, \(B, S, S, 3\), or float"):
             export(model, tmp_path / "m", wrong)
     with pytest.raises(ValueError, match="the image side must be"):
         export(model, tmp_path / "m", torch.rand(2, 3, 96, 96))
+    with monkeypatch.context() as patch:
+        patch.setattr(export_module, "unavailable", lambda backend: f"no {backend}: do this")
+        with pytest.raises(ExportError, match="no native: do this"):
+            export(model, tmp_path / "m", images, format="onnx_native")
     monkeypatch.setattr(export_module, "_version", lambda name: "not installed")
     with pytest.raises(ExportError, match=r"onnxruntime not installed: pip install 'mambaad\[export\]'"):
         export(model, tmp_path / "m", images)
@@ -288,6 +308,32 @@ def test_export_command(
     assert record["input"]["images"] == ["batch", 3, 64, 64]
     assert (record["threshold"], record["checkpoint"]) == (THRESHOLD, "c.pth")
     assert str(tmp_path) not in json.dumps(record)
+
+
+@exports
+@pytest.mark.skipif(unavailable("native") is not None, reason=str(unavailable("native")))
+def test_the_script_finds_the_compiled_scan_beside_the_graph(
+    model: mambaad.MambaAD, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Graph, library and script alone, in another folder, without torch and without this package."""
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    mambaad.save_checkpoint(tmp_path / "c.pth", model)
+    call = ["export", "--weights", str(tmp_path / "c.pth"), "--format", "onnx_native", "--side", "64", "--repeats", "0"]
+    assert cli.main([*call, "--out", str(tmp_path / "first" / "m.onnx")]) == 0
+    assert f"which belongs to the graph: {tmp_path / 'first' / 'routed_scan.so'}" in capsys.readouterr().out
+    folder = (tmp_path / "first").rename(tmp_path / "other")
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "red.png")
+    script, graph = str(folder / "run_onnx.py"), str(folder / "m.onnx")
+    call = [sys.executable, "-c", WITHOUT_TORCH, script, graph, str(tmp_path / "red.png")]
+    done = subprocess.run(call, capture_output=True, text=True, check=True)
+    image = load_image(str(tmp_path / "red.png"), 64, model.config.mean, model.config.std)
+    wanted = model.predict(image[None]).score.item()
+    assert float(done.stdout.split("\t")[0]) == pytest.approx(wanted, rel=1e-4)
+    (folder / "routed_scan.so").unlink()
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "mambaad" in done.stderr
 
 
 # -- other methods, bytes in, verdicts out
@@ -348,6 +394,16 @@ def test_other_methods_are_exported_and_take_bytes(bank: MemoryBank, exported: E
         np.testing.assert_allclose(maps, wanted.anomaly_map[some].numpy(), rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(score, wanted.score[some].numpy(), rtol=1e-4)
         assert anomalous.tolist() == (score > np.float32(exported.threshold)).tolist()
+
+
+@exports
+def test_a_method_without_a_scan_needs_no_library(bank: MemoryBank, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    pixels = torch.randint(256, (2, 64, 64, 3), generator=torch.Generator().manual_seed(4), dtype=torch.uint8)
+    record = export(bank, tmp_path / "b.onnx", pixels, format="onnx_native", repeats=0)
+    assert record["library"] is None
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b.onnx", "b.onnx.json"]
 
 
 @exports

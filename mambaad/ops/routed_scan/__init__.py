@@ -18,11 +18,16 @@ from mambaad.ops.routed_scan import native
 from mambaad.ops.routed_scan import triton as triton_scan
 from mambaad.ops.routed_scan.gathered import routed_scan_gathered
 from mambaad.ops.routed_scan.naive import routed_scan_reference
-from mambaad.ops.routed_scan.onnx_scan import routed_scan_onnx
+from mambaad.ops.routed_scan.onnx_scan import routed_scan_onnx, routed_scan_onnx_native
 from mambaad.ops.routed_scan.permute import hs_decode, hs_encode
 
 FUSED = {"native": native.routed_scan_native, "triton": triton_scan.routed_scan_triton}
-OWN = {"reference": routed_scan_reference, "onnx": routed_scan_onnx, **FUSED}
+OWN = {
+    "reference": routed_scan_reference,
+    "onnx": routed_scan_onnx,
+    "onnx_native": routed_scan_onnx_native,
+    **FUSED,
+}
 """Backends that take the routes; every other one is a backend of `selective_scan` between a gather and a scatter."""
 
 Backend = str | Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -52,8 +57,10 @@ def unavailable(backend: str) -> str | None:
     """Why a backend cannot run here and what to do about it, in one sentence; None if it can."""
     if backend not in backends():
         raise ValueError(f"backend must be one of {sorted(backends())} or 'auto', got {backend!r}")
-    if backend in FUSED:
-        return (native if backend == "native" else triton_scan).unavailable()
+    if backend in ("native", "onnx_native"):
+        return native.unavailable()
+    if backend == "triton":
+        return triton_scan.unavailable()
     return sequences.unavailable(backend) if backend in sequences.BACKENDS else None
 
 

@@ -9,6 +9,7 @@ import importlib.util
 import math
 import os
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -68,6 +69,15 @@ def unavailable() -> str | None:
     """Why `routed_scan_native` cannot run here and what to do about it, in one sentence; None if it can."""
     library = _library()
     return library if isinstance(library, str) else None
+
+
+def library_path() -> Path:
+    """The library's file: all of it, for programs that have no Python, too.
+
+    Raises:
+        RuntimeError: there is none (`unavailable` says so beforehand).
+    """
+    return Path(_loaded()._name)
 
 
 def instruction_sets() -> list[str]:

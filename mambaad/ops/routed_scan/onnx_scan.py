@@ -1,12 +1,14 @@
-"""Routed scan as ONNX's operator Scan, for export.  Derivation of the recurrence: ../selective_scan/README.md.
+"""Routed scan as an operator in a graph, for export: ONNX's Scan, or the compiled kernel as an operator of its own.
+
+Derivation of the recurrence: ../selective_scan/README.md.
 
 Axes: B batch, L tokens in image order, D channels, K scan routes, N state size, R rank of the step sizes, P = R + 2N.
 
-A runtime carries out one operation after the other and writes every result to memory.  So a scan whose steps are
-taken side by side (`exportable`) moves arrays that no cache holds; one step of one image is some tens of kilobytes and
-stays where it is used.  In onnxruntime that is faster, and the graph is small.  For the same reason whole rows of
-channels go into route order and back, and axes are only swapped where one of them is the batch, which costs one image
-nothing.
+Without the kernel, a runtime carries out one operation after the other and writes every result to memory.  So a scan
+whose steps are taken side by side (`exportable`) moves arrays that no cache holds; one step of one image is some tens
+of kilobytes and stays where it is used.  In onnxruntime that is faster, and the graph is small.  For the same reason
+whole rows of channels go into route order and back, and axes are only swapped where one of them is the batch, which
+costs one image nothing.
 """
 
 import torch
@@ -15,10 +17,43 @@ from torch import Tensor
 
 from mambaad.device import is_exporting
 from mambaad.ops.routed_scan.gathered import inverse_of
+from mambaad.ops.routed_scan.native import routed_scan_native
 from mambaad.ops.selective_scan.exportable import softplus
 
-OPERATOR = "mambaad::SelectiveScan"
+RECURRENCE = "mambaad::SelectiveScan"
 """Takes the place of the recurrence in a traced graph: (start, rate, delta, drive, B, C) -> y, see `recurrence`."""
+KERNEL = "mambaad::RoutedScan"
+"""The whole scan as one operator, that of native/onnxruntime.c: the seven tensors of `routed_scan` -> y."""
+
+
+def routed_scan_onnx_native(
+    x: Float[Tensor, "B L D"],
+    projected: Float[Tensor, "B L K P"],
+    routes: Int64[Tensor, "K L"],
+    dt_proj: Float[Tensor, "K D R"],
+    dt_bias: Float[Tensor, "K D"],
+    A: Float[Tensor, "K D N"],
+    D: Float[Tensor, "K D"],
+) -> Float[Tensor, "B L D"]:
+    """`routed_scan_native`; one operator while a graph is being traced, which runs where the library is registered.
+
+    Raises:
+        ValueError: float64.
+        RuntimeError: outside of a graph, where the library is not there.
+    """
+    tensors = (x, projected, routes, dt_proj, dt_bias, A, D)
+    if not is_exporting():
+        return routed_scan_native(*tensors)
+    if x.dtype == torch.float64:
+        raise ValueError("the operator computes in float32, got x in float64; convert the model")
+    y: Tensor = torch.onnx.ops.symbolic(
+        KERNEL,
+        tuple(v.float() if v.is_floating_point() else v for v in tensors),
+        dtype=torch.float32,
+        shape=x.shape,
+        version=1,
+    )
+    return y.to(x.dtype)
 
 
 def routed_scan_onnx(
@@ -56,7 +91,7 @@ def routed_scan_onnx(
     arguments = (start, A.mT, sizes, drive, writes, reads)
     if is_exporting():
         shape = (length, batch, K, 1, channels)
-        y = torch.onnx.ops.symbolic(OPERATOR, arguments, dtype=x.dtype, shape=shape, version=1)
+        y = torch.onnx.ops.symbolic(RECURRENCE, arguments, dtype=x.dtype, shape=shape, version=1)
     else:
         y = recurrence(*arguments)
     back = (K * inverse_of(routes) + route).flatten()

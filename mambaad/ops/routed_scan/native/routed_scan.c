@@ -1,13 +1,14 @@
 /* The selective scan along routes through an image, forward and backward, for the CPU.
 
-   A shared library without any header of Python or torch: pointers come in through ctypes.  What is computed:
-   ../README.md; the definition in torch: ../definition.py; how it is called: ../native.py.
+   A shared library without any header of Python or torch: pointers come in through ctypes, or from onnxruntime
+   (onnxruntime.c).  What is computed: ../README.md; the definition in torch: ../naive.py; how it is called: ../native.py.
 
    The text of the scan (scan.h) is compiled once per instruction set; the best one that this processor has is taken
    when the library is called. */
 
+#include "routed_scan.h"
+
 #include <stdatomic.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #if defined(__x86_64__)
@@ -18,25 +19,12 @@
 #endif
 
 #define STEPS 32 /* steps of time in a chunk: the state is kept for the backward once per chunk */
-#define GROUP 4  /* at most so many vectors of channels side by side share a gathered row */
 #define INLINE inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define PADDED(count, block) (((count) + (block)-1) / (block) * (block))
 #define CHUNKS(length) (((length) + STEPS - 1) / STEPS)
 #define HIDE(v) __asm__("" : "+v"(v))
-
-typedef struct {
-    int64_t B, L, K, D, N, R; /* batch, tokens, routes, channels, states, rank of the step size */
-    int64_t threads, stretches; /* the channels of a batch row are shared out among so many tasks */
-    const float *x, *projected;               /* (B, L, D), (B, L, K, R + 2N) */
-    const int64_t *table;                     /* (K, L) */
-    const float *dt_proj, *dt_bias, *A, *skip; /* (K, D, R), (K, D), (K, D, N), (K, D) */
-    float *y, *states;                        /* (B, L, D); null or state_floats() */
-    const float *dy;                          /* (B, L, D) */
-    float *dx, *dprojected;                   /* (B, L, D), (stretches, B, L, K, R + 2N) */
-    float *ddt_proj, *ddt_bias, *dA, *dskip;  /* as above, for each batch row: (B, ...) */
-} Scan;
 
 #define STATES(s, b, k, c)                                                                                             \
     ((s)->states + (((b) * (s)->K + (k)) * CHUNKS((s)->L) + (c)) * PADDED((s)->D, LANES) * PADDED((s)->N, BLOCK))
@@ -129,12 +117,43 @@ int routed_scan_runs(int i) {
     return 1;
 }
 
-/* Channels that the i-th treats at once. */
+int routed_scan_best(void) {
+    int i = 0;
+    while (!routed_scan_runs(i)) i++;
+    return i;
+}
+
 int64_t routed_scan_lanes(int i) { return sets[i].lanes; }
 
 /* Floats that the forward leaves for the backward in `states`. */
 int64_t routed_scan_state_floats(const Scan *s, int set) {
     return s->B * s->K * CHUNKS(s->L) * PADDED(s->D, sets[set].lanes) * PADDED(s->N, sets[set].block);
+}
+
+static float *work_memory(const Scan *s, const Set *set) {
+    return aligned_alloc(64, (size_t)(4 * set->work_floats(s) + 63) / 64 * 64);
+}
+
+/* One task: a batch row and a stretch of its channels. */
+static void run_task(const Scan *s, const Set *set, int backward, int64_t task, float *memory) {
+    int64_t lanes = set->lanes, vectors = (s->D + lanes - 1) / lanes;
+    int64_t b = task / s->stretches, stretch = task % s->stretches;
+    int64_t from = vectors * stretch / s->stretches * lanes, to = vectors * (stretch + 1) / s->stretches * lanes;
+    float *dprojected = s->dprojected + (stretch * s->B + b) * s->L * s->K * (s->R + 2 * s->N);
+    for (int64_t d = from; d < MIN(to, s->D); d += GROUP * lanes) {
+        int64_t end = MIN(d + GROUP * lanes, MIN(to, s->D));
+        if (backward)
+            set->backward(s, b, d, end, dprojected, d == from, memory);
+        else
+            set->forward(s, b, d, end, memory);
+    }
+}
+
+int routed_scan_task(const Scan *s, int set, int64_t task) {
+    float *memory = work_memory(s, &sets[set]);
+    if (memory) run_task(s, &sets[set], 0, task, memory);
+    free(memory);
+    return !memory;
 }
 
 typedef struct {
@@ -145,28 +164,19 @@ typedef struct {
     atomic_int failed;
 } Job;
 
-/* Takes tasks (batch row, stretch of channels) until none is left. */
+/* Takes tasks until none is left. */
 static void work(void *argument) {
     Job *job = argument;
     const Scan *s = job->scan;
-    int64_t lanes = job->set->lanes, vectors = (s->D + lanes - 1) / lanes;
     float *memory = 0;
     for (;;) {
-        int64_t task = atomic_fetch_add(&job->next, 1), b = task / s->stretches, stretch = task % s->stretches;
-        if (b >= s->B) break;
-        if (!memory && !(memory = aligned_alloc(64, (size_t)(4 * job->set->work_floats(s) + 63) / 64 * 64))) {
+        int64_t task = atomic_fetch_add(&job->next, 1);
+        if (task >= s->B * s->stretches) break;
+        if (!memory && !(memory = work_memory(s, job->set))) {
             atomic_store(&job->failed, 1);
             break;
         }
-        int64_t from = vectors * stretch / s->stretches * lanes, to = vectors * (stretch + 1) / s->stretches * lanes;
-        float *dprojected = s->dprojected + (stretch * s->B + b) * s->L * s->K * (s->R + 2 * s->N);
-        for (int64_t d = from; d < MIN(to, s->D); d += GROUP * lanes) {
-            int64_t end = MIN(d + GROUP * lanes, MIN(to, s->D));
-            if (job->backward)
-                job->set->backward(s, b, d, end, dprojected, d == from, memory);
-            else
-                job->set->forward(s, b, d, end, memory);
-        }
+        run_task(s, job->set, job->backward, task, memory);
     }
     free(memory);
 }
