@@ -1,10 +1,11 @@
 """Train on single categories with nothing but their folder, and with the recipes that one would try instead; time both.
 
     python scripts/own_parts_defaults.py --data ../shared/data screw bottle metal_plate glassfiber pcb
+    python scripts/own_parts_defaults.py --data ../shared/data metal_plate --recipes "half an hour"
 
 Every recipe is one call of `mambaad train` in a process of its own, one after the other on an otherwise idle machine;
 the seconds are those of the whole call, from start to the last file.  Records, one per category:
-results/own_parts/defaults/<category>.json.
+results/own_parts/defaults/<category>.json; what is measured anew replaces what was there.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from typing import Any
 
 from own_parts_ablation import FOLDERS
 
-from mambaad.engine.environment import environment
 from mambaad.files import write_json
 from mambaad.study.own_parts import METRICS
 
 RECIPES: dict[str, list[str]] = {
     # name: options beside --data and --out
     "no option": [],
+    "half an hour": ["--minutes", "30"],
     "memory bank alone": ["--method", "memory_bank"],
     "recipe of version 0.1's first README": [
         *("--preset", "paper", "--encoder-weights", "embedded", "--depths", "2", "2", "2", "2", "--side", "128"),
@@ -48,7 +49,8 @@ def train(data: Path, out: Path, options: list[str]) -> dict[str, Any]:
         "options": options,
         "seconds": round(seconds),
         "hash": record["hash"],
-        "threads": record["environment"]["threads"],
+        "steps": record["config"]["train"]["steps"],
+        "environment": record["environment"],
         "metrics": {name: metrics[name] for name in ("image_auroc", "pixel_auroc", *METRICS)},
     }
 
@@ -58,13 +60,22 @@ def main() -> None:
     parser.add_argument("categories", nargs="*", default=list(FOLDERS), choices=[*FOLDERS, []])
     parser.add_argument("--data", type=Path, required=True, help="folder of mvtec/ and other/")
     parser.add_argument("--out", type=Path, default=Path("results/own_parts/defaults"))
+    parser.add_argument(
+        "--recipes",
+        nargs="+",
+        default=[name for name in RECIPES if name != "half an hour"],
+        choices=RECIPES,
+        help="what to measure (not given: all but the half hour)",
+    )
     given = parser.parse_args()
     for category in given.categories or FOLDERS:
         path = given.out / f"{category}.json"
-        record: dict[str, Any] = {"category": category, "recipes": {}, "environment": environment("cpu")}
-        for name, options in RECIPES.items():
+        record: dict[str, Any] = {"category": category, "recipes": {}}
+        if path.exists():
+            record = json.loads(path.read_text(encoding="utf-8"))
+        for name in given.recipes:
             with tempfile.TemporaryDirectory() as place:
-                record["recipes"][name] = train(given.data / FOLDERS[category] / category, Path(place), options)
+                record["recipes"][name] = train(given.data / FOLDERS[category] / category, Path(place), RECIPES[name])
             write_json(path, record)
             done = record["recipes"][name]
             print(category, name, f"{done['seconds']} s", done["metrics"], sep="  ", flush=True)

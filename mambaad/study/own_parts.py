@@ -90,21 +90,22 @@ def _against_the_bank(frame: pd.DataFrame) -> str:
 
 
 def _calls(records: Sequence[dict[str, Any]]) -> str:
-    """One call of `mambaad train` each: minutes and metrics, one seed."""
+    """One call of `mambaad train` each: threads, minutes and metrics, one seed."""
     rows = [
         [
             record["category"],
             name,
+            str(done["environment"]["threads"]),
             f"{done['seconds'] / 60:.1f}",
             *(f"{done['metrics'][metric]:.0f}" for metric in ("image_auroc", "pixel_auroc", *METRICS)),
         ]
         for record in records
         for name, done in record["recipes"].items()
     ]
-    head = ["category", "`mambaad train`", "minutes", "image AU-ROC", "pixel AU-ROC", *METRICS.values()]
-    device, threads = records[0]["environment"]["device"], next(iter(records[0]["recipes"].values()))["threads"]
-    where = f"on {device}, {threads} threads"
-    return f"Whole calls, one seed each, {where}, from start to the last file:\n\n{_table(head, rows)}"
+    head = ["category", "`mambaad train`", "threads", "minutes", "image AU-ROC", "pixel AU-ROC", *METRICS.values()]
+    devices = {done["environment"]["device"] for record in records for done in record["recipes"].values()}
+    where = " and ".join(sorted(devices))
+    return f"Whole calls, one seed each, on {where}, from start to the last file:\n\n{_table(head, rows)}"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -53,13 +53,13 @@ def test_the_preset_is_compared_with_the_bank_seed_by_seed(tmp_path: Path) -> No
 def test_calls_are_shown_with_their_minutes(tmp_path: Path) -> None:
     write(tmp_path, "nut", 0, {"other": (1.0, 2.0)})
     metrics = {"image_auroc": 91.2, "pixel_auroc": 81.2, "mad": 71.2, "pixel_aupro": 61.2}
-    call = {"seconds": 90, "threads": 2, "metrics": metrics}
-    content = {"category": "nut", "recipes": {"no option": call}, "environment": {"device": "CPU Z"}}
+    call = {"seconds": 90, "environment": {"device": "CPU Z", "threads": 2}, "metrics": metrics}
+    content = {"category": "nut", "recipes": {"no option": call}}
     (tmp_path / "defaults").mkdir()
     (tmp_path / "defaults" / "nut.json").write_text(json.dumps(content))
     text = own_parts.page(tmp_path)
-    assert "on CPU Z, 2 threads" in text
-    assert "| nut | no option | 1.5 | 91 | 81 | 71 | 61 |" in text
+    assert "one seed each, on CPU Z, from start" in text
+    assert "| nut | no option | 2 | 1.5 | 91 | 81 | 71 | 61 |" in text
 
 
 def test_the_reading_called_the_preset_is_the_presets() -> None:
@@ -86,6 +86,8 @@ def test_a_record_of_calls_names_their_options_runs_and_code(path: Path) -> None
     calls = record["recipes"]
     assert calls["no option"]["options"] == []
     assert len({call["hash"] for call in calls.values()}) == len(calls), "each is a run of its own"
-    assert len({call["threads"] for call in calls.values()}) == 1, "what is compared has the same threads"
-    assert record["environment"]["code"]["commit"]
-    assert not record["environment"]["code"]["dirty"]
+    environments = [call["environment"] for call in calls.values()]
+    assert len({(e["device"], e["threads"]) for e in environments}) == 1, "what is compared has the same threads"
+    for environment in environments:
+        assert environment["code"]["commit"]
+        assert not environment["code"]["dirty"]
