@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 
 from mambaad.baselines import build_method
-from mambaad.baselines.method import FeatureMethod, FittedMethod, TrainedMethod
+from mambaad.baselines.method import FeatureMethod, FinishedMethod, FittedMethod, TrainedMethod
 from mambaad.config import RunConfig, config_hash, method_of
 from mambaad.data import DatasetError, Sample
 from mambaad.data.holdout import hold_out
@@ -40,6 +40,8 @@ class Timing:
     """The frozen encoder, per image; 0 where it runs in every step."""
     predict: float
     """Prediction, per image."""
+    finish: float = 0.0
+    """What is learned after the last step, per image."""
 
 
 def with_budget(
@@ -73,7 +75,8 @@ def with_budget(
 def steps_within(seconds: float, run: RunConfig, samples: Sequence[Sample], timing: Timing) -> int:
     """Optimiser steps that fit into a time, after what comes before and after them.  Raises ValueError for none."""
     train = sum(sample.split == "train" for sample in samples)
-    besides = timing.encode * train + timing.predict * (len(samples) - train * (1 - run.train.holdout))
+    predicted = len(samples) - train * (1 - run.train.holdout)
+    besides = (timing.encode + timing.finish) * train + timing.predict * predicted
     steps = int((seconds * (1 - RESERVE) - besides) / timing.step)
     if steps < 10:
         enough = (besides + 100 * timing.step) / (1 - RESERVE) / 60
@@ -118,9 +121,17 @@ def time_run(
 
         step()
         steps = median(_timed(step)[0] for _ in range(STEPS_TIMED))
+        finish = 0.0
+        if isinstance(model, FinishedMethod):  # before it predicts, as it could not otherwise
+            finish, _ = _timed(lambda: model.finish([batch], [batch], size, run.data.side, run.train.seed))
         model.eval()
         predict, _ = _timed(lambda: model.predict(batch))
-    return Timing(step=steps, encode=(encode + read) / size if keeps else 0.0, predict=(predict + read) / size)
+    return Timing(
+        step=steps,
+        encode=(encode + read) / size if keeps else 0.0,
+        predict=(predict + read) / size,
+        finish=(finish + read) / size if finish else 0.0,
+    )
 
 
 def _timed(work: Callable[[], Any]) -> tuple[float, Any]:

@@ -9,11 +9,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from small_run import QUIETLY, RUN
+from small_run import MODEL, QUIETLY, RUN
 
 from mambaad.baselines import build_method
 from mambaad.baselines.method import FittedMethod
-from mambaad.config import TrainConfig, for_encoder, preset
+from mambaad.config import MambaADBankConfig, TrainConfig, for_encoder, preset
 from mambaad.data import DatasetError, load_dataset
 from mambaad.data.image_set import ImageSet
 from mambaad.engine import budget
@@ -62,6 +62,7 @@ def test_steps_fill_the_minutes_that_reading_and_predicting_leave(drawn: Path) -
     samples = load_dataset("synthetic", drawn)  # 9 to train, 6 of the test
     timing = Timing(step=0.5, encode=1.0, predict=2.0)
     assert steps_within(60, RUN, samples, timing) == int((54 - 9 - 12) / 0.5)
+    assert steps_within(60, RUN, samples, replace(timing, finish=2.0)) == int((54 - 9 - 18 - 12) / 0.5)
     with pytest.raises(ValueError, match="minutes are too few"):
         steps_within(25, RUN, samples, timing)
 
@@ -92,6 +93,21 @@ def test_the_encoder_is_timed_apart_where_its_features_are_kept(drawn: Path) -> 
     kept = budget.time_run(RUN, samples, replace(QUIETLY, features="float32"))
     assert kept.encode > 0
     assert min(kept.step, kept.predict) > 0
+
+
+def test_a_method_that_finishes_after_its_last_step_is_timed_and_trained(drawn: Path, tmp_path: Path) -> None:
+    """As the preset `laptop`, which cannot predict before its bank is filled."""
+    samples = load_dataset("synthetic", drawn)
+    encoder: dict[str, Any] = {"backbone": MODEL.backbone, "backbone_kwargs": MODEL.backbone_kwargs}
+    config = MambaADBankConfig(**encoder, network=MODEL, network_side=64, entries=64)
+    run = replace(RUN, model=config, train=replace(RUN.train, holdout=0.3))
+    timing = budget.time_run(run, samples, QUIETLY)
+    assert min(timing.step, timing.finish, timing.predict) > 0
+    seconds = 6 + 12 * timing.step + 40 * (timing.finish + timing.predict)
+    planned = with_budget(run, samples, seconds / 60, tmp_path, QUIETLY)
+    assert planned.train.steps is not None
+    result = train_run(replace(planned, train=replace(planned.train, steps=2)), samples, execution=QUIETLY)
+    assert result.steps == 2
 
 
 @pytest.mark.parametrize("changes", [{"processes": 2}, {"compile": True}])

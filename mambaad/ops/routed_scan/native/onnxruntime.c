@@ -9,6 +9,7 @@
 
 #include "routed_scan.h"
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 
@@ -87,12 +88,12 @@ static const size_t axes[INPUTS] = {3, 4, 2, 3, 2, 3, 2};
 typedef struct {
     Scan scan;
     int set;
-    int failed;
+    atomic_int failed;
 } Job;
 
 static void task(void *job, size_t i) {
     Job *j = job;
-    if (routed_scan_task(&j->scan, j->set, (int64_t)i)) j->failed = 1; /* only ever set */
+    if (routed_scan_task(&j->scan, j->set, (int64_t)i)) atomic_store(&j->failed, 1);
 }
 
 /* Data and sizes of one input. */
@@ -148,7 +149,7 @@ static Status *compute(void *kernel, Context *context) {
         0,
     };
     TRY(PARALLEL(t)(context, task, (size_t)(B * job.scan.stretches), 0, &job));
-    return job.failed ? CREATE_STATUS(t)(FAIL, "RoutedScan found no memory for its buffers") : 0;
+    return atomic_load(&job.failed) ? CREATE_STATUS(t)(FAIL, "RoutedScan found no memory for its buffers") : 0;
 }
 
 static const char *name(const Operator *self) { return (void)self, "RoutedScan"; }
