@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("images", type=Path, nargs="+")
     parser.add_argument("--maps", type=Path, help="folder for the anomaly maps, as .npy")
     arguments = parser.parse_args()
-    options, library = onnxruntime.SessionOptions(), arguments.model.with_name("routed_scan.so")
+    options, library = onnxruntime.SessionOptions(), arguments.model.resolve().with_name("routed_scan.so")
     if library.exists():  # the compiled scan of a graph in the format onnx_native
         options.register_custom_ops_library(str(library))
     session = onnxruntime.InferenceSession(arguments.model, options, providers=["CPUExecutionProvider"])

@@ -324,14 +324,13 @@ def test_the_script_finds_the_compiled_scan_beside_the_graph(
     assert f"which belongs to the graph: {tmp_path / 'first' / 'routed_scan.so'}" in capsys.readouterr().out
     folder = (tmp_path / "first").rename(tmp_path / "other")
     Image.new("RGB", (64, 64), "red").save(tmp_path / "red.png")
-    script, graph = str(folder / "run_onnx.py"), str(folder / "m.onnx")
-    call = [sys.executable, "-c", WITHOUT_TORCH, script, graph, str(tmp_path / "red.png")]
-    done = subprocess.run(call, capture_output=True, text=True, check=True)
+    call = [sys.executable, "-c", WITHOUT_TORCH, "run_onnx.py", "m.onnx", str(tmp_path / "red.png")]
+    done = subprocess.run(call, capture_output=True, text=True, cwd=folder, check=True)
     image = load_image(str(tmp_path / "red.png"), 64, model.config.mean, model.config.std)
     wanted = model.predict(image[None]).score.item()
     assert float(done.stdout.split("\t")[0]) == pytest.approx(wanted, rel=1e-4)
     (folder / "routed_scan.so").unlink()
-    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    done = subprocess.run(call, capture_output=True, text=True, cwd=folder, check=False)
     assert done.returncode != 0
     assert "mambaad" in done.stderr
 
