@@ -97,12 +97,12 @@ def time_run(
     device = resolve_device(execution.device)
     kept, _ = hold_out([s for s in samples if s.split == "train"], run.train.holdout, run.train.seed)
     size = run.train.batch_size
-    if len(kept) < size:
-        raise DatasetError(f"{len(kept)} training images are fewer than one batch of {size}: lower batch_size")
     with pinned_threads(execution.threads), torch.random.fork_rng():
         model: Any = build_method(run.model, encoder_file or run.encoder_weights)
         if isinstance(model, FittedMethod):
             raise ValueError(f"{method_of(run.model)} is filled in one pass over the images: leave out --minutes")
+        if len(kept) < size:
+            raise DatasetError(f"{len(kept)} training images are fewer than one batch of {size}: lower batch_size")
         model.to(device).train()
         images = ImageSet(kept[:size], run.data.side, run.model.mean, run.model.std)
         optimizers = cast(TrainedMethod, model).optimizers(run.train)

@@ -81,7 +81,7 @@ def test_a_budget_is_for_methods_that_are_trained_in_steps(drawn: Path) -> None:
     samples = load_dataset("synthetic", drawn)
     bank = replace(RUN, model=for_encoder("memory_bank", {"backbone": "resnet18"}, 64))
     with pytest.raises(ValueError, match="memory_bank is filled in one pass over the images: leave out --minutes"):
-        budget.time_run(bank, samples, QUIETLY)
+        budget.time_run(replace(bank, train=replace(RUN.train, batch_size=10)), samples, QUIETLY)
     large = replace(RUN, train=replace(RUN.train, batch_size=10))
     with pytest.raises(DatasetError, match="9 training images are fewer than one batch of 10"):
         budget.time_run(large, samples, QUIETLY)
