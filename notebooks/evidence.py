@@ -165,7 +165,10 @@ if drawing is None:
 else:
     display(drawing)
     display(
-        plain(curve_report.table(folder), caption="mAD of the last step, and of the best one on the test images, in %.")
+        plain(
+            curve_report.table(folder), caption="mAD of the last step, and of the best one on the test images, in %."
+        ),
+        Markdown(curve_report.longer(folder)),
     )
 
 # %% [markdown]

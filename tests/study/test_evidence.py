@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -142,3 +142,19 @@ def test_a_curve_says_how_much_choosing_the_best_step_flatters(tmp_path: Path, m
     (line,) = curve_report.table(tmp_path).to_dict("records")
     assert (line["n"], line["last"], line["best on test"], line["flattered by"]) == (2, "67.0", "67.5", "0.5")
     assert (line["by seed"], line["best step"]) == ("1.0, 0.0", "500, 750")
+
+
+def test_four_times_the_steps_are_compared_with_the_main_runs_seed_by_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = {
+        seed: {"curve": {"points": [{"step": 250, "exact": {"mad": 99}}, {"step": curves.LENGTH, "exact": {"mad": v}}]}}
+        for seed, v in {0: 74.0, 1: 71.0, 2: 80.0}.items()
+    }
+    usual = {seed: {"metrics": {"exact": {"mean": {"mad": v}}}} for seed, v in {0: 72.0, 1: 71.5, 4: 9.0}.items()}
+    known: dict[str, Any] = {curves.CURVES[0].name: long, protocol.base_row().name: usual}
+    monkeypatch.setattr(curve_report, "recorded", lambda row, results: known.get(row.name, {}))
+    said = curve_report.longer(tmp_path)
+    assert "change mAD by +0.8 points (by seed +2.0, -0.5; n = 2)" in said
+    known.pop(protocol.base_row().name)
+    assert curve_report.longer(tmp_path) == ""

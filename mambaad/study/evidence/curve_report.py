@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
-from mambaad.study.evidence import curves
+from mambaad.study.evidence import curves, protocol
 from mambaad.study.evidence.carry_out import recorded
 from mambaad.study.page_figures import BLUE, GREEN, ORANGE, SKY, WIDTH, plot, style
 
@@ -36,6 +36,21 @@ def table(results: str | Path) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(lines)
+
+
+def longer(results: str | Path) -> str:
+    """What four times the steps bring, as a sentence: last steps, seed by seed, against those of the protocol's main
+    runs.  Empty where no seed has both."""
+    long, usual = recorded(curves.CURVES[0], results), recorded(protocol.base_row(), results)
+    both = [seed for seed in long if seed in usual]
+    if not both:
+        return ""
+    ends = [curves.mad(long[seed])[curves.LENGTH] for seed in both]
+    gains = np.subtract(ends, [usual[seed]["metrics"]["exact"]["mean"]["mad"] for seed in both])
+    return (
+        f"Four times the steps change mAD by {np.mean(gains):+.1f} points (by seed "
+        f"{', '.join(f'{gain:+.1f}' for gain in gains)}; n = {len(both)}), against the main runs with the same seeds."
+    )
 
 
 def figure(results: str | Path) -> HTML | None:
