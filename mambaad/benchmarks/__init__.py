@@ -1,8 +1,7 @@
 """Benchmarks: scripts that write records, `mambaad benchmark`.
 
 Each suite is a function that returns rows and facts; `run_suite` writes them as <out>/<suite>_<device>.csv with the
-environment beside it in a .json.  Reading order: timing, scan, model, methods, metrics,
-exports.
+environment beside it in a .json.  Reading order: timing, scan, model, methods, metrics, exports.
 """
 
 from __future__ import annotations

@@ -95,11 +95,13 @@ def test_a_batch_of_no_image_is_fine(run: Any) -> None:
         (0, torch.zeros(2, 16), r"x must have 3 axes, got 2"),
         (1, torch.zeros(2, 16, 2, 9), r"axis 3 of projected must be 10 to go with x, A and dt_proj, got 9"),
         (2, torch.zeros(2, 15, dtype=torch.int64), r"axis 1 of routes must be 16 .* got 15"),
+        (2, torch.full((2, 16), 16), r"routes must hold tokens, 0 to L - 1"),
+        (2, torch.full((2, 16), -1), r"routes must hold tokens, 0 to L - 1"),
         (4, torch.zeros(2, 7), r"axis 1 of dt_bias must be 8 .* got 7"),
         (6, torch.zeros(8), r"D must have 2 axes, got 1"),
     ],
 )
-def test_sizes_that_do_not_fit_are_refused(run: Any, place: int, wrong: Tensor, says: str) -> None:
+def test_sizes_and_routes_that_do_not_fit_are_refused(run: Any, place: int, wrong: Tensor, says: str) -> None:
     tensors = list(arguments(2, 16, 8, 2, 4, 2))
     tensors[place] = wrong
     with pytest.raises(Exception, match=says):

@@ -132,6 +132,11 @@ static Status *compute(void *kernel, Context *context) {
                 );
                 return CREATE_STATUS(t)(INVALID_ARGUMENT, text);
             }
+    /* a graph may come from anywhere, and the kernel reads and writes through the routes */
+    const int64_t *routes = data[ROUTES];
+    for (int64_t i = 0; i < K * L; i++)
+        if (routes[i] < 0 || routes[i] >= L)
+            return CREATE_STATUS(t)(INVALID_ARGUMENT, "RoutedScan: routes must hold tokens, 0 to L - 1");
 
     Value *y;
     void *values;
