@@ -15,7 +15,7 @@
 #
 # How does a network that has never seen a defect find one? This chapter follows a single image through all of MambaAD:
 # what the encoder says about it, what the decoder makes of that, where the two disagree, and how a disagreement
-# becomes a verdict. Every later chapter returns to this image.
+# becomes a verdict. The next chapter returns to this image.
 #
 # :::{admonition} Before you start
 # :class: tip
@@ -366,7 +366,8 @@ plot(
 #    images do you need at least for such a rate to be visible at all?
 # :::{admonition} Answer
 # :class: dropdown
-# A hundred: with fewer, one image alone is more than 1 %.
+# 99: of so many and one new image, each is as likely to be the largest, so the new one exceeds all others with a
+# probability of 1/100.
 # :::
 #
 # 3. Why does dividing the sum of the three maps by 9 change no metric?

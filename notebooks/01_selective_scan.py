@@ -251,9 +251,9 @@ live(
     "memory-machine",
     still=figure,
     alt="Two lower triangular matrices: with one step size constant along diagonals, with selection three columns.",
-    caption="**Selective-memory machine.** Sliders set δ; the tanks are the numbers in the state; the matrix says with "
-    "which weight step t hears token s. With one δ it is constant along its diagonals, a convolution. With large δ at "
-    "three marks it has three columns: each mark is heard until the next one, and nothing else.",
+    caption="**Selective-memory machine.** Sliders set δ; the tanks are the numbers in the state; the matrix says "
+    "with which weight token s influences step t. With one δ it is constant along its diagonals, a convolution. With "
+    "large δ at three marks it has three columns: each mark has influence until the next one, nothing else.",
 )
 
 # %% [markdown]
@@ -432,8 +432,8 @@ plot(
 )
 
 # %% [markdown]
-# Before training there is next to no selection; **selection is learnt**. In all eight HSS blocks, and with it the
-# length of the memory: after $\ln 2 / (\delta |A|)$ steps a memory has lost half.
+# Before training there is next to no selection; **selection is learnt**. The same holds in all eight HSS blocks,
+# and the length of the memory changes with it: after $\ln 2 / (\delta |A|)$ steps a memory has lost half.
 
 # %% tags=["hide-input"]
 names = [f"stride {stride}, block {i}" for stride in (32, 16, 8, 4) for i in (1, 2)]
@@ -540,10 +540,10 @@ plot(
 # The paper's decoder works on 8² to 64² tokens. Eight routes are no bargain on the small maps; on the large ones,
 # where most of the work is, the linear growth pays.
 #
-# ## 8. How far a token is heard
+# ## 8. How far influence reaches
 #
-# The derivative of the output at step $t$ by the token $j$ steps before tells how loudly that token is still heard
-# (with δ, B and C held fixed):
+# The derivative of the output at step $t$ with respect to the token $j$ steps earlier tells how strong its influence
+# still is (with δ, B and C held fixed):
 #
 # $$ \frac{\partial y_t}{\partial u_{t-j}} = \sum_n C_{t,n}\; e^{A_n r}\; \delta_{t-j}\, B_{t-j,n} $$
 #
@@ -592,19 +592,20 @@ for (name, curve), colour, dash in zip(curves.items(), (BLUE, GREEN, ORANGE), ("
     far = curve[1:] / curve[1]  # j = 0 also holds the direct path D
     ax.plot(range(1, REACH), far, color=colour, ls=dash, label=name)
     halves.append(1 + int((far.cumsum(0) < 0.5 * far.sum()).sum()))
-ax.set(xscale="log", yscale="log", ylim=(1e-4, 1.5), xlabel="steps back j", ylabel="heard, relative to j = 1")
+ax.set(xscale="log", yscale="log", ylim=(1e-4, 1.5), xlabel="steps back j", ylabel="influence, relative to j = 1")
 ax.set_xticks([1, 8, 64, 512], ["1", "8", "64", "512"])
 figure.legend(loc="outside lower center", ncols=1)
 plot(
     figure,
-    alt="Three falling curves: channels with small steps hear far back, channels with large steps a few tokens.",
-    caption="**How far back a token is heard**, by groups of channels. Half of what is heard lies within "
+    alt="Three falling curves: channels with small steps reach far back, channels with large steps a few tokens.",
+    caption="**How far back influence reaches**, by groups of channels. Half of the influence lies within "
     f"{halves[0]}, {halves[1]} and {halves[2]} steps.",
 )
 
 # %% [markdown]
-# A token is heard best right after it has been read, and less the more **steps** lie in between. How far a step leads
-# in the **image** is not the scan's business but that of the order in which tokens are visited: {doc}`02_hybrid_scan`.
+# A token has most influence right after it has been read, and less the more **steps** lie in between. How far a step
+# leads in the **image** is not the scan's business but that of the order in which tokens are visited:
+# {doc}`02_hybrid_scan`.
 #
 # ## Summary
 #
@@ -651,7 +652,7 @@ plot(
 # 6. The parameters are constant except for one token with a huge δ. What does the matrix look like?
 # :::{admonition} Answer
 # :class: dropdown
-# Two triangles along the diagonal, split at that token: nothing from before it is heard after it.
+# Two triangles along the diagonal, split at that token: nothing from before it has influence after it.
 # :::
 #
 # 7. Compose the steps $(a, b) = (0.5, 1)$ and then $(0.2, 3)$. Check it on $h = 10$.

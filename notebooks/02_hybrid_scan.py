@@ -13,16 +13,14 @@
 # %% [markdown]
 # # Scanning an image
 #
-# A scan hears what came before, and hears it less the longer ago it was. That is a statement about steps along a
+# A scan remembers what came before, and less of it the longer ago it was. That is a statement about steps along a
 # sequence. An image has no sequence, so somebody has to choose one, and the choice decides which parts of the image
-# hear each other. MambaAD tries five orders, and sends the image along several {term}`routes <route>` at once.
+# influence each other. MambaAD tries five orders, and sends the image along several {term}`routes <route>` at once.
 #
 # :::{admonition} Before you start
 # :class: tip
-# About 20 minutes. You need one idea from {doc}`01_selective_scan`: a token that was read $j$ steps ago is heard with
-# a
-# weight like $e^{-j/\tau}$, where τ is the *memory* in steps. Letters: a map has $s \times s$ tokens, $L = s^2$ in
-# all;
+# About 20 minutes. You need one idea from {doc}`01_selective_scan`: a token that was read $j$ steps ago still has a
+# weight like $e^{-j/\tau}$, where τ is the *memory* in steps. Letters: a map has $s \times s$ tokens, $L = s^2$ in all;
 # K is the number of routes.
 # :::
 #
@@ -92,8 +90,8 @@ live(
     still=figure,
     alt="The Hilbert curve through 8 by 8 tokens: it visits one quarter after the other and never jumps.",
     caption="**Scan-path explorer.** The path in the order of its steps, a ring at its start. Blue: the places that "
-    "hear the chosen token, the stronger the better. Dashed: its neighbours. Bars: how many steps lie between "
-    "tokens that are side by side in the image. Without scripts you see the Hilbert curve on 8 × 8 tokens: "
+    "are influenced by the chosen token, the stronger the more. Dashed: its neighbours. Bars: how many steps lie "
+    "between tokens that are side by side in the image. Without scripts you see the Hilbert curve on 8 × 8 tokens: "
     f"{100 * (apart == 1).float().mean():.0f} % of its side-by-side pairs are one step apart, its farthest pair "
     f"{apart.max()} steps.",
 )
@@ -101,7 +99,7 @@ live(
 # %% [markdown]
 # Things to try:
 #
-# - *sweep*, side 16: a token and the one below it are 16 steps apart, every time. With memory 4 nothing is heard
+# - *sweep*, side 16: a token and the one below it are 16 steps apart, every time. With memory 4 nothing is left
 #   across
 #   rows. Now tick **sum over all routes**.
 # - *hilbert*, side 16: move the token across the vertical line in the middle. Its neighbour on the other side may be
@@ -171,7 +169,7 @@ table(
 # %% [markdown]
 # *hilbert* and *scan* never jump. But read on: **on average the Hilbert curve does not bring neighbours closer
 # together.** Its mean number of steps is larger than that of a plain sweep, and its worst pair is thousands of steps
-# apart. The sweep's worst pair is one row apart, 64 steps, and no order of all can do better than that: numbering the
+# apart. The sweep's worst pair is one row apart, 64 steps, and no order can do better than that: numbering the
 # points of a square grid so that neighbours always differ by less than its side is impossible
 # {cite:p}`chvatalova1975`.
 #
@@ -181,7 +179,7 @@ table(
 #
 # ## 4. Eight routes, there and back
 #
-# A scan hears only what came before, so every route is also run backwards. The first four routes are the order on the
+# A scan reads only what came before, so every route is also run backwards. The first four routes are the order on the
 # image, on its transpose, on the image rotated by 90°, and on the transpose of that; the other four are their
 # reverses. K = 2 uses the first route and its reverse, K = 4 the first two.
 
@@ -260,13 +258,13 @@ plot(
 # ## 5. Where information flows
 #
 # Put a one on a single token and zeros elsewhere, and run encoder, scan and decoder with constant parameters, so that
-# a token heard $j$ steps later has weight $e^{-j/\tau}$. What comes back is the influence of that token on every
+# $j$ steps later a token has the weight $e^{-j/\tau}$. What comes back is the influence of that token on every
 # place. The explorer's blue is just this sum; here it is computed by the library's own scan.
 
 
 # %% tags=["hide-input"]
 def influence(method, number, tau, images):
-    """Weight with which a token is heard at every place: images (B, L) with a one each -> (B, L), 0 at the one."""
+    """Weight with which a token influences every place: images (B, L) with a one each -> (B, L), 0 at the one."""
     routes = method_routes(method, number, math.isqrt(images.shape[1]))
     inverse = routes.argsort(dim=1)
     tokens = hs_encode(images[..., None], routes, inverse).transpose(2, 3)  # (B, K, 1, L)
@@ -302,9 +300,9 @@ plot(
     figure,
     alt="Influence maps of one token for sweep, zigzag and hilbert with 2, 4 and 8 routes: a line, then a cross for "
     "sweep; diagonals for zigzag; blocks with straight walls for hilbert.",
-    caption=f"**Who hears the token at the dot**, memory {given.memory} steps, {SHOWN} × {SHOWN} tokens, logarithmic "
-    "scale. A sweep spreads along its row, and with the transpose along its column; the zigzag along diagonals; the "
-    "Hilbert curve fills blocks and stops at walls.",
+    caption=f"**What the token at the dot influences**, memory {given.memory} steps, {SHOWN} × {SHOWN} tokens, "
+    "logarithmic scale. A sweep spreads along its row, and with the transpose along its column; the zigzag along "
+    "diagonals; the Hilbert curve fills blocks and stops at walls.",
 )
 
 # %% [markdown]
@@ -318,7 +316,7 @@ plot(
 
 # %% tags=["hide-input"]
 def weights(method, number, tau, size=32):
-    """(L, L): weight with which each token (row) is heard at each place (column), summed over the routes."""
+    """(L, L): weight with which each token (row) influences each place (column), summed over the routes."""
     step = method_routes(method, number, size).argsort(dim=1).float()
     later = (step[:, None, :] - step[:, :, None]).clamp_(min=0)  # 0: not later
     return torch.exp(-later / tau).mul_(later > 0).sum(0)
@@ -342,7 +340,7 @@ columns = [*(f"near, K = {k} (%)" for k in DIRECTIONS), *(f"reached, K = {k} (%)
 table(
     pd.DataFrame(rows, columns=["order", *columns]),
     f"**Locality and coverage**, memory {given.memory} steps, averaged over all tokens of a 32 × 32 map. Near: share "
-    "of a token's influence within 3 tokens. Reached: share of those 28 places that hear it with a weight of at "
+    "of a token's influence within 3 tokens. Reached: share of those 28 places that it reaches with a weight of at "
     "least 1/e, summed over the routes.",
     decimals=0,
 )
@@ -350,8 +348,8 @@ table(
 # %% [markdown]
 # **The order decides how local the scan is.** More routes do not, on average: a route and its mirror images have the
 # same distances. **The number of routes decides how evenly** the neighbourhood is covered: with more of them, more of
-# the places around a token hear it. That is the case for many routes of a local curve. It depends on the memory,
-# though:
+# the places around a token are reached. That is the argument for many routes of a local curve. It depends on the
+# memory, though:
 
 # %% tags=["hide-input"]
 rows = []
@@ -436,8 +434,8 @@ plot(
 # The state at step $t$ depends on steps up to $t$ only. The reversed route (number K/2) does it.
 # :::
 #
-# 5. Which routes are used for K = 4? By which of them is a token heard at the place to its left, on *sweep*, one step
-#    later?
+# 5. Which routes are used for K = 4? On which of them, on *sweep*, does the token to the left of another come one step
+#    after it?
 # :::{admonition} Answer
 # :class: dropdown
 # Image and transpose, and the two reversed: as routes 0, 1, 2, 3 of that network. The place to the left comes one step
@@ -452,11 +450,11 @@ plot(
 # (1, 3, 0, 2): token 0 is visited at step 1, token 1 at step 3, token 2 at step 0, token 3 at step 2.
 # :::
 #
-# 7. With memory τ = 8, how loudly is a neighbour heard that is 1, 16, or 64 steps away? What follows for a sweep of
+# 7. With memory τ = 8, how strong is the influence of a neighbour 1, 16, or 64 steps away? What follows for a sweep of
 #    side 64?
 # :::{admonition} Answer
 # :class: dropdown
-# $e^{-1/8} = 0.88$, $e^{-2} = 0.14$, $e^{-8} = 0.0003$. Rows do not hear each other on the image route; only the
+# $e^{-1/8} = 0.88$, $e^{-2} = 0.14$, $e^{-8} = 0.0003$. Rows do not influence each other on the image route; only the
 # transposed route carries information downwards.
 # :::
 #

@@ -187,7 +187,7 @@ table(
 # $$
 #
 # where $g$ is the chain of HSS blocks and $l_k$ a branch: 1 × 1, depthwise $k \times k$, 1 × 1, each followed by an
-# InstanceNorm without parameters and SiLU. The first LSS module of the decoder, $w = 512$:
+# InstanceNorm without affine parameters and SiLU. The first LSS module of the decoder, $w = 512$:
 
 # %% tags=["remove-input"]
 table(seen["LSS"], "**An LSS module** at stride 32.", decimals=3)
@@ -199,8 +199,8 @@ table(seen["LSS"], "**An LSS module** at stride 32.", decimals=3)
 # x \leftarrow x + \operatorname{SS2D}(\operatorname{LN}(x))
 # $$
 #
-# SS2D widens each token to twice $2w$ numbers. One half, $x$, goes through a 3 × 3 depthwise convolution and the scan;
-# the other, $z$, goes past it and becomes the **gate**:
+# SS2D (two-dimensional selective scan) projects each token to $4w$ channels and splits them. One half, $u$, goes
+# through a 3 × 3 depthwise convolution, SiLU and the scan; the other, $z$, bypasses it and becomes the **gate**:
 #
 # $$
 # y = \operatorname{LN}\Bigl(\sum_{k=1}^{K} y^{(k)}\Bigr) \cdot \operatorname{SiLU}(z)
@@ -296,8 +296,8 @@ plot(
 # %% [markdown]
 # ## 6. Before and after
 #
-# Untrained, the decoder's features are as good as random: $1 - \cos$ scatters around 1, a right angle, and the map
-# shows a pattern of chance. After the short training the same images:
+# Untrained, the decoder's features are essentially random: $1 - \cos$ scatters around 1, a right angle, and the map
+# shows a random pattern. After the short training the same images:
 
 
 # %% tags=["hide-input"]

@@ -31,7 +31,7 @@
 # - **false positive rate** (FPR): false alarms among the normal pixels,
 # - **precision**: hits among the pixels called defective.
 #
-# Their one-number mixture is F1, the harmonic mean of precision and recall.
+# F1 combines the last with recall: the harmonic mean of precision and recall.
 #
 # :::{admonition} Predict before you look
 # :class: hint
@@ -135,7 +135,7 @@ live(
 #
 # ## 2. All thresholds at once
 #
-# A threshold is a choice of the user; a metric should not depend on it. So one lets it run through all values.
+# A threshold is a choice of the user; a metric should not depend on it. So the metrics sweep over all thresholds.
 #
 # - **AU-ROC**: the area under recall over FPR. It is the probability that a random defect pixel scores higher than a
 #   random normal one. 50 % is chance. With few defect pixels it is often close to 100 %,
@@ -193,7 +193,7 @@ eight = pd.DataFrame(rows, columns=columns)
 table(eight, "**One outlier pixel** on the eight maps of the bench, in percent.", decimals=1)
 
 # %% [markdown]
-# ## 5. How far it can go
+# ## 5. A harder case
 #
 # The trained network's maps are easy. On harder ones the same pixel does more. Here is a made-up category: noise, with
 # defects that are only a little brighter, and again one outlier in a good image, of growing height.
@@ -233,8 +233,8 @@ plot(
 
 # %% [markdown]
 # The two protocols agree within about a point on the maps of a trained network, and can differ by many on hard ones.
-# So a difference between two papers may be one of detectors, or one of grids. In this book every table says which
-# protocol it shows, and every record holds both.
+# So a difference between two papers may be one of detectors, or one of grids. In this book, runs on real images show
+# *exact* metrics and the synthetic rows those of the published code; every record holds both.
 #
 # There is one more difference. *exact* calls an image defective if the data set says so; *paper* if its mask still has
 # a pixel after the resize to network size. Tiny defects can vanish there; each record counts them (`relabelled`).

@@ -11,9 +11,9 @@
 # ---
 
 # %% [markdown]
-# # How fast it is
+# # Speed
 #
-# What the library does with the hardware, measured against what one would use instead. All sides of a comparison run
+# How fast the library is, compared with what one would use instead. All sides of a comparison run
 # in one process on one input, and their calls alternate; what counts is the ratio, since absolute times belong to one
 # machine. `mambaad benchmark` writes the records behind this page (`results/benchmarks/`), on your machine too.
 

@@ -47,7 +47,7 @@ display(
 )
 
 # %% [markdown]
-# ## On cards
+# ## On GPUs
 #
 # **No step of this library was ever timed on a GPU.** The table is arithmetic: it says what a card would need if it
 # trained the main model at a given number of images per second. Measure your own card with

@@ -104,7 +104,7 @@ show("memory", reliability.memory)
 show("fuzz", reliability.inputs)
 
 # %% [markdown]
-# ## Do the tests notice
+# ## Mutation testing
 #
 # One operator, number or comparison of the code is changed at a time; a good test suite fails. The changes are a random
 # sample of those that are possible in each file, and only the file's own tests are run. What survives is listed with
@@ -129,7 +129,7 @@ if "mutation" in records:
     display(plain(reliability.survivors(records["mutation"], folder), caption="Changes that no test noticed."))
 
 # %% [markdown]
-# ## What the tests reach
+# ## Coverage
 #
 # Lines and branches of the package that the default test run goes through.
 

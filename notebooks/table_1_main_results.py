@@ -17,8 +17,8 @@
 # find defective images, and defective pixels, compared with five other methods?
 #
 # The paper answers with seven metrics on six data sets, and calls their mean *mAD*: image AU-ROC, AP and F1max, pixel
-# AU-ROC, AP, F1max and AU-PRO. All of them and a memory bank are also measured here, on other images; DiAD in a
-# **reduced form**, trained from nothing: the published one starts from Stable Diffusion, and is far larger.
+# AU-ROC, AP, F1max and AU-PRO. The methods and a memory bank are also trained here, on other images; DiAD in a
+# **reduced form**, trained from scratch: the published one starts from Stable Diffusion, and is far larger.
 #
 # Beside the real images, what is *ours* depends on the profile:
 #
@@ -76,7 +76,7 @@ else:
 means, categories = table_view.means_and_categories(frame)
 
 # %% [markdown]
-# ## In print and measured
+# ## Reported and measured
 
 # %% tags=["remove-input"]
 if TRAINED:
@@ -87,14 +87,15 @@ else:
 # %% [markdown]
 # ## What the measurements say
 #
-# SimpleNet did not train here: its loss never falls below 1.00, that of a discriminator that tells nothing apart. Its
-# published noise is absolute and seems too weak for this encoder's features.
+# SimpleNet did not train here: its loss never falls below 1.00, the value of a discriminator at chance. Its published
+# noise level is fixed, and seems too low for this encoder's features. UniAD is near chance for whole images: 600 steps
+# are far fewer than its published training.
 
 # %% tags=["remove-input"]
 table_page.measured(TABLE_1, results_folder(given.evidence), protocol.METHODS)
 
 # %% [markdown]
-# ## Everything in print
+# ## All reported metrics
 
 # %% tags=["remove-input"]
 if TRAINED:
@@ -132,13 +133,13 @@ if len(categories) and given.profile != "quick":
     display(
         page_figures.plot(
             figures.categories(categories),
-            caption="Per category: ours, and as rings the values in print.",
+            caption="Per category: ours, and as rings the reported values.",
             alt=f"Dot plot of {len(categories['category'].unique())} categories; the table above has every value.",
         )
     )
 
 # %% [markdown]
-# ## At reduced scale, and again
+# ## Synthetic check and rerun
 #
 # MambaAD's loss is five times the sum, over three scales, of the mean squared difference between the encoder's features
 # and the decoder's. A low loss is no aim in itself: a decoder that also copies defects has a low loss and finds

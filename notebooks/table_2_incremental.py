@@ -48,7 +48,7 @@ given = check_parameters(
 frame = table_from(TABLE_2, given)
 
 # %% [markdown]
-# ## In print and measured
+# ## Reported and measured
 
 # %% tags=["remove-input"]
 table_page.overview(TABLE_2, frame, results_folder(given.evidence))
@@ -60,7 +60,7 @@ table_page.overview(TABLE_2, frame, results_folder(given.evidence))
 table_page.measured(TABLE_2, results_folder(given.evidence))
 
 # %% [markdown]
-# ## Everything in print
+# ## All reported metrics
 
 # %% tags=["remove-input"]
 table_page.printed(TABLE_2, given.profile, frame)
@@ -73,7 +73,7 @@ HTML(table_view.notes(TABLE_2, frame))
 # although both are printed with the same accuracy on both data sets. And 78.9 for VisA is 78.7 in table 1.
 
 # %% [markdown]
-# ## At reduced scale, and again
+# ## Synthetic check and rerun
 
 # %% tags=["remove-input"]
 table_page.reduced(TABLE_2, given.profile, frame)

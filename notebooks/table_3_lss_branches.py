@@ -50,7 +50,7 @@ given = check_parameters(
 frame = table_from(TABLE_3, given)
 
 # %% [markdown]
-# ## In print and measured
+# ## Reported and measured
 
 # %% tags=["remove-input"]
 table_page.overview(TABLE_3, frame, results_folder(given.evidence))
@@ -62,7 +62,7 @@ table_page.overview(TABLE_3, frame, results_folder(given.evidence))
 table_page.measured(TABLE_3, results_folder(given.evidence))
 
 # %% [markdown]
-# ## Everything in print
+# ## All reported metrics
 
 # %% tags=["remove-input"]
 table_page.printed(TABLE_3, given.profile, frame)
@@ -71,7 +71,7 @@ table_page.printed(TABLE_3, given.profile, frame)
 HTML(table_view.notes(TABLE_3, frame))
 
 # %% [markdown]
-# ## At reduced scale, and again
+# ## Synthetic check and rerun
 
 # %% tags=["remove-input"]
 table_page.reduced(TABLE_3, given.profile, frame)

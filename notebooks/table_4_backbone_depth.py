@@ -52,7 +52,7 @@ given = check_parameters(
 frame = table_from(TABLE_4, given)
 
 # %% [markdown]
-# ## In print and measured
+# ## Reported and measured
 
 # %% tags=["remove-input"]
 table_page.overview(TABLE_4, frame, results_folder(given.evidence))
@@ -64,7 +64,7 @@ table_page.overview(TABLE_4, frame, results_folder(given.evidence))
 table_page.measured(TABLE_4, results_folder(given.evidence))
 
 # %% [markdown]
-# ## Everything in print
+# ## All reported metrics
 
 # %% tags=["remove-input"]
 table_page.printed(TABLE_4, given.profile, frame)
@@ -73,7 +73,7 @@ table_page.printed(TABLE_4, given.profile, frame)
 HTML(table_view.notes(TABLE_4, frame))
 
 # %% [markdown]
-# ## At reduced scale, and again
+# ## Synthetic check and rerun
 
 # %% tags=["remove-input"]
 table_page.reduced(TABLE_4, given.profile, frame)

@@ -49,7 +49,7 @@ given = check_parameters(
 frame = table_from(TABLE_5, given)
 
 # %% [markdown]
-# ## In print and measured
+# ## Reported and measured
 
 # %% tags=["remove-input"]
 table_page.overview(TABLE_5, frame, results_folder(given.evidence))
@@ -61,7 +61,7 @@ table_page.overview(TABLE_5, frame, results_folder(given.evidence))
 table_page.measured(TABLE_5, results_folder(given.evidence))
 
 # %% [markdown]
-# ## Everything in print
+# ## All reported metrics
 
 # %% tags=["remove-input"]
 table_page.printed(TABLE_5, given.profile, frame)
@@ -70,7 +70,7 @@ table_page.printed(TABLE_5, given.profile, frame)
 HTML(table_view.notes(TABLE_5, frame))
 
 # %% [markdown]
-# ## At reduced scale, and again
+# ## Synthetic check and rerun
 
 # %% tags=["remove-input"]
 table_page.reduced(TABLE_5, given.profile, frame)

@@ -25,7 +25,7 @@
 # The parameters include 0.039 million integers, the tables of the scan orders, which the published code stores as
 # parameters.
 #
-# The mAD of DeSTSeg and SimpleNet is exchanged in this table: table 1, and the mean of its seven metrics, give 77.1
+# The mAD of DeSTSeg and SimpleNet is swapped in this table: table 1, and the mean of its seven metrics, give 77.1
 # for DeSTSeg and 81.2 for SimpleNet.
 #
 # Parameters and FLOPs need no images, so ours stand beside the printed ones.
@@ -54,7 +54,7 @@ given = check_parameters(
 frame = table_from(TABLE_6, given)
 
 # %% [markdown]
-# ## In print and computed
+# ## Reported and computed
 
 # %% tags=["remove-input"]
 table_page.printed(TABLE_6, given.profile, frame, ("mad", "params_m", "flops_g"))
@@ -101,15 +101,15 @@ table_page.parts("diad")
 # %% [markdown]
 # ## Measured on a machine
 #
-# Counts are no times. All methods side by side with their published encoders, DiAD reduced: one image, batches, memory
-# for the network and one image, and a training step with its optimiser. A training in two phases counts with the shares
-# of its phases; the memory bank has no steps.
+# Counts are not run times. All methods side by side with their published encoders, DiAD reduced: one image, batches,
+# memory for the network and one image, and a training step with its optimiser. A training in two phases counts with the
+# shares of its phases; the memory bank has no steps.
 
 # %% tags=["remove-input"]
 method_costs.costs(results_folder(given.benchmarks))
 
 # %% [markdown]
-# ## Again
+# ## Rerun this page
 
 # %% tags=["remove-input"]
 table_page.again(TABLE_6)

@@ -51,7 +51,7 @@ given = check_parameters(
 frame = table_from(TABLE_7, given)
 
 # %% [markdown]
-# ## In print and measured
+# ## Reported and measured
 
 # %% tags=["remove-input"]
 table_page.overview(TABLE_7, frame, results_folder(given.evidence))
@@ -63,7 +63,7 @@ table_page.overview(TABLE_7, frame, results_folder(given.evidence))
 table_page.measured(TABLE_7, results_folder(given.evidence))
 
 # %% [markdown]
-# ## Everything in print
+# ## All reported metrics
 
 # %% tags=["remove-input"]
 table_page.printed(TABLE_7, given.profile, frame)
@@ -72,7 +72,7 @@ table_page.printed(TABLE_7, given.profile, frame)
 HTML(table_view.notes(TABLE_7, frame))
 
 # %% [markdown]
-# ## At reduced scale, and again
+# ## Synthetic check and rerun
 
 # %% tags=["remove-input"]
 table_page.reduced(TABLE_7, given.profile, frame)

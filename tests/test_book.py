@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
 TEXTS = sorted(BOOK.glob("*.md"))
-SOURCES = [*TEXTS, *NOTEBOOKS, BOOK / "_toc.yml", BOOK / "_config.yml"]
+PROTOCOLS = sorted((ROOT / "results" / "protocols").glob("*.md"))
+SOURCES = [*TEXTS, *PROTOCOLS, *NOTEBOOKS, BOOK / "_toc.yml", BOOK / "_config.yml"]
 
 
 def _is_current(html: Path) -> bool:
@@ -34,7 +35,9 @@ def _chapters() -> list[str]:
 
 
 def _source(chapter: str) -> Path:
-    return ROOT / f"{chapter}.py" if chapter.startswith("notebooks/") else BOOK / f"{chapter}.md"
+    if chapter.startswith("notebooks/"):
+        return ROOT / f"{chapter}.py"
+    return (ROOT / "results" if chapter.startswith("protocols/") else BOOK) / f"{chapter}.md"
 
 
 @pytest.mark.parametrize("chapter", _chapters())
@@ -45,7 +48,7 @@ def test_chapter_exists(chapter: str) -> None:
 def test_every_text_and_notebook_is_a_chapter_once() -> None:
     chapters = _chapters()
     assert len(chapters) == len(set(chapters))
-    assert {_source(chapter) for chapter in chapters} == {*TEXTS, *NOTEBOOKS}
+    assert {_source(chapter) for chapter in chapters} == {*TEXTS, *PROTOCOLS, *NOTEBOOKS}
 
 
 def test_config_builds_offline_and_executes_nothing() -> None:

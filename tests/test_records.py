@@ -14,7 +14,7 @@ from mambaad.metrics import METRICS
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 SCHEMA = json.loads((RESULTS / "record.schema.json").read_text(encoding="utf-8"))
-RECORDS = sorted([*RESULTS.glob("runs/*.json"), *RESULTS.glob("*/runs/*.json")])
+RECORDS = sorted(RESULTS.glob("**/runs/*.json"))
 
 
 def _read(path: Path) -> dict[str, Any]:

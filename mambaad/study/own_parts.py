@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from mambaad.study.published_numbers import repository_root
+from mambaad.study.table_html import signed
 
 FOLDER, DEFAULTS = "own_parts", "defaults"
 METRICS = {"mad": "mAD", "pixel_aupro": "AU-PRO"}
@@ -77,14 +78,15 @@ def _against_the_bank(frame: pd.DataFrame) -> str:
         cells = []
         for metric in METRICS:
             gain = own[metric][PRESET] - own[metric][BANK]
-            cells.append(f"{gain.mean():+.1f} ({gain.min():+.1f} to {gain.max():+.1f})")
+            mean, low, high = (signed(value, 1) for value in (gain.mean(), gain.min(), gain.max()))
+            cells.append(f"{mean} ({low} to {high})")
         rows.append([str(category), str(len(own)), *cells])
     counts = [
         f"{(wide[metric][PRESET] > wide[metric][BANK]).sum()} of {len(wide)} in {name}"
         for metric, name in METRICS.items()
     ]
     return (
-        "The preset less the bank alone at 256 pixels, in points: mean over seeds, and the lowest and highest. "
+        "The preset minus the bank alone at 256 pixels, in points: mean over seeds, and the lowest and highest. "
         f"It is ahead in {' and '.join(counts)}.\n\n{_table(['category', 'seeds', *METRICS.values()], rows)}"
     )
 

@@ -31,7 +31,7 @@ class Column:
     head: str
     cells: Sequence[Any]
     source: str = ""
-    """What its numbers come from, such as "in print": the head above it; columns of one source stand together."""
+    """What its numbers come from, such as "reported": the head above it; columns of one source stand together."""
     form: Format = "{:.1f}"
     """Of the numbers among its cells."""
     ours: bool = False

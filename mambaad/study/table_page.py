@@ -1,10 +1,11 @@
-"""The page of one table, in blocks that never mix: what is printed and what we measured on real images, each tinted in
+"""The page of one table, in blocks that never mix: what is reported and what we measured on real images, each tinted in
 its own way, then everything behind them, and at the end, folded, the run at reduced scale on synthetic images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from IPython.display import HTML, display
@@ -17,16 +18,16 @@ from mambaad.study.evidence.carry_out import recorded
 from mambaad.study.evidence.forest import forest, lines
 from mambaad.study.published_numbers import DATASET_NAMES, METRIC_NAMES
 from mambaad.study.table_html import Column, Markup
-from mambaad.study.tables_spec import Table, dataset_title
+from mambaad.study.tables_spec import TABLE_4, Table, dataset_title
 
 ACCURACIES = ("mad", *METRICS)
 FILES = "../results"
 """Where the built book keeps the records, seen from a notebook's page."""
-SIDE_BY_SIDE = {"paper": "in print", "ours": "computed here", "difference": "computed − print"}
+SIDE_BY_SIDE = {"paper": "reported", "ours": "computed here", "difference": "computed − reported"}
 
 
 def overview(table: Table, frame: pd.DataFrame, evidence: str | Path, group: str = "") -> HTML:
-    """mAD of every row in print, and beside it ours on real images with its interval and the difference to the row
+    """mAD of every row as reported, and beside it ours on real images with its interval and the difference to the row
     that the paper proposes.
 
     Args:
@@ -38,23 +39,25 @@ def overview(table: Table, frame: pd.DataFrame, evidence: str | Path, group: str
         ValueError: the protocol has no such group.
     """
     group = group or table.name
-    in_print = _printed_mad(table, frame)
+    reported = _printed_mad(table, frame)
     means = report.row_means(group, evidence)
     ours = {line["row"]: line for line in means.to_dict("records")}
     reference = protocol.REFERENCES.get(group, "")
-    differences = {line.name: line.estimate for line in lines(group, reference, evidence)} if reference else {}
-    names = list(dict.fromkeys([*in_print.index, *(row.name for row in protocol.rows(group))]))
+    against = _references(group)
+    differences = {line.name: line.estimate for base in against for line in lines(group, base, evidence)}
+    names = list(dict.fromkeys([*reported.index, *(row.name for row in protocol.rows(group))]))
     columns = [
-        Column(str(data), in_print[data].reindex(names).tolist(), source="in print: mAD, %")
-        for data in in_print.columns
+        Column(str(data), reported[data].reindex(names).tolist(), source="reported: mAD, %")
+        for data in reported.columns
     ]
     measured: dict[str, list[object]] = {
         "mAD (95 % interval)": [_with_interval(ours.get(name)) for name in names],
         "seeds": [ours[name]["n"] if name in ours else table_html.NONE for name in names],
     }
     if differences:
-        measured[f"difference to {reference}"] = [_difference(name, reference, differences) for name in names]
-    source = "measured here: mAD on five real categories, %"
+        head = f"difference to {reference}" if len(against) == 1 else "difference to the encoder's reference"
+        measured[head] = [_difference(name, ours.get(name), against, differences) for name in names]
+    source = "measured here: mAD, exact metrics, five real categories, %"
     columns += [Column(head, cells, source=source, ours=True) for head, cells in measured.items()]
     return table_html.table(
         names,
@@ -87,14 +90,25 @@ def _with_interval(line: dict[str, str] | None) -> str:
     return f"{line['mAD']} ({line['95 % interval']})" if line["95 % interval"] else line["mAD"]
 
 
-def _difference(name: str, reference: str, differences: dict[str, report.Estimate]) -> str:
-    if name == reference:
+def _difference(
+    name: str, line: dict[str, Any] | None, against: Sequence[str], differences: dict[str, report.Estimate]
+) -> str:
+    if name in against:
         return "reference"
     if name not in differences:
         return table_html.NONE
     found = differences[name]
-    interval = report.interval(found, difference=True)
-    return report.in_points(found.value) + (f" ({interval})" if interval else "")
+    parts = [report.interval(found, difference=True)]
+    if line is None or line["n"] != found.n:  # the reference has not all of the row's seeds
+        parts.append(f"{found.n} seed{'s' if found.n > 1 else ''}")
+    behind = ", ".join(filter(None, parts))
+    return report.in_points(found.value) + (f" ({behind})" if behind else "")
+
+
+def _references(group: str) -> list[str]:
+    """The rows that others of a group are compared with: the paper's choice, and in table 4 one for each encoder."""
+    found = [protocol.REFERENCES[group]] if group in protocol.REFERENCES else []
+    return [*found, protocol.WITHIN_LITE0] if group == TABLE_4.name else found
 
 
 def printed(table: Table, profile: str, frame: pd.DataFrame, metrics: Sequence[str] = ()) -> HTML:
@@ -117,7 +131,7 @@ def printed(table: Table, profile: str, frame: pd.DataFrame, metrics: Sequence[s
     counted = (
         "; parameters (millions) and FLOPs (10⁹, 256×256 pixels) computed for our networks" if table.counted else ""
     )
-    title = f"Table {table.number}. {table.title}: every metric as printed, %{counted}."
+    title = f"Table {table.number}. {table.title}: every metric as reported, %{counted}."
     return table_view.styled_view(view[view.notna().any(axis=1)], title, sources=SIDE_BY_SIDE)
 
 
@@ -138,14 +152,18 @@ def measured(table: Table, evidence: str | Path, group: str = "") -> None:
             HTML('<p>No run of this table is recorded yet; <a href="evidence.html">Evidence</a> says how many are.</p>')
         )
         return
-    reference = protocol.REFERENCES.get(group, "")
-    if reference and (found := lines(group, reference, evidence)):
-        display(forest(found, reference, f"{FILES}/{protocol.NAME}/runs"))
+    if sentence := report.finding(group, evidence):
+        display(HTML(f"<p>On these images, {sentence}</p>"))
+    for reference in _references(group):
+        if found := lines(group, reference, evidence):
+            display(forest(found, reference, f"{FILES}/{protocol.NAME}/runs"))
     claims = report.claims(evidence, group).drop(columns=["table", "detectable"], errors="ignore")
     if len(claims):
         display(
             table_view.plain(
-                claims, caption="What the paper claims, and what these runs say of it (points of mAD).", stacked=True
+                claims,
+                caption="The paper's claims, and what these runs say: first row minus second, points of mAD.",
+                stacked=True,
             )
         )
     display(measured_rows(group, evidence), _files(table, group))
@@ -171,14 +189,17 @@ def measured_rows(group: str, evidence: str | Path, files: str = FILES) -> HTML:
         *(Column(METRIC_NAMES[name], means[METRIC_NAMES[name]].astype(float).tolist(), more=True) for name in METRICS),
         Column("record of seed", links),
     ]
-    title = f"{report.TITLES[group]}, measured on five real categories at {protocol.SIDE} pixels, mean over seeds, %."
+    title = (
+        f"{report.TITLES[group]}, measured on five real categories at {protocol.SIDE} pixels, exact metrics, mean over "
+        "seeds, %."
+    )
     return table_html.table(means["row"].tolist(), columns, title, head="row", more="all seven metrics")
 
 
 def _files(table: Table, group: str) -> HTML:
     return HTML(
         f'<p>Files: <a href="{FILES}/{protocol.NAME}/tables/{group}.csv">every measured value</a> and '
-        f'<a href="{FILES}/tables/{table.name}.csv">printed and synthetic values</a>, both as CSV. One run again: '
+        f'<a href="{FILES}/tables/{table.name}.csv">reported and synthetic values</a>, both as CSV. One run again: '
         "<code>mambaad evidence --data FOLDER --run HASH</code>; all: <code>make evidence DATA=FOLDER</code>.</p>"
     )
 
@@ -199,7 +220,7 @@ def reduced(table: Table, profile: str, frame: pd.DataFrame) -> HTML:
     view["run", ""] = [Markup(f'<a href="{FILES}/runs/{profile}_{run}.json">{run}</a>') for run in view["run", ""]]
     body = table_view.styled_view(
         view,
-        f"Synthetic images, profile {profile}, %: shows that every row's pipeline runs.",
+        f"Synthetic images, profile {profile}, metrics of the published code, %: shows that every row's pipeline runs.",
         {"ours": "{:.0f}"},
         {"ours": "synthetic images"},
     )

@@ -16,7 +16,7 @@ from mambaad.study.table_html import Column, Format, signed
 from mambaad.study.tables import AS_PUBLISHED, COUNT_EQUAL, NOT_YET
 from mambaad.study.tables_spec import Table
 
-SOURCES = {"paper": "in print", "ours": "ours", "difference": "ours − print"}
+SOURCES = {"paper": "reported", "ours": "ours", "difference": "ours − reported"}
 FORMATS: Mapping[str, Format] = {"paper": "{:.1f}", "ours": "{:.2f}", "difference": signed}
 
 
@@ -110,7 +110,7 @@ def notes(table: Table, frame: pd.DataFrame) -> str:
                 found.setdefault(note, []).append(where)
     unique = {note: list(dict.fromkeys(where)) for note, where in found.items()}
     items = (
-        f"<li>{html.escape('; '.join(where) if len(where) <= 3 else f'{len(where)} lines')}: {html.escape(note)}</li>"
+        f"<li>{html.escape('; '.join(where) if len(where) <= 3 else f'{len(where)} rows')}: {html.escape(note)}</li>"
         for note, where in unique.items()
     )
     # HTML and not Markdown, in which a row named "+ LSS" would open a list of its own

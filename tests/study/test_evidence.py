@@ -140,7 +140,7 @@ def test_a_curve_says_how_much_choosing_the_best_step_flatters(tmp_path: Path, m
 
     monkeypatch.setattr(curve_report, "recorded", found)
     (line,) = curve_report.table(tmp_path).to_dict("records")
-    assert (line["n"], line["last"], line["best on test"], line["flattered by"]) == (2, "67.0", "67.5", "0.5")
+    assert (line["n"], line["last"], line["best on test"], line["best minus last"]) == (2, "67.0", "67.5", "0.5")
     assert (line["by seed"], line["best step"]) == ("1.0, 0.0", "500, 750")
 
 
@@ -155,6 +155,6 @@ def test_four_times_the_steps_are_compared_with_the_main_runs_seed_by_seed(
     known: dict[str, Any] = {curves.CURVES[0].name: long, protocol.base_row().name: usual}
     monkeypatch.setattr(curve_report, "recorded", lambda row, results: known.get(row.name, {}))
     said = curve_report.longer(tmp_path)
-    assert "change mAD by +0.8 points (by seed +2.0, -0.5; n = 2)" in said
+    assert "change mAD by +0.8 points (by seed +2.0, −0.5; n = 2)" in said
     known.pop(protocol.base_row().name)
     assert curve_report.longer(tmp_path) == ""

@@ -13,7 +13,7 @@ from test_explanations import run_cells
 
 from mambaad.metrics import METRICS
 from mambaad.study import front_page
-from mambaad.study.evidence import explorer, protocol, report
+from mambaad.study.evidence import explorer, machines, protocol, report
 from mambaad.study.evidence.forest import forest, lines
 from mambaad.study.evidence.long_table import long_table, write_tables
 from mambaad.study.evidence.protocol import Row
@@ -22,7 +22,7 @@ from mambaad.study.published_numbers import repository_root
 GROUP = "table_5_scan_methods"
 
 
-def write(folder: Path, row: Row, seed: int, mad: float) -> None:
+def write(folder: Path, row: Row, seed: int, mad: float, device: str = "CPU A(R), 2 cores") -> None:
     """A record with just what the report reads, and two image replicates."""
     run = row.run(seed)
     metrics = {**dict.fromkeys(METRICS, mad), "mad": mad}
@@ -34,6 +34,7 @@ def write(folder: Path, row: Row, seed: int, mad: float) -> None:
         "hash": run.hash,
         "config": {},
         **dict.fromkeys(fields),
+        "environment": {"device": device},
     }
     values = [mad, mad + 0.1, mad - 0.1]
     record |= {"metrics": {"exact": part, "paper": part}, "replicates": dict.fromkeys((*METRICS, "mad"), values)}
@@ -60,8 +61,7 @@ def test_verdicts_follow_the_records(results: Path) -> None:
     assert verdicts["hilbert 8 is better than scan 8"].startswith("no difference seen (smaller than 0.")
     assert verdicts["hilbert 8 is better than hilbert 2"] == "not tested here"
     assert report.findings(results)[0] == (
-        "Table 5: scan orders: of 11 claims 1 is supported, 1 is contradicted, 1 shows no difference beyond the noise, "
-        "8 not tested."
+        "Table 5, scan orders: of 11 claims, 1 is supported, 1 is contradicted, 1 shows no difference, 8 not tested."
     )
 
 
@@ -169,6 +169,34 @@ def test_committed_tables_come_from_the_committed_records(tmp_path: Path) -> Non
         assert path.read_bytes() == (committed / "tables" / path.name).read_bytes(), "run `mambaad evidence --tables`"
 
 
+def test_processors_are_counted_and_the_main_row_compared_with_itself(results: Path, tmp_path: Path) -> None:
+    assert machines.sentences(tmp_path / "nothing", tmp_path) == ""
+    assert machines.sentences(results, tmp_path / "nothing") == "Of the protocol's runs, 16 were made on A."
+    rows = {row.name: row for row in protocol.rows(GROUP)}
+    write(results, rows["hilbert 2"], 0, 70.0, device="CPU B, 2 cores")
+    again = tmp_path / "again"
+    for seed in (0, 1):
+        write(again, rows["hilbert 8"], seed, 80.5, device="CPU B, 2 cores")
+    said = machines.sentences(results, again)
+    assert said.startswith("Of the protocol's runs, 16 were made on A and 1 were made on B. Two rows that met")
+    assert "made again on B with the library as it is now, moves by +0.5, +0.4 points of mAD (seeds 0, 1)" in said
+    assert said.endswith("its seeds differ by 0.1.")
+
+
+def test_rows_are_compared_within_an_encoder(tmp_path: Path) -> None:
+    group = "table_4_backbone_depth"
+    for row in protocol.rows(group):
+        write(tmp_path, row, 0, 70.0)
+    resnet, lite0 = (
+        [line.name for line in lines(group, reference, tmp_path)]
+        for reference in (protocol.REFERENCES[group], protocol.WITHIN_LITE0)
+    )
+    assert resnet == ["ResNet18 [2,2,2,2]"]
+    assert lite0 == ["EfficientNet-Lite0 [2,9,2,2]", "EfficientNet-Lite0 [3,4,6,3]"]
+    with pytest.raises(ValueError, match="no row 'VGG'"):
+        protocol.compared_with(group, "VGG")
+
+
 @pytest.mark.parametrize("recorded", [True, False])
 def test_the_page_runs_with_and_without_records(
     results: Path, tmp_path_factory: pytest.TempPathFactory, recorded: bool
@@ -182,10 +210,11 @@ def test_the_front_page_counts_and_cites(tmp_path: Path, results: Path, monkeypa
     sentences = front_page.findings("results")
     assert len(sentences) == 5
     assert "reproduced to the digit" in sentences[0]
-    assert "Of 0 printed" in front_page.findings(tmp_path)[0]
+    assert "Of 0 reported" in front_page.findings(tmp_path)[0]
+    assert "Of 32 reported" in sentences[0], "a network that table 3 names for two data sets counts once"
     (ablations,) = front_page._evidence(results)
     assert "of 3 claims tested" in ablations
-    assert "1 is supported, 1 is contradicted, 1 shows no difference beyond the noise" in ablations
+    assert "1 is supported, 1 is contradicted, 1 shows no difference" in ablations
     (waiting,) = front_page._evidence(tmp_path / "nothing")
     assert f"0 of {len(list(protocol.queue()))} are recorded" in waiting
 
@@ -213,4 +242,9 @@ def test_the_front_page_s_files_hold_what_the_functions_say(tmp_path: Path, monk
     table = (tmp_path / "claims.html").read_text()
     for claimed in front_page.CLAIMED:
         assert claimed.sentence in table
+    methods, bank = (
+        (number, found) for claimed, number, found in front_page.judged(tmp_path) if claimed.group == protocol.METHODS
+    )
+    assert methods == (5, Counter({"not tested here": 5})), "DiAD, which no run tests, is one of the paper's five"
+    assert bank[0] == 1
     assert table.count('class="verdict') == len(front_page.CLAIMED) + 1

@@ -43,8 +43,8 @@ def test_the_preset_is_compared_with_the_bank_seed_by_seed(tmp_path: Path) -> No
         write(tmp_path, category, seed, {own_parts.PRESET: (60 + gain, 80 - gain), own_parts.BANK: (60, 80)})
     text = own_parts.page(tmp_path)
     assert "It is ahead in 2 of 3 in mAD and 1 of 3 in AU-PRO." in text
-    assert "| nut | 2 | +2.0 (+1.0 to +3.0) | -2.0 (-3.0 to -1.0) |" in text
-    assert "| bolt | 1 | -2.0 (-2.0 to -2.0) | +2.0 (+2.0 to +2.0) |" in text
+    assert "| nut | 2 | +2.0 (+1.0 to +3.0) | −2.0 (−3.0 to −1.0) |" in text
+    assert "| bolt | 1 | −2.0 (−2.0 to −2.0) | +2.0 (+2.0 to +2.0) |" in text
     assert "| **cosine + euclidean + 4 × bank 256** (the preset) | 58 / 82 | 62 / 78 | 60 / 80 |" in text.replace(
         "\u00a0", " "
     )

@@ -36,7 +36,7 @@ def test_every_printed_line_is_there_with_the_mean_of_its_seven() -> None:
 def test_a_category_is_hard_where_the_best_printed_method_is_below_the_limit() -> None:
     printed = load("per_category").query("metric == 'pixel_ap' and category != 'mean'")
     best = printed.groupby(["dataset", "category"])["value"].max()
-    shown = rows(str(per_category_page.hard_in_print(20).data))
+    shown = rows(str(per_category_page.hardest(20).data))
     values = [float(line[1]) for line in shown]
     assert values == sorted(round(value, 1) for value in best[best < 20])
     for _, value, _, ours in shown:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from mambaad.study.evidence import coverage
 from mambaad.study.evidence.statistics import Estimate, paired_difference, row_mean, smaller_than, verdict
 
 
@@ -66,6 +67,19 @@ def test_more_seeds_detect_smaller_differences() -> None:
     random = np.random.default_rng(3)
     few, many = (paired_difference(*simulated(random, 0.0, seeds=n)) for n in (3, 12))
     assert many.detectable < few.detectable
+
+
+def test_what_can_be_detected_depends_on_the_images_too() -> None:
+    random = np.random.default_rng(4)
+    alike, unlike = (paired_difference(*simulated(random, 0.0, seeds=12, images=noise)) for noise in (0.0, 2.0))
+    assert unlike.detectable > 2 * alike.detectable
+
+
+def test_simulated_coverage_is_said_by_number_of_seeds() -> None:
+    few, many = (coverage.coverage(seeds, 0.0, draws=200, replicates=10) for seeds in (3, 40))
+    assert 0.7 <= few < many <= 0.99  # the spread of three seeds is badly known
+    lines = [{"seeds": 3, "images": 0.0, "coverage": few}, {"seeds": 3, "images": 1.0, "coverage": many}]
+    assert f"{100 * few:.0f} to {100 * many:.0f} % with 3 seeds" in coverage.sentence(lines)
 
 
 def test_smaller_than_is_the_far_end() -> None:

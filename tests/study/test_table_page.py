@@ -5,11 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_evidence_report import results  # noqa: F401  the fixture
+from test_evidence_report import results, write  # noqa: F401  the fixture
 
 from mambaad.study import table_page, tables
+from mambaad.study.evidence import protocol
 from mambaad.study.published_numbers import repository_root
-from mambaad.study.tables_spec import TABLE_3, TABLE_5, TABLE_6, TABLES, Table
+from mambaad.study.tables_spec import TABLE_3, TABLE_4, TABLE_5, TABLE_6, TABLES, Table
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,22 @@ def test_measured_rows_link_their_records(results: Path, capsys: pytest.CaptureF
     links = re.findall(r'href="\.\./results/real_v1/runs/(real_v1_\w+\.json)"', page)
     assert len(links) == len(set(links)) == 16
     assert all((results / "runs" / name).is_file() for name in links)
+
+
+def test_a_difference_names_its_seeds_where_they_are_not_the_row_s(results: Path) -> None:  # noqa: F811
+    frame = tables.build_table(TABLE_5, "quick", results, counts=False)
+    rows = {row.name: row for row in protocol.rows(TABLE_5.name)}
+    assert "seeds)" not in table_page.overview(TABLE_5, frame, results).data
+    write(results, rows["scan 8"], 4, 80.0)
+    assert len(re.findall(r"4 seeds\)", table_page.overview(TABLE_5, frame, results).data)) == 1
+
+
+def test_every_encoder_of_table_4_has_its_reference(tmp_path: Path, quick: Path) -> None:
+    for row in protocol.rows(TABLE_4.name):
+        for seed in range(3):
+            write(tmp_path, row, seed, 70.0 + seed)
+    page = table_page.overview(TABLE_4, tables.build_table(TABLE_4, "quick", quick, counts=False), tmp_path).data
+    assert page.count(">reference<") == 2
 
 
 def test_without_a_record_the_page_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

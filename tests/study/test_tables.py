@@ -1,6 +1,7 @@
 """Tables from records: what stands beside what, what is left empty, and what a reader is told."""
 
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,15 @@ def test_building_twice_gives_the_same_file_and_leaves_nothing_else(quick: Path)
     tables.build_table(TABLE_2, "quick", quick)
     assert path.read_bytes() == first
     assert not list(path.parent.glob(".*"))
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES.keys())
+def test_committed_tables_come_from_the_committed_records(table: Table, tmp_path: Path) -> None:
+    committed = published_numbers.repository_root() / "results"
+    shutil.copytree(committed / "runs", tmp_path / "runs")
+    tables.build_table(table, "quick", tmp_path)
+    name = f"tables/{table.name}.csv"
+    assert (tmp_path / name).read_bytes() == (committed / name).read_bytes(), "run `make records`"
 
 
 @pytest.mark.parametrize("table", [t for t in TABLES.values() if t.counted], ids=lambda t: t.name)

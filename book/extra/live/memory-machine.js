@@ -60,7 +60,7 @@
       el("div", { class: "live-controls" }, [high.node, low.node, same.node, memories.node, rule.node, step.node, play.node]),
       el("div", { class: "live-panels" }, [
         el("div", {}, [panel("Tokens u (bars) and output y (line)", series), panel("The memories at this step; each drains at its own rate", tanks)]),
-        panel("The same as a matrix: row = step of the output, column = token heard", heat),
+        panel("The same as a matrix: row = step of the output, column = token", heat),
       ]), text);
 
     function draw() {
@@ -103,7 +103,7 @@
       heat.setAttribute("aria-label", toeplitz ? "Lower triangular matrix, constant along its diagonals." : "Lower triangular matrix; its columns differ.");
 
       const loudest = M[t].indexOf(Math.max(...M[t])), half = (d) => Math.LN2 / d;
-      text.textContent = `Step ${t}: the output is ${y[t].toFixed(2)}. It hears token ${loudest} best, with weight ${M[t][loudest].toFixed(3)}. ` +
+      text.textContent = `Step ${t}: the output is ${y[t].toFixed(2)}. Token ${loudest} has most influence on it, with weight ${M[t][loudest].toFixed(3)}. ` +
         `With the δ of unmarked tokens the longest memory (A = −1) loses half in ${half(state.low) < 10 ? half(state.low).toFixed(1) : half(state.low).toFixed(0)} steps. ` +
         (toeplitz ? "δ is the same for all tokens: the matrix is constant along its diagonals (Toeplitz), so this scan is a convolution."
           : "δ depends on the token: the columns of the matrix differ, and no convolution does this.");

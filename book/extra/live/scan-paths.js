@@ -58,7 +58,7 @@
     return steps;
   }
 
-  /* Weight with which `token` is heard at every place, summed over the routes: exp(-j / memory), j steps later. */
+  /* Weight with which `token` influences every place, summed over the routes: exp(-j / memory), j steps later. */
   function influence(allSteps, token, memory) {
     const weight = new Array(allSteps[0].length).fill(0);
     for (const steps of allSteps)
@@ -126,7 +126,7 @@
       el("div", { class: "live-controls" }, [method.node, side.node, number.node, route.node, step.node, play.node, memory.node, sum.node]),
       note,
       el("div", { class: "live-panels" }, [
-        panel("Choose a token with the pointer or the arrow keys. Blue: who hears it, and how well.", grid),
+        panel("Choose a token with the pointer or the arrow keys. Blue: the places that it influences, and how strongly.", grid),
         el("div", { class: "live-panel" }, [barsTitle, bars, text]),
       ]));
 

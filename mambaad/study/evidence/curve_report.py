@@ -11,6 +11,7 @@ from IPython.display import HTML
 
 from mambaad.study.evidence import curves, protocol
 from mambaad.study.evidence.carry_out import recorded
+from mambaad.study.evidence.report import in_points
 from mambaad.study.page_figures import BLUE, GREEN, ORANGE, SKY, WIDTH, plot, style
 
 
@@ -30,7 +31,7 @@ def table(results: str | Path) -> pd.DataFrame:
                 "n": len(measured),
                 "last": f"{np.mean(last):.1f}",
                 "best on test": f"{np.mean(best):.1f}",
-                "flattered by": f"{np.mean(flattery):.1f}",
+                "best minus last": f"{np.mean(flattery):.1f}",
                 "by seed": ", ".join(f"{value:.1f}" for value in flattery),
                 "best step": ", ".join(str(curves.best_step(curve)) for curve in measured),
             }
@@ -48,8 +49,8 @@ def longer(results: str | Path) -> str:
     ends = [curves.mad(long[seed])[curves.LENGTH] for seed in both]
     gains = np.subtract(ends, [usual[seed]["metrics"]["exact"]["mean"]["mad"] for seed in both])
     return (
-        f"Four times the steps change mAD by {np.mean(gains):+.1f} points (by seed "
-        f"{', '.join(f'{gain:+.1f}' for gain in gains)}; n = {len(both)}), against the main runs with the same seeds."
+        f"Four times the steps change mAD by {in_points(float(np.mean(gains)))} points (by seed "
+        f"{', '.join(map(in_points, gains))}; n = {len(both)}), against the main runs with the same seeds."
     )
 
 

@@ -46,7 +46,7 @@ def explorer(results: str | Path, records: str) -> HTML:
         caption=f"**Explore {compared} comparisons in {len(groups)} groups.** Diamond: mean of the paired differences "
         "over seeds; bar: its 95 % interval, coloured where it excludes zero and at least three seeds stand behind it; "
         "small circles: single seeds, which link to their records. Verdicts in this book are about mAD alone: among so "
-        "many intervals in eight metrics, some miss zero by chance. Without scripts you see the first group.",
+        "many intervals in eight metrics, some exclude zero by chance. Without scripts you see the first group.",
         data=data,
     )
 
@@ -58,12 +58,12 @@ def explored(results: str | Path, records: str) -> dict[str, Any]:
         found = {metric: lines(name, reference, results, metric) for metric in SHOWN}
         first = found[protocol.PRIMARY]
         if first:
-            have = {reference, *(line.name for line in first)}
+            have = {line.name for line in first}
             groups.append(
                 {
                     "title": report.TITLES[name],
                     "reference": reference,
-                    "missing": [row.name for row in protocol.rows(name) if row.name not in have],
+                    "missing": [row.name for row in protocol.compared_with(name, reference) if row.name not in have],
                     "rows": [_row(place, first[place], found) for place in range(len(first))],
                 }
             )

@@ -36,22 +36,21 @@ class Line:
 
 
 def lines(group: str, reference: str, results: str | Path, metric: str = protocol.PRIMARY) -> list[Line]:
-    """Every row of a group that shares a recorded seed with the reference, in the protocol's order.
+    """Every row of a group that has the reference's encoder and shares a recorded seed with it, in the protocol's
+    order.
 
     Raises:
         ValueError: the group has no such row.
     """
-    rows = {row.name: row for row in protocol.rows(group)}
-    if reference not in rows:
-        raise ValueError(f"{group} has no row {reference!r}; there are {', '.join(rows)}")
-    base = recorded(rows[reference], results)
+    compared = protocol.compared_with(group, reference)
+    base = recorded(next(row for row in protocol.rows(group) if row.name == reference), results)
     found = []
-    for name, row in rows.items():
-        own = recorded(row, results) if name != reference else {}
+    for row in compared:
+        own = recorded(row, results)
         if shared := sorted(set(own) & set(base)):
             ours, theirs = _values(own, metric), _values(base, metric)
             differences = tuple((seed, float(ours[seed][0] - theirs[seed][0]), own[seed]["hash"]) for seed in shared)
-            found.append(Line(name, paired_difference(ours, theirs), differences))
+            found.append(Line(row.name, paired_difference(ours, theirs), differences))
     return found
 
 
@@ -127,7 +126,7 @@ def _row(line: Line, top: float, x: Any, records: str) -> list[str]:
 def _in_words(line: Line) -> str:
     e = line.estimate
     interval = "" if math.isnan(e.low) else f" ({signed_end(e.low)} to {signed_end(e.high)})"
-    return f"{line.name} {signed(e.value, 1)}{interval}, {e.n} seeds"
+    return f"{line.name} {signed(e.value, 1)}{interval}, {e.n} seed{'s' if e.n > 1 else ''}"
 
 
 def _axis(found: Sequence[Line]) -> tuple[float, float, list[float]]:

@@ -70,8 +70,6 @@ class Claim:
     row: str
     reference: str
     sign: int
-    printed: float | None = None
-    """The difference in mAD that the paper's table prints on MVTec-AD."""
     caveat: str = ""
     """What was seen after the runs that a reader of the verdict has to know; it changes no verdict."""
 
@@ -194,6 +192,18 @@ REFERENCES = {
     METHODS: "MambaAD",
 }
 """The row that the paper proposes, which the others of its table are compared with."""
+WITHIN_LITE0 = "EfficientNet-Lite0 [2,2,2,2]"
+"""What the rows of table 4 with this encoder are compared with: two rows should differ in one thing."""
+
+
+def compared_with(group: str, reference: str) -> list[Row]:
+    """The other rows of a group that have the reference's encoder.  Raises ValueError if the group has no such row."""
+    found = {row.name: row for row in rows(group)}
+    if reference not in found:
+        raise ValueError(f"{group} has no row {reference!r}; there are {', '.join(found)}")
+    encoder = found[reference].base.encoder_weights
+    return [row for name, row in found.items() if name != reference and row.base.encoder_weights == encoder]
+
 
 CLAIMS = (
     *(
