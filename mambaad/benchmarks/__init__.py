@@ -1,7 +1,7 @@
 """Benchmarks: scripts that write records, `mambaad benchmark`.
 
 Each suite is a function that returns rows and facts; `run_suite` writes them as <out>/<suite>_<device>.csv with the
-environment beside it in a .json.  Reading order: timing, scan, model, methods, metrics, exports.
+environment beside it in a .json.  Reading order: timing, scan, model, methods, metrics, exports, training.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from mambaad.benchmarks.metrics import metrics_benchmark
 from mambaad.benchmarks.model import model_benchmark, scaling_benchmark
 from mambaad.benchmarks.scan import scan_benchmark, stages_benchmark
 from mambaad.benchmarks.timing import cpu_threads, write_benchmark
+from mambaad.benchmarks.training import training_benchmark
 
 SUITES: dict[str, Callable[..., tuple[list[dict[str, Any]], dict[str, Any]]]] = {
     "scan": scan_benchmark,
@@ -27,6 +28,7 @@ SUITES: dict[str, Callable[..., tuple[list[dict[str, Any]], dict[str, Any]]]] = 
     "methods": methods_benchmark,
     "metrics": metrics_benchmark,
     "exports": exports_benchmark,
+    "training": training_benchmark,
 }
 
 __all__ = ["SUITES", "run_suite"]

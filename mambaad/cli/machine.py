@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mambaad.cli.options import AddCommand
 
-SUITES = ("scan", "stages", "model", "scaling", "methods", "metrics", "exports")
+SUITES = ("scan", "stages", "model", "scaling", "methods", "metrics", "exports", "training")
 """Those of mambaad.benchmarks, which is slow to import."""
 
 

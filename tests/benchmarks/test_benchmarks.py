@@ -154,6 +154,15 @@ def test_methods_stand_side_by_side_with_mambaad() -> None:
     assert [methods.first_phase(config) for config in configs.values()] == [0, 0.2, 0]
 
 
+def test_training_steps_stand_beside_each_other(tmp_path: Path) -> None:
+    path = run_suite("training", tmp_path, 2, 1, side=64, batch=2, configs={"small": SMALL})
+    rows = table_of(path)
+    assert [(row["encoder"], row["features"]) for row in rows] == [("small", "in every step"), ("small", "kept")]
+    for row in rows:
+        assert 0 < float(row["min_ms"]) <= float(row["median_ms"]) <= float(row["max_ms"])
+        assert 0 < float(row["scan_share"]) < 1
+
+
 @pytest.mark.skipif(not fits(), reason="needs torch 2.8 or newer, whose exporter writes operators of other domains")
 def test_exports_stand_beside_pytorch(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
