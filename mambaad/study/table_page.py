@@ -87,7 +87,12 @@ def _without_data_set(name: str) -> str:
 def _with_interval(line: dict[str, str] | None) -> str:
     if line is None:
         return table_html.NONE
-    return f"{line['mAD']} ({line['95 % interval']})" if line["95 % interval"] else line["mAD"]
+    return _unbroken(f"{line['mAD']} ({line['95 % interval']})" if line["95 % interval"] else line["mAD"])
+
+
+def _unbroken(text: str) -> Markup:
+    """Numbers that belong together, on one line."""
+    return Markup(f'<span class="unbroken">{text}</span>')
 
 
 def _difference(
@@ -102,7 +107,7 @@ def _difference(
     if line is None or line["n"] != found.n:  # the reference has not all of the row's seeds
         parts.append(f"{found.n} seed{'s' if found.n > 1 else ''}")
     behind = ", ".join(filter(None, parts))
-    return report.in_points(found.value) + (f" ({behind})" if behind else "")
+    return _unbroken(report.in_points(found.value) + (f" ({behind})" if behind else ""))
 
 
 def _references(group: str) -> list[str]:
