@@ -161,7 +161,8 @@ plot(
 
 # %% [markdown]
 # Twelve images of each are a first look, not a measurement. Before you rely on a detector, keep some defective parts
-# aside, never use them to choose settings, and let `mambaad report` show what it misses.
+# aside, never use them to choose settings, and look at what is missed: `mambaad train` with the same folder, then
+# `mambaad report`, shows it.
 
 # %% [markdown]
 # ## 5. Keep it

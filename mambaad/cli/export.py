@@ -58,7 +58,9 @@ def _export(arguments: argparse.Namespace) -> int:
     check_side(model.config, side, side)
     threshold = stored_threshold(content)
     if threshold is not None and (threshold.side != side or threshold.tile):
-        threshold = None  # of other images than the graph takes
+        belongs = f"tiles of {threshold.tile} pixels" if threshold.tile else f"images of {threshold.side} pixels"
+        print(f"no threshold in the graph: the checkpoint's belongs to {belongs}, the graph takes images of {side}")
+        threshold = None
     facts: dict[str, Any] = {"checkpoint": str(Path(arguments.weights).name)}
     if arguments.images is None:
         images = torch.randint(256, (3, side, side, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)

@@ -14,6 +14,8 @@ from mambaad.data.datasets.visa import TABLE
 from mambaad.data.sample import DatasetError
 from mambaad.data.synthetic.generate import SYNTHETIC_CATEGORIES
 
+INNER = ("train", "test", "ground_truth")
+"""Folders inside one category."""
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".xz", ".7z", ".bz2", ".rar")
 
 
@@ -75,15 +77,38 @@ def explain(root: Path, name: str | None) -> str:
     deeper = next((p for p in visible if p.is_dir() and _fits(p, name)), None)
     if deeper is not None and own is None:
         return f"; the root is one level too high: name {deeper}"
-    above = next((p for p in root.resolve().parents[:3] if _fits(p, name)), None)
-    if above is not None and own in (None, "folder"):
+    above = _above(root.resolve(), name, own)
+    if above is not None:
         return f"; the root is too deep: name {above}"
     archives = [path.name for path in visible if path.suffix.lower() in _ARCHIVES]
     if archives:
         return f"; {', '.join(archives[:3])} still has to be unpacked"
     if own is None and images_in(root):
         return "; it holds images without folders: put good ones into train/good below it"
-    return "" if own is not None else "; its folders fit no layout: compare with mambaad data where"
+    if own is not None:
+        return ""
+    other_case = next((path.name for path in visible if path.name.lower() == "train" != path.name), None)
+    if other_case is not None:
+        return f"; rename {other_case} to train, and what lies in it to good"
+    if (root / "train").is_dir():
+        return "; train/good holds no images: put photographs of good parts there"
+    return "; its folders fit no layout: compare with mambaad data where"
+
+
+def _above(root: Path, name: str | None, own: str | None) -> Path | None:
+    """The data set that a folder is only a part of: one of its inner folders, or one category of those asked for.
+
+    A folder that merely lies beside others is no part of them, so it is never looked at from further up.
+    """
+    if own == "folder" and name is not None:
+        return root.parent if _fits(root.parent, name) else None
+    inner = next((path for path in (root, root.parent) if path.name in INNER), None)
+    if own is not None or inner is None:
+        return None
+    whole = inner.parent
+    if name is None:
+        return whole if _recognise(whole) is not None else None
+    return next((path for path in (whole, whole.parent) if _fits(path, name)), None)
 
 
 def _fits(folder: Path, name: str | None) -> bool:

@@ -64,13 +64,16 @@ def write_tiles(root: str | Path, out: str | Path, tiling: Tiling, progress: boo
         root: a folder with train/good, or of photographs alone.
 
     Raises:
-        DatasetError: no photographs, or one that cannot be read.
+        DatasetError: no photographs, or one that cannot be read; a folder that holds images already, which could be
+            tiles of another size.
     """
     root, out = Path(root), Path(out) / "train" / "good"
     good = root / "train" / "good"
     photographs = images_in(good if good.is_dir() else root)
     if not photographs:
         raise DatasetError(f"{root}: expected photographs of good parts, in it or in train/good below it, found none")
+    if out.is_dir() and images_in(out):
+        raise DatasetError(f"{out} holds images already: name another folder for the tiles, or empty this one")
     count = 0
     for path in tracked(photographs, len(photographs), "tiles", progress, unit="image"):
         pixels = np.asarray(read_rgb(path))

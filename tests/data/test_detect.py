@@ -34,8 +34,8 @@ def test_a_wrong_folder_is_explained(tmp_path: Path) -> None:
         "note.txt": "it is a file: name a folder",
         "heap": "put good ones into train/good",
         "odd": "its folders fit no layout",
-        "data/nut/test": f"the root is too deep: name {root.resolve()}",
-        "data/nut/test/hole": f"the root is too deep: name {root.resolve()}",
+        "data/nut/test": f"the root is too deep: name {root.resolve() / 'nut'}",
+        "data/nut/test/hole": f"the root is too deep: name {root.resolve() / 'nut'}",
         ".": f"the root is one level too high: name {root}",
     }.items():
         with pytest.raises(DatasetError, match="not a data set") as caught:
@@ -45,6 +45,23 @@ def test_a_wrong_folder_is_explained(tmp_path: Path) -> None:
         assert report.problems == (str(caught.value),)
         assert not report.counts
         assert "layout not recognised" in render(report)
+
+
+def test_a_folder_beside_another_part_is_not_taken_for_part_of_it(tmp_path: Path) -> None:
+    picture(tmp_path / "side/train/good/a.png")
+    picture(tmp_path / "photographs/a.png")
+    (tmp_path / "part/train/good").mkdir(parents=True)
+    (tmp_path / "other/Train/Good").mkdir(parents=True)
+    for folder, text in {
+        "photographs": "put good ones into train/good",
+        "part": "train/good holds no images",
+        "other": "rename Train to train",
+        "side/train/good": f"the root is too deep: name {tmp_path.resolve() / 'side'}",
+    }.items():
+        with pytest.raises(DatasetError, match="not a data set") as caught:
+            guess_layout(tmp_path / folder)
+        assert str(caught.value).count(";") == 1
+        assert text in str(caught.value)
 
 
 def test_a_wrong_layout_is_explained(tmp_path: Path) -> None:

@@ -308,6 +308,10 @@ def test_export_command(
     assert record["input"]["images"] == ["batch", 3, 64, 64]
     assert (record["threshold"], record["checkpoint"]) == (THRESHOLD, "c.pth")
     assert str(tmp_path) not in json.dumps(record)
+    assert "no threshold" not in out
+    assert cli.main([*call, "--out", str(tmp_path / "other.pt2"), "--repeats", "0", "--side", "128"]) == 0
+    assert "the checkpoint's belongs to images of 64 pixels, the graph takes images of 128" in capsys.readouterr().out
+    assert json.loads((tmp_path / "other.pt2.json").read_text())["threshold"] is None
 
 
 @exports

@@ -128,6 +128,8 @@ def test_good_photographs_are_written_as_the_tiles_that_prediction_sees(
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="expected photographs of good parts"):
         write_tiles(tmp_path / "empty", tmp_path / "out", Tiling(32))
+    with pytest.raises(DatasetError, match="holds images already: name another folder"):
+        write_tiles(tmp_path / "in", tmp_path / "out", Tiling(16))
 
 
 # -- regions
