@@ -5,6 +5,7 @@ import copy
 import functools
 import hashlib
 import io
+import dataclasses
 import json
 import runpy
 import subprocess
@@ -309,8 +310,9 @@ def test_export_command(
     assert (record["threshold"], record["checkpoint"]) == (THRESHOLD, "c.pth")
     assert str(tmp_path) not in json.dumps(record)
     assert "no threshold" not in out
-    assert cli.main([*call, "--out", str(tmp_path / "other.pt2"), "--repeats", "0", "--side", "128"]) == 0
-    assert "the checkpoint's belongs to images of 64 pixels, the graph takes images of 128" in capsys.readouterr().out
+    store_threshold(weights, dataclasses.replace(calibrate([THRESHOLD], 0.5, side=64), tile=32))
+    assert cli.main([*call, "--out", str(tmp_path / "other.pt2"), "--repeats", "0"]) == 0
+    assert "the checkpoint's belongs to tiles of 32 pixels, the graph takes images of 64" in capsys.readouterr().out
     assert json.loads((tmp_path / "other.pt2.json").read_text())["threshold"] is None
 
 
