@@ -49,7 +49,7 @@ class Settings:
     reason: str = field(default="", compare=False)
     """Why the preset was chosen."""
     own_batch: bool = field(default=False, compare=False)
-    """Whether the batch size was named, and is not the preset's."""
+    """Whether an option names the batch size, or a file another one than the preset's: a printed file names it, too."""
 
     def as_yaml(self) -> str:
         """A file that gives the same settings again."""
@@ -98,7 +98,7 @@ def settle(arguments: argparse.Namespace) -> Settings:
         dataset=arguments.dataset or values.get("data", {}).get("dataset"),
         execution=_execution(base, run, arguments, values),
         encoder_file=file,
-        own_batch=arguments.batch_size is not None or "batch_size" in values.get("train", {}),
+        own_batch=arguments.batch_size is not None or run.train.batch_size != base.run.train.batch_size,
         **{name: None if path is None else Path(path) for name, path in where.items()},
     )
 

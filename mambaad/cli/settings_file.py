@@ -43,7 +43,7 @@ EXECUTION = (
 KEYS = ("preset", "paths", "execution", *PARTS, "minutes", "fpr")
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
     """Takes numbers as JSON and people write them, 1e-05 without a point, which PyYAML takes for text."""
 
 

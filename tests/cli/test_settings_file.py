@@ -128,6 +128,16 @@ def test_a_small_set_lowers_the_batch_that_nobody_named(
     assert "preset: laptop (device cpu)" in printed
 
 
+def test_a_batch_size_is_named_by_an_option_or_by_a_file_with_another_one(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(settings().as_yaml())
+    assert not settings().own_batch
+    assert not settings("--config", str(file)).own_batch
+    assert settings("--batch-size", "8").own_batch
+    file.write_text("train: {batch_size: 4}\n")
+    assert settings("--config", str(file)).own_batch
+
+
 def test_a_run_without_a_threshold_says_so(drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = tmp_path / "set" / "train" / "good"
     one.mkdir(parents=True)
