@@ -21,16 +21,24 @@ class AddCommand(Protocol):
     def __call__(self, name: str, run: Run, text: str) -> argparse.ArgumentParser: ...
 
 
-def data_options(sub: argparse.ArgumentParser, required: bool = True) -> None:
+def data_options(sub: argparse.ArgumentParser, required: bool = True, *, preset: bool = False) -> None:
+    """Where the images lie and how they are read; with `preset`, layout and side have no default here."""
     sub.add_argument("--data", type=Path, required=required, help="root folder of the images")
     sub.add_argument(
         "--dataset",
-        default="mvtec_ad",
+        default=None if preset else "mvtec_ad",
         choices=sorted(DATASETS),
-        help="layout: folder (train/good, test/..., one category), or that of a published set (`mambaad data where`)",
+        help="layout: folder (train/good, test/..., one category), or that of a published set (`mambaad data where`)"
+        + (" (not given: it is recognised)" if preset else ""),
     )
     sub.add_argument("--categories", nargs="*", default=[], help="categories, all in one model (none named: all)")
-    sub.add_argument("--side", type=int, default=256, help="side of the network input in pixels")
+    side = "side of the network input in pixels"
+    sub.add_argument(
+        "--side",
+        type=int,
+        default=None if preset else 256,
+        help=f"{side} (not given: the preset's)" if preset else side,
+    )
 
 
 def device_options(sub: argparse.ArgumentParser, threads: int | None = None) -> None:

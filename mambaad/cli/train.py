@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from mambaad.cli.options import AddCommand, data_options, device_options, print_metrics
-from mambaad.config import METHODS, PRESETS, SCAN_METHODS
+from mambaad.config import METHODS, PRESETS, SCAN_METHODS, method_of
 from mambaad.data.image_cache import default_cache_dir
 from mambaad.engine.execution import FEATURES
 
@@ -35,17 +35,17 @@ def add(command: AddCommand) -> None:
 
 
 def _train_options(sub: argparse.ArgumentParser) -> None:
-    data_options(sub, required=False)
+    data_options(sub, required=False, preset=True)
     device_options(sub)
     sub.add_argument("--out", type=Path, help="folder for the checkpoint and the run record")
-    named = " and ".join(f"{preset.name}: {preset.purpose}" for preset in PRESETS.values())
+    named = "; ".join(f"{preset.name}: {preset.purpose}" for preset in PRESETS.values())
     sub.add_argument(
         "--preset", choices=sorted(PRESETS), help=f"{named} (not given: paper on a CUDA device, else laptop)"
     )
     sub.add_argument("--config", type=Path, help="YAML file of settings, or a run's record; options overrule it")
     sub.add_argument("--print-config", action="store_true", help="print such a file with all settings, and stop")
     sub.add_argument("--method", choices=METHODS, help="what is trained (not given: the preset's)")
-    sub.set_defaults(dataset=None, side=None, device=None)
+    sub.set_defaults(device=None)
     encoder = sub.add_argument_group("encoder (nothing given: the preset's)")
     encoder.add_argument("--backbone", help="timm model name (not given: the method's published one)")
     encoder.add_argument(
@@ -73,7 +73,7 @@ def _train_options(sub: argparse.ArgumentParser) -> None:
     decoder.add_argument("--directions", type=int, help="scan routes: 2, 4 or 8 (not given: the preset's)")
     training = sub.add_argument_group("training")
     training.add_argument("--minutes", type=float, help="time for training and evaluation, in place of steps")
-    training.add_argument("--fpr", type=float, default=0.01, help="share of good images to be above the threshold")
+    training.add_argument("--fpr", type=float, help="share of good images to be above the threshold (not given: 0.01)")
     training.add_argument("--processes", type=int, help="training processes (cards) that share each batch (default: 1)")
     speed = sub.add_argument_group("speed")
     speed.add_argument("--workers", type=int, help="processes that read images (not given: none)")
@@ -104,15 +104,14 @@ def _train(arguments: argparse.Namespace) -> int:
     from mambaad.data.row_store import CacheError
     from mambaad.engine.budget import with_budget
     from mambaad.engine.execution import Execution
+    from mambaad.engine.optim import batch_that_fits
     from mambaad.engine.processes import is_first
     from mambaad.engine.records import write_record
     from mambaad.engine.result import CHECKPOINT
     from mambaad.engine.run import execute
     from mambaad.files import check_output
     from mambaad.inference.held_out import calibrate_run, notes
-    from mambaad.inference.threshold import check_rate
 
-    check_rate(arguments.fpr)
     settings = settle(arguments)
     if arguments.print_config:
         print(settings.as_yaml(), end="")
@@ -130,12 +129,19 @@ def _train(arguments: argparse.Namespace) -> int:
     index = contents_hash(samples, data, out / CONTENT_CACHE)
     run = replace(run, data=replace(run.data, dataset=dataset, index_hash=index))
     execution = Execution(**{"threads": None} | dict(settings.execution))
-    if arguments.minutes is not None:
-        run = with_budget(run, samples, arguments.minutes, out, execution, settings.encoder_file)
+    given = settings.own_batch or method_of(run.model) == "memory_bank"
+    batch = run.train.batch_size if given else batch_that_fits(run, samples, execution.processes)
+    if batch != run.train.batch_size:
+        if is_first():
+            print(f"batch size: {batch} (not {run.train.batch_size}: there are fewer training images)")
+        run = replace(run, train=replace(run.train, batch_size=batch))
+    if settings.minutes is not None:
+        run = with_budget(run, samples, settings.minutes, out, execution, settings.encoder_file)
     if is_first():
-        print(
-            f"settings (preset {settings.preset}):\n{replace(settings, run=run, dataset=dataset).as_yaml()}", flush=True
-        )
+        print(f"preset: {settings.preset} ({settings.reason})")
+        if settings.minutes is not None:
+            print(f"steps: {run.train.steps} (in {settings.minutes:g} minutes)")
+        print(f"settings:\n{replace(settings, run=run, dataset=dataset, minutes=None).as_yaml()}", flush=True)
     carry_out = partial(
         execute,
         run,
@@ -159,10 +165,16 @@ def _train(arguments: argparse.Namespace) -> int:
     print(f"checkpoint: {checkpoint}\nrecord: {record}")
     content = json.loads(record.read_text(encoding="utf-8"))
     print_metrics(content["metrics"])
+    found = {}
     if run.train.holdout and checkpoint.is_file():
-        if content.get("thresholds", {}).get("rate") != arguments.fpr:
-            found = calibrate_run(checkpoint, run, samples, rate=arguments.fpr, execution=execution)
+        found = content.get("thresholds", {})
+        if found.get("rate") != settings.fpr:
+            found = calibrate_run(checkpoint, run, samples, rate=settings.fpr, execution=execution)
             content["thresholds"] = found
             write_record(record, content)
-        print("", *notes(content["thresholds"]), sep="\n")
+    without = (
+        "no threshold: no good images were held out to set it from; "
+        f"mambaad calibrate --weights {checkpoint} --data GOOD_IMAGES sets one"
+    )
+    print("", *(notes(found) or [without]), sep="\n")
     return 0

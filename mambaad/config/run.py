@@ -190,6 +190,8 @@ def model_config(**values: Any) -> ModelConfig | MethodConfig:
     """A method's settings from plain values; without `method` they are MambaAD's.  Raises as `run_config_from_dict`."""
     method = values.get("method", "mambaad")
     one_of("method", method, METHODS)
+    if method == "mambaad":  # its settings do not hold the name
+        values.pop("method", None)
     return ModelConfig(**values) if method == "mambaad" else METHOD_CONFIGS[method](**values)
 
 

@@ -102,7 +102,9 @@ def time_run(
         if isinstance(model, FittedMethod):
             raise ValueError(f"{method_of(run.model)} is filled in one pass over the images: leave out --minutes")
         if len(kept) < size:
-            raise DatasetError(f"{len(kept)} training images are fewer than one batch of {size}: lower batch_size")
+            raise DatasetError(
+                f"{len(kept)} training images are fewer than one batch of {size}: lower batch_size (--batch-size)"
+            )
         model.to(device).train()
         images = ImageSet(kept[:size], run.data.side, run.model.mean, run.model.std)
         optimizers = cast(TrainedMethod, model).optimizers(run.train)

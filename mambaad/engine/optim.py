@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
-from mambaad.config import TrainConfig
-from mambaad.data import DatasetError
+from mambaad.config import RunConfig, TrainConfig
+from mambaad.data import DatasetError, Sample
+from mambaad.data.holdout import hold_out
 
 
 def lr_factor(step: int, steps: int, config: TrainConfig) -> float:
@@ -21,9 +22,16 @@ def total_steps(config: TrainConfig, images: int) -> int:
     per_epoch = images // config.batch_size
     if per_epoch == 0:
         raise DatasetError(
-            f"{images} training images are fewer than one batch of {config.batch_size}: lower batch_size"
+            f"{images} training images are fewer than one batch of {config.batch_size}: lower batch_size (--batch-size)"
         )
     return config.steps or config.epochs * per_epoch
+
+
+def batch_that_fits(run: RunConfig, samples: Sequence[Sample], processes: int = 1) -> int:
+    """The run's batch size, or as many training images as there are if they are fewer, a multiple of the processes."""
+    kept, _ = hold_out([s for s in samples if s.split == "train"], run.train.holdout, run.train.seed)
+    fewer = len(kept) // processes * processes
+    return fewer if 0 < fewer < run.train.batch_size else run.train.batch_size
 
 
 def batches(images: int, config: TrainConfig, steps: int) -> Iterator[list[int]]:

@@ -86,6 +86,15 @@ def test_a_record_is_a_file_of_settings() -> None:
         ("train: {steps: -3}", "steps must be at least 1"),
         ("preset: desk", "preset must be one of"),
         ("a: [", "cannot be read as YAML"),
+        ("", "expected keys such as preset, data, train; got an empty file"),
+        ("train: {steps: two}", "train: steps: Input should be a valid integer, got 'two'"),
+        ("execution: {threads: two}", "execution: threads: Input should be a valid integer, got 'two'"),
+        ("paths: {data: 3}", "paths: data must be a folder's path, got 3"),
+        ("encoder_weights: [1]", "encoder_weights must be a name or a file's path, got [1]"),
+        ("minutes: soon", "minutes must be a number, got 'soon'"),
+        ("fpr: 2", "the false-positive rate must be between 0 and 1"),
+        ("{minutes: 3, train: {steps: 5}}", "minutes are in place of steps: name one of them"),
+        ("{preset: laptop, model: {network: {depth: 3}}}", "model: network: unknown key 'depth'"),
     ],
 )
 def test_a_wrong_file_is_refused_by_its_key(text: str, message: str, tmp_path: Path) -> None:
