@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from layouts import deep_and_turned
 from PIL import Image
 from sklearn.base import clone
 
@@ -14,6 +15,7 @@ from mambaad.config import method_of
 from mambaad.config.presets import preset
 from mambaad.data import DatasetError
 from mambaad.inference.detector import Detector, NotFittedError
+from mambaad.inference.inputs import as_rgb
 from mambaad.inference.predict import score_files
 
 
@@ -86,6 +88,15 @@ def test_every_kind_of_input_gives_the_same_scores_as_the_command_line(detector:
     grey = arrays[0, :, :, 0]
     coloured = np.stack([grey] * 3, axis=-1)
     np.testing.assert_allclose(detector.score_samples(grey), detector.score_samples(coloured), rtol=1e-4)
+
+
+def test_deep_and_turned_images_in_memory_are_read_as_files_are(detector: Detector, tmp_path: Path) -> None:
+    for path in deep_and_turned(tmp_path):
+        with Image.open(path) as opened:
+            np.testing.assert_array_equal(as_rgb(opened), as_rgb(path))
+            np.testing.assert_allclose(detector.score_samples(opened), detector.score_samples(path), rtol=1e-6)
+    with pytest.raises(DatasetError, match="an image in memory: expected 8-bit or 16-bit values, got mode 'F'"):
+        detector.predict(Image.new("F", (8, 8), 0.5))
 
 
 def test_folders_with_and_without_a_layout_and_images_in_memory_give_one_detector(
