@@ -171,13 +171,17 @@ class Detector:
 
     @property
     def offset_(self) -> float:
-        """Minus the threshold of the anomaly scores.  Raises NotFittedError if there is none."""
+        """Minus the threshold of the anomaly scores.
+
+        Raises NotFittedError if there is none, ValueError if it is of tiles or of a region, which a detector has not.
+        """
         self._check_fitted()
         if self.threshold_ is None:
             raise NotFittedError(
                 "there is no threshold, since no good image was held out: fit on more images, or call "
                 "set_threshold(value); scores and maps need none"
             )
+        self.threshold_.check_side(self.side_)
         return -self.threshold_.value
 
     def set_threshold(self, value: float) -> Detector:

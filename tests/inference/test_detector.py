@@ -189,7 +189,8 @@ def test_it_is_a_step_of_scikit_learns_pipelines(bright: np.ndarray) -> None:
 def test_no_images_have_no_scores_and_no_maps(detector: Detector) -> None:
     assert detector.score_samples([]).shape == detector.predict([]).shape == (0,)
     maps = detector.anomaly_map([])
-    assert (maps.shape, maps.dtype) == ((0, 64, 64), np.float32)
+    assert maps.shape == (0, 64, 64)
+    assert maps.dtype == np.float32
 
 
 def test_defaults_are_the_presets() -> None:
