@@ -104,7 +104,7 @@ class Threshold:
             )
             raise ValueError(
                 f"the threshold was set {'with' if self.region else 'without'} a region mask and the images would be "
-                f"scored {theirs}: predict {own}, or calibrate again {used}"
+                f"scored {theirs}: predict {own}, calibrate again {used}, or give --threshold"
             )
 
     def exceeded_by(self, score: float) -> bool:

@@ -209,7 +209,7 @@ def test_a_threshold_belongs_to_its_overlap_and_region() -> None:
     masked.check_side(64, None, own)
     tiled.check_side(64, tiles)
     for threshold, tiling, region, message in (
-        (whole, None, own, "set without a region mask .* scored with one: predict without --region, or calibrate"),
+        (whole, None, own, "set without a region mask .* scored with one: predict without --region, calibrate again"),
         (masked, None, "", "set with a region mask .* scored without one: predict with the same mask as --region"),
         (masked, None, other, "scored with another one"),
         (tiled, Tiling(64, 0.5), "", "tiles that overlap by 0.25 .* overlap by 0.5: use --overlap 0.25"),
