@@ -183,3 +183,15 @@ TREES: dict[str, Callable[[Path], Path]] = WRITERS | {
     "synthetic": lambda root: write_mvtec_ad(root, ("gear", "resistor")),
 }
 """Trees by the data set that has to be recognised."""
+
+
+def deep_and_turned(folder: Path) -> list[Path]:
+    """A 16-bit grey PNG, mostly above 255, and a JPEG that its EXIF orientation turns by a quarter."""
+    rng = np.random.default_rng(3)
+    deep, turned = folder / "deep.png", folder / "turned.jpg"
+    Image.fromarray(rng.integers(0, 2**16, (70, 50), dtype=np.uint16)).save(deep)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.repeat(np.arange(0, 200, 4, dtype=np.uint8)[:, None], 70, axis=1)
+    Image.fromarray(pixels).save(turned, exif=exif)
+    return [deep, turned]

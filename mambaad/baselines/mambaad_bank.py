@@ -108,7 +108,9 @@ class MambaADBank(nn.Module):
                 squares += parts.square().sum((0, 2, 3))
                 pixels += parts[:, 0].numel()
         if not pixels:
-            raise ValueError("the parts of the map are standardised by images held out, and there are none")
+            raise ValueError(
+                "this method needs good images that it is not trained on, and got none: give three good images or more"
+            )
         self.mean.copy_(total / pixels)
         self.std.copy_((squares / pixels - (total / pixels).square()).clamp(min=0).sqrt().clamp(min=SMALLEST))
 

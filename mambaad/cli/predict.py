@@ -6,10 +6,16 @@ import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mambaad.cli.options import SIDE, WEIGHTS, AddCommand, data_options, device_options, print_metrics, set_threads
+from mambaad.cli.options import SIDE, WEIGHTS, AddCommand, data_options, device_options, set_threads
+from mambaad.cli.outcome import print_measured, print_thresholds
+from mambaad.cli.watch import watch
 
+if TYPE_CHECKING:
+    from mambaad.data.tiles import Tiling
+
+OVERLAP = 0.25  # of tiles
 VERDICTS = 20  # lines printed, of the most anomalous images; all are in scores.csv
 
 
@@ -69,8 +75,20 @@ def _tile_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--tile", type=int, help="side in pixels of overlapping tiles to predict large images in (not given: no tiles)"
     )
-    sub.add_argument("--overlap", type=float, default=0.25, help="share of a tile that the next one overlaps")
+    sub.add_argument(
+        "--overlap", type=float, help=f"share of a tile that the next one overlaps (not given: {OVERLAP}; needs --tile)"
+    )
     sub.add_argument("--region", type=Path, help="mask file that is above 0 where images count (not given: everywhere)")
+
+
+def _tiling(arguments: argparse.Namespace) -> Tiling | None:
+    from mambaad.data.tiles import Tiling
+
+    if arguments.tile is not None:
+        return Tiling(arguments.tile, OVERLAP if arguments.overlap is None else arguments.overlap)
+    if arguments.overlap is not None:
+        raise ValueError(f"--overlap {arguments.overlap:g} is of tiles, and there are none: give --tile, too")
+    return None
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -94,7 +112,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     samples = load_dataset(dataset, arguments.data, arguments.categories)
     side = stored_side(content) if arguments.side is None else arguments.side
     results = evaluate_samples(load_method(content), samples, side, execution)
-    print_metrics(results)
+    print_measured(results)
     if arguments.out:
         print(f"written: {write_json(arguments.out, results)}")
     if published is not None and dataset == published.name:
@@ -121,7 +139,6 @@ def _print_beside_paper(loader: str, results: Mapping[str, Any], whole: bool) ->
 def _predict(arguments: argparse.Namespace) -> int:
     from mambaad.baselines import load_method
     from mambaad.data import DatasetError
-    from mambaad.data.tiles import Tiling
     from mambaad.files import check_output
     from mambaad.inference.ground_truth import find_truth
     from mambaad.inference.predict import find_images, predict_files
@@ -131,13 +148,13 @@ def _predict(arguments: argparse.Namespace) -> int:
 
     set_threads(arguments)
     check_output(arguments.out, folder=True)
+    tiling = _tiling(arguments)
     if arguments.watch is not None:
-        return _watch(arguments)
+        return watch(arguments)
     images = find_images(arguments.images, exclude=arguments.out)
     content = read_checkpoint(resolve(arguments.weights))
     side = stored_side(content) if arguments.side is None else arguments.side
     threshold, by_category = stored_threshold(content), stored_thresholds(content)
-    tiling = None if arguments.tile is None else Tiling(arguments.tile, arguments.overlap)
     if arguments.threshold is not None:
         threshold, by_category = Threshold.given(arguments.threshold, side, arguments.tile or 0), {}
     try:
@@ -176,71 +193,21 @@ def _predict(arguments: argparse.Namespace) -> int:
         if len(done.rows) > VERDICTS:
             print(f"... and {len(done.rows) - VERDICTS} with lower scores")
         print(f"{sum(bool(row.anomalous) for row in done.rows)} of {len(done.rows)} not OK")
-        for category, own in (by_category or {"": threshold}).items():
-            print(f"{category}: {own.note}" if category else own.note)
+        print_thresholds([row.path for row in done.rows], by_category, threshold)
     if arguments.gallery and done.rows:
         print(f"gallery: {arguments.out / 'gallery.html'}")
     if done.metrics is not None:
-        print_metrics({protocol: done.metrics[protocol] for protocol in ("exact", "paper") if protocol in done.metrics})
+        print_measured(
+            {protocol: done.metrics[protocol] for protocol in ("exact", "paper") if protocol in done.metrics}
+        )
         print(f"metrics: {arguments.out / 'metrics.json'}")
     return _report_failed(done.failed)
-
-
-def _watch(arguments: argparse.Namespace) -> int:
-    from mambaad.baselines import load_method
-    from mambaad.inference.threshold import (
-        Threshold,
-        stored_side,
-        stored_threshold,
-        stored_thresholds,
-        threshold_for,
-    )
-    from mambaad.inference.watch import watch_folder
-    from mambaad.inference.weights_hub import resolve, sha256
-    from mambaad.model.checkpoint import read_checkpoint
-
-    if arguments.ground_truth is not None:
-        raise ValueError("--ground-truth is for a folder that is complete: leave it out, or --watch")
-    if arguments.tile is not None or arguments.region is not None:
-        raise ValueError("--watch scores whole images: leave out --tile and --region, or --watch")
-    path = resolve(arguments.weights)
-    content = read_checkpoint(path)
-    side = stored_side(content) if arguments.side is None else arguments.side
-    threshold, by_category = stored_threshold(content), stored_thresholds(content)
-    if arguments.threshold is not None:
-        threshold, by_category = Threshold.given(arguments.threshold, side), {}
-    for used in filter(None, (threshold, *by_category.values())):
-        used.check_side(side)
-    rows = watch_folder(
-        load_method(content),
-        arguments.images,
-        arguments.out,
-        side=side,
-        threshold_of=lambda image: threshold_for(image.absolute(), by_category, threshold),
-        made_with={
-            "checkpoint": sha256(path),
-            "threshold": None if threshold is None else threshold.value,
-            "thresholds": {category: own.value for category, own in by_category.items()},
-        },
-        maps=arguments.maps,
-        overlays=not arguments.no_overlays,
-        batch_size=arguments.batch_size,
-        device=arguments.device,
-        interval=arguments.watch,
-    )
-    note = "no threshold, so no verdicts and no overlays" if threshold is None else threshold.note
-    print(f"watching {arguments.images}, Ctrl-C ends it; {note}", flush=True)
-    for row in rows:
-        verdict = {None: "", True: "not OK", False: "OK"}[row.anomalous]
-        shown = "not read" if row.score is None else f"{row.score:.4f} {verdict}"
-        print(f"{shown:16}{row.error or row.name}", flush=True)
-    return 0
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:
     from mambaad.baselines import load_method
     from mambaad.data import DatasetError
-    from mambaad.data.tiles import Tiling
+    from mambaad.data.pixels import read_mask
     from mambaad.files import check_output
     from mambaad.inference.predict import find_images, score_files
     from mambaad.inference.threshold import (
@@ -250,12 +217,16 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         check_unseen,
         store_threshold,
         stored_side,
+        stored_thresholds,
     )
+    from mambaad.inference.tiles import region_hash
     from mambaad.inference.weights_hub import resolve
     from mambaad.model.checkpoint import read_checkpoint
 
     set_threads(arguments)
     check_rate(arguments.fpr)
+    tiling = _tiling(arguments)
+    region = region_hash(None if arguments.region is None else read_mask(arguments.region))
     check_output(arguments.out or resolve(arguments.weights))
     images = find_images(arguments.data)
     check_good_alone(arguments.data, images)
@@ -265,7 +236,6 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         raise DatasetError(f"{path} is a published checkpoint and is left as it is: name another file with --out")
     check_unseen(content, images)
     side = stored_side(content) if arguments.side is None else arguments.side
-    tiling = None if arguments.tile is None else Tiling(arguments.tile, arguments.overlap)
     scores, failed = score_files(
         load_method(content),
         images,
@@ -275,9 +245,14 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         batch_size=arguments.batch_size,
         device=arguments.device,
     )
-    threshold = calibrate(list(scores.values()), arguments.fpr, side=side, tile=arguments.tile or 0)
+    threshold = calibrate(list(scores.values()), arguments.fpr, side=side, tiling=tiling, region=region)
     written = store_threshold(path, threshold, arguments.out)
     print(f"{threshold.note}\nstored in {written}")
+    if dropped := stored_thresholds(content):
+        print(
+            f"it replaces the thresholds of single categories, which were of other images: {', '.join(dropped)}; "
+            "images of every category are now compared with this one"
+        )
     return _report_failed(failed)
 
 

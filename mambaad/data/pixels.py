@@ -55,7 +55,7 @@ def read_rgb(path: str | Path, upright: bool = True) -> Image.Image:
     which takes 0..65535 to 0..255.  Raises DatasetError for a file that is missing or unreadable, and for
     float or 32-bit integer images, whose range is unknown.
     """
-    return _as_rgb(_open(path, "an image", upright), str(path))
+    return to_rgb(_open(path, "an image", upright), str(path))
 
 
 def decode_rgb(content: bytes, name: str, largest: int) -> Image.Image:
@@ -79,10 +79,17 @@ def decode_rgb(content: bytes, name: str, largest: int) -> Image.Image:
         raise DatasetError(
             f"{name}: {width} x {height} pixels are more than the {largest / 1e6:g} megapixels allowed; make it smaller"
         )
-    return _as_rgb(_decode(file, name, "an image", "it is damaged"), name)
+    return to_rgb(_decode(file, name, "an image", "it is damaged"), name)
 
 
-def _as_rgb(image: Image.Image, name: str) -> Image.Image:
+def to_rgb(image: Image.Image, name: str) -> Image.Image:
+    """An opened image as 8-bit RGB, converted as `read_rgb` converts, but not turned.
+
+    Args:
+        name: for messages.
+
+    Raises DatasetError for float or 32-bit integer images.
+    """
     if image.mode in _DEEP_MODES:
         values = np.asarray(image)
         # Pillow reads 16-bit PNG as "I" in some versions and "I;16" in others.

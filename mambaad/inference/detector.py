@@ -20,6 +20,7 @@ from mambaad.baselines import Method, load_method
 from mambaad.config import DataConfig, RunConfig, to_dict
 from mambaad.config.presets import default_preset, preset
 from mambaad.data import Sample
+from mambaad.data.contents import content_hashes
 from mambaad.data.holdout import hold_out
 from mambaad.data.pixels import resize_rgb
 from mambaad.data.transforms import normalise
@@ -33,11 +34,12 @@ from mambaad.inference.threshold import (
     Threshold,
     calibrate,
     check_rate,
+    check_unseen,
     stored_side,
     stored_threshold,
 )
 from mambaad.model import save_checkpoint
-from mambaad.model.checkpoint import read_checkpoint
+from mambaad.model.checkpoint import TRAINING_FILES, read_checkpoint
 
 BATCH = 8
 
@@ -71,6 +73,10 @@ class Detector:
     model_: Method
     side_: int
     threshold_: Threshold | None
+    training_files_: Sequence[str]
+    """Hashes of the files it was fitted on, which must not set its threshold."""
+
+    _estimator_type = "outlier_detector"  # for scikit-learn before 1.6, which knew no tags
 
     def __init__(
         self,
@@ -112,12 +118,14 @@ class Detector:
         check_rate(self.fpr)
         with tempfile.TemporaryDirectory() as folder:
             samples = training_samples(X, Path(folder))
+            files = sorted(set(content_hashes([sample.image for sample in samples if sample.split == "train"])))
             run = self._run(samples)
             execution = Execution(
                 device=self.device, threads=self.threads, progress=self.progress, features=self._preset().features
             )
             trained = train_run(run, samples, out=self.out, execution=execution)
             self.model_, self.side_, self.run_ = trained.model, run.data.side, run
+            self.training_files_ = files
             self.model_.to(resolve_device(self.device)).eval()
             held = hold_out(samples, run.train.holdout, run.train.seed)[1]
             self.threshold_ = None
@@ -158,17 +166,22 @@ class Detector:
 
     def anomaly_map(self, X: Images) -> np.ndarray:
         """Where images are anomalous: float32 (N, S, S), larger is more anomalous; S is `side_`."""
-        return np.stack([found for found, _ in self._predictions(X)])
+        maps = [found for found, _ in self._predictions(X)]
+        return np.stack(maps) if maps else np.empty((0, self.side_, self.side_), dtype=np.float32)
 
     @property
     def offset_(self) -> float:
-        """Minus the threshold of the anomaly scores.  Raises NotFittedError if there is none."""
+        """Minus the threshold of the anomaly scores.
+
+        Raises NotFittedError if there is none, ValueError if it is of tiles or of a region, which a detector has not.
+        """
         self._check_fitted()
         if self.threshold_ is None:
             raise NotFittedError(
                 "there is no threshold, since no good image was held out: fit on more images, or call "
                 "set_threshold(value); scores and maps need none"
             )
+        self.threshold_.check_side(self.side_)
         return -self.threshold_.value
 
     def set_threshold(self, value: float) -> Detector:
@@ -178,7 +191,14 @@ class Detector:
         return self
 
     def calibrate(self, X: Images) -> Detector:
-        """Set the threshold from other good images, which it was not fitted on, at the false-positive rate `fpr`."""
+        """Set the threshold from other good images, which it was not fitted on, at the false-positive rate `fpr`.
+
+        Raises:
+            DatasetError: files among them that it was fitted on; images in memory are not compared.
+        """
+        self._check_fitted()
+        files = [Path(image) for image in as_list(X) if isinstance(image, str | Path)]
+        check_unseen({TRAINING_FILES: self.training_files_}, files)
         self.threshold_ = calibrate(list(-self.score_samples(X)), self.fpr, side=self.side_)
         return self
 
@@ -196,6 +216,16 @@ class Detector:
     def _check_fitted(self) -> None:
         if not hasattr(self, "model_"):
             raise NotFittedError("this Detector is not fitted yet: call fit with good images, or Detector.load")
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "model_")
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn, from 1.6 on, asks of an estimator; only it calls this, so it is there."""
+        from sklearn.utils import InputTags, Tags, TargetTags
+
+        images = InputTags(two_d_array=False, three_d_array=True, string=True)
+        return Tags(estimator_type="outlier_detector", target_tags=TargetTags(required=False), input_tags=images)
 
     # -- parameters and files
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -222,6 +252,7 @@ class Detector:
         self._check_fitted()
         run = getattr(self, "run_", None)
         extra: dict[str, Any] = {"run": {"data": {"side": self.side_}} if run is None else to_dict(run)}
+        extra[TRAINING_FILES] = list(self.training_files_)
         if self.threshold_ is not None:
             extra[KEY] = asdict(self.threshold_)
         save_checkpoint(path, self.model_, extra)
@@ -238,6 +269,7 @@ class Detector:
         detector = cls(device=device)
         detector.model_ = load_method(content, resolve_device(device))
         detector.side_, detector.threshold_ = stored_side(content), stored_threshold(content)
+        detector.training_files_ = list(map(str, content.get(TRAINING_FILES) or ()))
         return detector
 
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mambaad.data import DatasetError, Sample, load_dataset
 from mambaad.data.datasets.mvtec_ad import images_in
 from mambaad.data.detect import guess_layout
-from mambaad.data.pixels import read_rgb
+from mambaad.data.pixels import read_rgb, to_rgb
 from mambaad.inference.predict import find_images
 
 One = str | Path | np.ndarray | Image.Image
@@ -59,11 +59,14 @@ def as_list(X: Images) -> Sequence[One]:
 
 
 def as_rgb(image: One) -> Image.Image:
-    """An image as 8-bit RGB.  Raises ValueError for an array that is none, DatasetError for a file."""
+    """An image as 8-bit RGB, read, turned and converted alike whether it is a file or in memory.
+
+    Raises ValueError for an array that is none, DatasetError for a file and for values of unknown range.
+    """
     if isinstance(image, str | Path):
         return read_rgb(image)
     if isinstance(image, Image.Image):
-        return image.convert("RGB")
+        return to_rgb(ImageOps.exif_transpose(image), "an image in memory")
     array = np.asarray(image)
     if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
         raise ValueError(f"an image must be uint8, (H, W, 3) or (H, W), got {array.dtype}, {array.shape}")

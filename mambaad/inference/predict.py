@@ -31,6 +31,7 @@ from mambaad.inference.ground_truth import measure
 from mambaad.inference.scoring import predicted
 from mambaad.inference.scoring import score_files as score_files
 from mambaad.inference.threshold import Threshold, threshold_for
+from mambaad.inference.tiles import region_hash
 from mambaad.model import check_side
 from mambaad.progress import progress as show_progress
 from mambaad.progress import tracked
@@ -134,8 +135,9 @@ def predict_files(
         gallery: images in the gallery, the most anomalous ones; 0 writes none.
 
     Raises:
-        ValueError: a device that is not there, a side the scan order cannot fill or that the threshold is not of, an
-            unknown format of maps, a batch size below 1, two images of one NAME, scores that are not finite.
+        ValueError: a device that is not there, a side the scan order cannot fill or that the threshold is not of, a
+            region of another shape than an image, an unknown format of maps, a batch size below 1, two images of one
+            NAME, scores that are not finite.
         DatasetError: a mask cannot be read; everything but metrics.json is written then.
     """
     if batch_size < 1 or gallery < 0:
@@ -143,13 +145,13 @@ def predict_files(
     if maps not in MAP_FORMATS:
         raise ValueError(f"maps must be one of {', '.join(MAP_FORMATS)}, got {maps!r}")
     check_side(model.config, side, side)
+    counts = None if region is None else read_mask(region)
     by_category = by_category or {}
     for used in filter(None, (threshold, *by_category.values())):
-        used.check_side(side, tiling)
+        used.check_side(side, tiling, region_hash(counts))
     if truth is not None and tiling is not None:
         raise ValueError("metrics compare maps and masks at one side, and maps of tiles have many: leave out the truth")
     target = resolve_device(device)
-    counts = None if region is None else read_mask(region)
     names = Counter(name_below(path, root) for path in images)
     if twice := [name for name, number in names.items() if number > 1]:
         raise ValueError(f"two images would be written as {twice[0]}: name the folder above all images as root")

@@ -72,13 +72,22 @@ def _summary(report: Report) -> str:
         f"{escape(_images(record['data']['counts']))}. "
     )
     if report.evaluated is None:
-        return f"{line}There were no test images: nothing to measure, so no curves and no pictures.</p>"
+        line += "There were no test images: nothing to measure, so no curves and no pictures.</p>"
+        return line + _stored_thresholds(report)
     mean = record["metrics"]["exact"]["mean"]
     tiles = "".join(
         f"<div><dt>{TITLES[name]}</dt><dd>{_number(mean[name])}</dd></div>"
         for name in ("image_auroc", "pixel_auroc", "pixel_aupro", "mad")
     )
     return f'{line}Protocol exact, in percent, at the end of training:</p><dl class="tiles">{tiles}</dl>'
+
+
+def _stored_thresholds(report: Report) -> str:
+    """What the checkpoint's thresholds vouch for: where nothing was measured, all that is known of them."""
+    stored = report.thresholds.items()
+    notes = [f"{name}: {own.note}" if name else f"The checkpoint's {own.note}" for name, own in stored]
+    notes += [f"A threshold in the checkpoint is not used: {report.unused}"] if report.unused else []
+    return "".join(f'<p class="note">{escape(note)}.</p>' for note in notes)
 
 
 def _images(counts: Mapping[str, Mapping[str, int]]) -> str:
@@ -200,6 +209,7 @@ def _plain(values: Any) -> list[float | int | None]:
 def _pictures(title: str, pictures: Sequence[Picture], below: str, above: str) -> str:
     if not pictures:
         return ""
+    outline = "; the cyan line is the ground truth" if any(p.outlined for p in pictures) else ""
     cards = "".join(
         f'<li data-category="{escape(p.category, quote=True)}" data-score="{p.score:.9g}" data-below="{below}" '
         f'data-above="{above}">{compare(p.image, p.mixed, p.name, side=PICTURE)}'
@@ -208,8 +218,8 @@ def _pictures(title: str, pictures: Sequence[Picture], below: str, above: str) -
         for p in pictures
     )
     return (
-        f'<section><h2>{title}</h2><p class="note">Image left of the divider, map right of it; the cyan line is the '
-        f'ground truth. Drag, or focus a picture and use the arrow keys.</p><ul class="grid">{cards}</ul></section>'
+        f'<section><h2>{title}</h2><p class="note">Image left of the divider, map right of it{outline}. '
+        f'Drag, or focus a picture and use the arrow keys.</p><ul class="grid">{cards}</ul></section>'
     )
 
 

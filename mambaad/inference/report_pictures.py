@@ -32,6 +32,8 @@ class Picture:
     start: float
     image: Image.Image
     mixed: Image.Image
+    outlined: bool = False
+    """Whether the ground truth is drawn."""
 
 
 def take_picture(
@@ -51,7 +53,7 @@ def take_picture(
     if sample.mask is not None:
         mixed = outlined(mixed, read_mask(sample.mask, sample.upright))
     name = f"{sample.image.parent.name}/{sample.image.name}"
-    return Picture(sample.category, name, sample.defect, score, start, image=image, mixed=mixed)
+    return Picture(sample.category, name, sample.defect, score, start, image, mixed, sample.mask is not None)
 
 
 def outlined(image: Image.Image, defect: NDArray[np.bool_]) -> Image.Image:

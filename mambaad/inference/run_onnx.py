@@ -27,8 +27,13 @@ def main() -> None:
     side = images.shape[2]
     for path in arguments.images:
         with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-        pixels = np.asarray(upright.resize((side, side), Image.Resampling.BILINEAR))
+            upright = ImageOps.exif_transpose(image)
+        if upright.mode[0] in "IF":  # 16-bit grey, which convert("RGB") would clip at 255
+            deep = np.asarray(upright)
+            if upright.mode == "F" or deep.min() < 0 or deep.max() > 65535:
+                raise SystemExit(f"{path}: expected 8 or 16 bits per channel, got more; convert the image")
+            upright = Image.fromarray(np.round(deep / 257).astype(np.uint8))
+        pixels = np.asarray(upright.convert("RGB").resize((side, side), Image.Resampling.BILINEAR))
         batch = pixels[None] if bytewise else pixels.transpose(2, 0, 1)[None].astype(np.float32) / 255
         found = dict(zip(names, session.run(names, {images.name: batch}), strict=True))
         verdict = {True: "not OK", False: "OK"}[bool(found["anomalous"][0])] if "anomalous" in found else ""

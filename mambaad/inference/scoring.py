@@ -10,11 +10,11 @@ import torch
 
 from mambaad.baselines import Method
 from mambaad.data import DatasetError
-from mambaad.data.pixels import read_mask, read_rgb
+from mambaad.data.pixels import image_size, read_mask, read_rgb
 from mambaad.data.tiles import Tiling
 from mambaad.data.transforms import load_image, normalise
 from mambaad.device import resolve_device
-from mambaad.inference.tiles import inside, tiled_map
+from mambaad.inference.tiles import check_shape, inside, tiled_map
 from mambaad.model import check_side
 from mambaad.progress import Bar
 from mambaad.progress import progress as show_progress
@@ -61,13 +61,17 @@ def predicted(
         region: bool (H, W), True where an image counts.
 
     Raises:
-        ValueError: a region without a pixel.
+        ValueError: a region without a pixel, or of another shape than an image.
     """
     model.to(device).eval()
     whole = _whole(model, images, side, batch_size, device, failed, bar)
     found = whole if tiling is None else _tiled(model, images, side, batch_size, device, failed, bar, tiling)
     for path, anomaly_map in found:
-        yield path, anomaly_map if region is None else inside(region, anomaly_map)
+        if region is None:
+            yield path, anomaly_map
+        else:
+            check_shape(region, *image_size(path), str(path))
+            yield path, inside(region, anomaly_map)
 
 
 def _whole(

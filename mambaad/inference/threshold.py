@@ -60,6 +60,10 @@ class Threshold:
     """Median score of those images."""
     tile: int = 0
     """Side of the tiles that images were predicted in, in the images' pixels; 0: whole images."""
+    overlap: float | None = None
+    """Share that those tiles overlapped by; None: whole images, or not known."""
+    region: str | None = None
+    """Hash of the region mask (`mambaad.inference.tiles.region_hash`), "" without one; None: not known."""
 
     @classmethod
     def given(cls, value: float, side: int, tile: int = 0) -> Threshold:
@@ -68,8 +72,14 @@ class Threshold:
             raise ValueError(f"the threshold must be a finite number, got {value}")
         return cls(value=value, rate=1.0, supported_rate=1.0, images=0, side=side, median=math.nan, tile=tile)
 
-    def check_side(self, side: int, tiling: Tiling | None = None) -> None:
-        """Raise ValueError if images are scored at another side, or in other tiles."""
+    def check_side(self, side: int, tiling: Tiling | None = None, region: str = "") -> None:
+        """Raise ValueError if images are scored at another side, in other tiles or in another region.
+
+        Args:
+            region: hash of the region mask, "" without one.
+
+        What the threshold does not know, as one by hand or of an earlier version, is not compared.
+        """
         if self.side != side:
             raise ValueError(
                 f"the threshold is of side {self.side} and the images would be scored at side {side}: "
@@ -81,6 +91,21 @@ class Threshold:
                 f"the threshold is of {_in_words(self.tile)} and the images would be scored in {_in_words(tile)}: "
                 "calibrate again with the same --tile, or give --threshold"
             )
+        if tiling is not None and self.overlap is not None and not math.isclose(self.overlap, tiling.overlap):
+            raise ValueError(
+                f"the threshold is of tiles that overlap by {self.overlap:g} and the images would be scored in tiles "
+                f"that overlap by {tiling.overlap:g}: use --overlap {self.overlap:g}, or calibrate again with "
+                f"--overlap {tiling.overlap:g}"
+            )
+        if self.region is not None and self.region != region:
+            theirs = "with another one" if self.region and region else f"{'with' if region else 'without'} one"
+            own, used = (
+                "with the same mask as --region" if mask else "without --region" for mask in (self.region, region)
+            )
+            raise ValueError(
+                f"the threshold was set {'with' if self.region else 'without'} a region mask and the images would be "
+                f"scored {theirs}: predict {own}, calibrate again {used}, or give --threshold"
+            )
 
     def exceeded_by(self, score: float) -> bool:
         """Whether an image of this score is anomalous, see `above`."""
@@ -91,7 +116,8 @@ class Threshold:
         """In one sentence what the threshold vouches for."""
         if not self.images:
             return f"threshold {self.value:.6g} as given: not calibrated"
-        where = f"side {self.side}" if not self.tile else f"side {self.side}, {_in_words(self.tile)}"
+        parts = (f"side {self.side}", _in_words(self.tile) if self.tile else "", "in a region" if self.region else "")
+        where = ", ".join(filter(None, parts))
         text = f"threshold {self.value:.6g} from {self.images} good images at {where}"
         if self.supported_rate <= self.rate * (1 + 1e-9):
             return f"{text}: at most {self.rate:.3g} of good images are expected above it"
@@ -102,7 +128,9 @@ class Threshold:
         )
 
 
-def calibrate(scores: Sequence[float], rate: float = DEFAULT_RATE, *, side: int, tile: int = 0) -> Threshold:
+def calibrate(
+    scores: Sequence[float], rate: float = DEFAULT_RATE, *, side: int, tiling: Tiling | None = None, region: str = ""
+) -> Threshold:
     """The smallest of the scores that at most the share `rate` of good images is expected to exceed.
 
     With fewer than 1 / rate - 1 scores no such value exists; then the largest score is taken, and `supported_rate` and
@@ -112,7 +140,8 @@ def calibrate(scores: Sequence[float], rate: float = DEFAULT_RATE, *, side: int,
         scores: of good images that the model was not trained on.
         rate: false-positive rate wanted, between 0 and 1.
         side: of the network's input.
-        tile: side of the tiles in the images' pixels, if the scores are of tiled images.
+        tiling: the tiles, if the scores are of tiled images.
+        region: hash of the region mask that the scores are of, "" without one.
 
     Raises:
         ValueError: a rate that is not between 0 and 1; no scores, or scores that are not finite.
@@ -133,7 +162,9 @@ def calibrate(scores: Sequence[float], rate: float = DEFAULT_RATE, *, side: int,
         images=n,
         side=side,
         median=ordered[n // 2] if n % 2 else (ordered[n // 2 - 1] + ordered[n // 2]) / 2,
-        tile=tile,
+        tile=0 if tiling is None else tiling.tile,
+        overlap=None if tiling is None else tiling.overlap,
+        region=region,
     )
 
 

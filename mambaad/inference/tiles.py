@@ -5,6 +5,7 @@ Axes: H, W height and width of the photograph, T side of a tile in its pixels, S
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -12,6 +13,8 @@ from PIL import Image
 
 from mambaad.data.pixels import resize_rgb
 from mambaad.data.tiles import Tiling, mirrored, starts
+
+ASPECT_TOLERANCE = 0.01
 
 Predict = Callable[[np.ndarray], np.ndarray]
 """RGB images uint8 (B, S, S, 3) -> float32 maps (B, S, S)."""
@@ -64,6 +67,23 @@ def _window(tile: int) -> np.ndarray:
     """Weights (T,) along one axis: a triangle, positive at the edges, too."""
     rise = np.arange(1, tile + 1)
     return np.minimum(rise, rise[::-1]) / tile
+
+
+def region_hash(region: np.ndarray | None) -> str:
+    """First 16 hex digits of the SHA-256 of a region's size and pixels; "" for none."""
+    if region is None:
+        return ""
+    return hashlib.sha256(repr(region.shape).encode() + np.packbits(region).tobytes()).hexdigest()[:16]
+
+
+def check_shape(region: np.ndarray, width: int, height: int, name: str) -> None:
+    """Raise ValueError if a region (H, W) would be stretched by more than a percent to fit an image of this size."""
+    rows, columns = region.shape
+    if abs(columns * height - rows * width) > ASPECT_TOLERANCE * rows * width:
+        raise ValueError(
+            f"{name} has {width} x {height} pixels and the region mask {columns} x {rows}, which is another shape: "
+            "draw the mask over such an image, and predict images of one shape at a time"
+        )
 
 
 def inside(region: np.ndarray, anomaly_map: np.ndarray) -> np.ndarray:

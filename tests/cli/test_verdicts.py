@@ -59,6 +59,56 @@ def test_a_threshold_by_hand_replaces_those_of_all_categories(
     assert f"gallery: {tmp_path / 'o' / 'gallery.html'}" in said
 
 
+def test_the_thresholds_that_images_were_compared_with_are_printed(
+    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = {name: asdict(calibrate([value] * 3, 0.3, side=64)) for name, value in (("gear", 9.0), ("bolt", 8.0))}
+    weights, photo = tmp_path / "c.pth", tmp_path / "photos" / "0.png"
+    values = {KEY: asdict(calibrate([7.0] * 3, 0.3, side=64)), BY_CATEGORY: own}
+    save_checkpoint(weights, small(scan="sweep", directions=2), {"run": {"data": {"side": 64}}, **values})
+    photo.parent.mkdir()
+    photo.write_bytes(next((drawn / "gear" / "test" / "good").iterdir()).read_bytes())
+    words = ["--weights", str(weights), "--device", "cpu"]
+    quiet = ["--out", str(tmp_path / "o"), "--maps", "none", "--no-overlays", "--gallery", "0"]
+    for images, printed in ((photo.parent, "threshold 7 "), (drawn / "gear" / "test", "gear: threshold 9 ")):
+        assert cli.main(["predict", str(images), *words, *quiet]) == 0
+        said = [line for line in capsys.readouterr().out.splitlines() if "threshold " in line]
+        assert len(said) == 1
+        assert said[0].startswith(printed)
+    assert cli.main(["calibrate", "--data", str(photo.parent), *words]) == 0
+    assert "it replaces the thresholds of single categories, which were of other images: gear, bolt;" in (
+        capsys.readouterr().out
+    )
+    assert cli.main(["calibrate", "--data", str(photo.parent), *words]) == 0
+    assert "replaces" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("kind", "defined"), [("good", False), ("defective", True)])
+def test_images_that_define_no_metric_get_no_table_of_nan(
+    drawn: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, defined: bool
+) -> None:
+    test = drawn / "gear" / "test"
+    folder = next(f for f in sorted(test.iterdir()) if (f.name == "good") == (kind == "good"))
+    words = ["--weights", str(checkpoint), "--out", str(tmp_path / "o"), "--device", "cpu", "--maps", "none"]
+    assert cli.main(["predict", str(next(folder.iterdir())), *words]) == 0
+    said = capsys.readouterr().out
+    assert "nan" not in said
+    why = "image metrics need good and defective images, pixel metrics need masks of defects"
+    assert (f"- is not defined: {why}" if defined else f"no metrics: {why}") in said
+    assert ("protocol exact" in said) == defined
+
+
+def test_watching_a_file_is_refused_before_anything_is_said(
+    drawn: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = next((drawn / "gear" / "test" / "good").iterdir())
+    words = ["predict", str(image), "--weights", str(checkpoint), "--out", str(tmp_path / "o"), "--watch"]
+    assert cli.main(words) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert f"--watch goes on with a folder, got {image}" in said.err
+
+
 def test_masks_measure_whole_images_only(
     drawn: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,15 +5,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sklearn.exceptions
 import torch
+from layouts import deep_and_turned
 from PIL import Image
-from sklearn.base import clone
+from sklearn.base import clone, is_outlier_detector
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.validation import check_is_fitted
 
 import mambaad
+from mambaad import cli
 from mambaad.config import method_of
 from mambaad.config.presets import preset
 from mambaad.data import DatasetError
 from mambaad.inference.detector import Detector, NotFittedError
+from mambaad.inference.inputs import as_rgb
 from mambaad.inference.predict import score_files
 
 
@@ -88,6 +95,15 @@ def test_every_kind_of_input_gives_the_same_scores_as_the_command_line(detector:
     np.testing.assert_allclose(detector.score_samples(grey), detector.score_samples(coloured), rtol=1e-4)
 
 
+def test_deep_and_turned_images_in_memory_are_read_as_files_are(detector: Detector, tmp_path: Path) -> None:
+    for path in deep_and_turned(tmp_path):
+        with Image.open(path) as opened:
+            np.testing.assert_array_equal(as_rgb(opened), as_rgb(path))
+            np.testing.assert_allclose(detector.score_samples(opened), detector.score_samples(path), rtol=1e-6)
+    with pytest.raises(DatasetError, match="an image in memory: expected 8-bit or 16-bit values, got mode 'F'"):
+        detector.predict(Image.new("F", (8, 8), 0.5))
+
+
 def test_folders_with_and_without_a_layout_and_images_in_memory_give_one_detector(
     detector: Detector, photographs: Path
 ) -> None:
@@ -116,6 +132,23 @@ def test_thresholds_are_set_by_hand_and_from_other_good_images(photographs: Path
     assert detector.predict(bright).tolist() == [-1]
 
 
+def test_files_that_it_was_fitted_on_set_no_threshold(
+    detector: Detector, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen, copied = sorted((photographs / "train" / "good").iterdir()), tmp_path / "photos"
+    copied.mkdir()
+    (copied / "another_name.png").write_bytes(seen[0].read_bytes())
+    weights = detector.save(tmp_path / "parts.pth")
+    for asked in (detector, Detector.load(weights, device="cpu")):
+        before = asked.threshold_
+        for images in (photographs / "train" / "good", [str(seen[3])], copied):
+            with pytest.raises(DatasetError, match="images were trained on, among them"):
+                asked.calibrate(images)
+        assert asked.threshold_ == before
+    assert cli.main(["calibrate", "--weights", str(weights), "--data", str(copied), "--device", "cpu"]) == 2
+    assert "1 of 1 images were trained on" in capsys.readouterr().err
+
+
 def test_two_images_are_too_few_for_a_threshold(bright: np.ndarray) -> None:
     detector = bank().fit(good_images(2))
     assert detector.score_samples(bright).shape == (1,)
@@ -137,6 +170,27 @@ def test_parameters_follow_scikit_learn() -> None:
             ask(good_images(1))
     with pytest.raises(NotFittedError):
         detector.save("nowhere.pth")
+
+
+def test_it_is_a_step_of_scikit_learns_pipelines(bright: np.ndarray) -> None:
+    good = good_images(18)
+    pipeline = make_pipeline(bank())
+    with pytest.raises(sklearn.exceptions.NotFittedError):
+        check_is_fitted(pipeline)
+    pipeline.fit(good)
+    check_is_fitted(pipeline)
+    assert is_outlier_detector(pipeline)
+    assert pipeline.predict(np.stack([good[0], bright])).tolist() == [1, -1]
+    assert pipeline.score_samples(bright[None]).shape == pipeline.decision_function(bright[None]).shape == (1,)
+    found = cross_val_score(make_pipeline(bank()), good, np.ones(18), cv=2, scoring="accuracy", error_score="raise")
+    assert found.shape == (2,)
+
+
+def test_no_images_have_no_scores_and_no_maps(detector: Detector) -> None:
+    assert detector.score_samples([]).shape == detector.predict([]).shape == (0,)
+    maps = detector.anomaly_map([])
+    assert maps.shape == (0, 64, 64)
+    assert maps.dtype == np.float32
 
 
 def test_defaults_are_the_presets() -> None:

@@ -13,12 +13,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from layouts import deep_and_turned
 from PIL import Image
 from torch import Tensor
 
@@ -467,6 +469,22 @@ def test_the_script_beside_an_export_scores_files_without_torch(exported: Export
         assert verdict == ("not OK" if s > wanted.score.mean() else "OK")
         written = np.load(tmp_path / "maps" / f"{Path(path).name}.npy")
         np.testing.assert_allclose(written, m.numpy(), rtol=1e-4, atol=1e-4)
+
+
+@exports
+def test_the_script_reads_deep_and_turned_images_as_prediction_does(
+    bank: MemoryBank, exported: ExportedBank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    files = list(map(str, deep_and_turned(tmp_path)))
+    wanted = bank.predict(torch.stack([load_image(file, 64, bank.config.mean, bank.config.std) for file in files]))
+    monkeypatch.setattr(sys, "argv", [str(RUNNER), str(exported.graph), *files])
+    runpy.run_path(str(RUNNER), run_name="__main__")
+    found = [float(line.split("\t")[0]) for line in capsys.readouterr().out.splitlines()]
+    assert found == pytest.approx(wanted.score.tolist(), rel=1e-4)
+    Image.new("F", (8, 8), 0.5).save(tmp_path / "float.tif")
+    monkeypatch.setattr(sys, "argv", [str(RUNNER), str(exported.graph), str(tmp_path / "float.tif")])
+    with pytest.raises(SystemExit, match="expected 8 or 16 bits per channel"):
+        runpy.run_path(str(RUNNER), run_name="__main__")
 
 
 @exports

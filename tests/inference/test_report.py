@@ -62,6 +62,9 @@ def page_of(out: Path, capsys: pytest.CaptureFixture[str], *options: str) -> tup
 
 def test_the_page_holds_everything_and_asks_for_nothing(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page, text = page_of(run, capsys)
+    misses, alarms = text.split("Good images with the highest scores")
+    assert "the cyan line is the ground truth" in misses
+    assert "cyan" not in only(r"^([^.]*\.)", alarms)  # good images have none
     assert not page.all("link")
     assert not any("src" in script for script in page.all("script"))
     assert not re.search(r"https?://|url\(|@import|href=", text)
@@ -182,9 +185,13 @@ def test_names_stay_text_and_a_run_without_test_images_has_a_page(
     assert script in Page(text).text
     content = json.loads(record.read_text())
     record.write_text(json.dumps({**content, "metrics": {}}))
+    threshold = calibrate([0.1] * 3, 0.3, side=64)
+    store_threshold(checkpoint(run), threshold, by_category={"gear": calibrate([9.0] * 9, 0.1, side=64)})
     page, text = page_of(run, capsys)
     assert "no test images" in page.text
     assert not page.all("img")
+    assert f"The checkpoint's {threshold.note}." in page.text
+    assert "gear: threshold 9 from 9 good images" in page.text
 
 
 def test_masks_larger_than_the_picture_keep_their_small_defects() -> None:

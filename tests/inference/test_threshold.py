@@ -152,8 +152,15 @@ def test_folders_are_seen_at_every_depth(tmp_path: Path) -> None:
 
 
 def test_thresholds_of_before_there_were_tiles_are_of_whole_images() -> None:
-    older = {key: value for key, value in asdict(calibrate([0.1], side=64)).items() if key != "tile"}
-    assert Threshold(**older).tile == 0
+    older = {
+        key: value
+        for key, value in asdict(calibrate([0.1], side=64)).items()
+        if key not in ("tile", "overlap", "region")
+    }
+    read = stored_threshold({"threshold": older})
+    assert read is not None
+    assert read.tile == 0
+    read.check_side(64, None, "a mask")  # of which it knows nothing
 
 
 def test_calibrate_command(model: mambaad.MambaAD, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """Tiles of large photographs and regions: what is covered, how tiles are joined, and what does not count."""
 
 import csv
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from mambaad.config import ModelConfig
 from mambaad.data import DatasetError
 from mambaad.data.tiles import Tiling, starts, write_tiles
 from mambaad.inference.predict import find_images, predict_files, score_files
-from mambaad.inference.threshold import Threshold
-from mambaad.inference.tiles import inside, tiled_map
+from mambaad.inference.threshold import Threshold, calibrate
+from mambaad.inference.tiles import check_shape, inside, region_hash, tiled_map
 
 SMALL = ModelConfig(
     backbone="resnet18", backbone_kwargs={"channels": (8, 16, 32, 64)}, depths=(2, 2, 2, 2), scan="sweep", directions=2
@@ -199,6 +200,43 @@ def test_a_threshold_belongs_to_its_tiles(model: mambaad.MambaAD, photographs: P
         predict_files(model, find_images(photographs), tmp_path, side=64, threshold=whole, tiling=Tiling(64))
 
 
+def test_a_threshold_belongs_to_its_overlap_and_region() -> None:
+    mask = np.arange(12).reshape(3, 4) > 5
+    own, other = region_hash(mask), region_hash(mask.T)
+    assert region_hash(None) == ""
+    tiles = Tiling(64, 0.25)
+    whole, masked = calibrate([0.1], side=64), calibrate([0.1], side=64, region=own)
+    tiled = calibrate([0.1], side=64, tiling=tiles)
+    whole.check_side(64)
+    masked.check_side(64, None, own)
+    tiled.check_side(64, tiles)
+    for threshold, tiling, region, message in (
+        (whole, None, own, "set without a region mask .* scored with one: predict without --region, calibrate again"),
+        (masked, None, "", "set with a region mask .* scored without one: predict with the same mask as --region"),
+        (masked, None, other, "scored with another one"),
+        (tiled, Tiling(64, 0.5), "", "tiles that overlap by 0.25 .* overlap by 0.5: use --overlap 0.25"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            threshold.check_side(64, tiling, region)
+    for known_less in (Threshold.given(0.5, 64, 64), replace(tiled, overlap=None, region=None)):
+        known_less.check_side(64, Tiling(64, 0.5), own)
+    assert "in a region" in masked.note
+    assert "region" not in whole.note
+
+
+@pytest.mark.parametrize("tiling", [None, Tiling(64)])
+def test_a_region_of_another_shape_than_the_image_is_refused(
+    model: mambaad.MambaAD, photographs: Path, tmp_path: Path, tiling: Tiling | None
+) -> None:
+    region = tmp_path / "region.png"
+    Image.new("L", (50, 50), 255).save(region)
+    fits, stretched = photographs / "network_size.png", photographs / "large.png"
+    score_files(model, [fits], 64, tiling=tiling, region=region, device="cpu", progress=False)
+    with pytest.raises(ValueError, match="has 150 x 100 pixels and the region mask 50 x 50, which is another shape"):
+        score_files(model, [stretched], 64, tiling=tiling, region=region, device="cpu", progress=False)
+    check_shape(np.ones((480, 640), dtype=bool), 1023, 768, "rounded")
+
+
 def test_predict_command_with_tiles_and_a_region(
     model: mambaad.MambaAD, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -208,6 +246,7 @@ def test_predict_command_with_tiles_and_a_region(
     mask[50:] = 255
     Image.fromarray(mask).save(region)
     call = ["--weights", str(weights), "--device", "cpu", "--tile", "64", "--overlap", "0.25", "--region", str(region)]
+    (photographs / "network_size.png").unlink()  # of another shape than the region
     assert cli.main(["calibrate", "--data", str(photographs), *call]) == 0
     assert cli.main(["predict", str(photographs), "--out", str(out), *call]) == 0
     assert "in tiles of 64 pixels" in capsys.readouterr().out
@@ -216,5 +255,14 @@ def test_predict_command_with_tiles_and_a_region(
     assert scores(out)["large.png"] == pytest.approx(found[50:].max(), rel=1e-6)
     assert cli.main(["predict", str(photographs), "--out", str(out), *call[:4]]) == 2
     assert "calibrate again with the same --tile" in capsys.readouterr().err
+    assert cli.main(["predict", str(photographs), "--out", str(out), *call[:-2]]) == 2
+    assert "set with a region mask and the images would be scored without one" in capsys.readouterr().err
+    assert cli.main(["predict", str(photographs), "--out", str(out), *call, "--overlap", "0.5"]) == 2
+    assert "use --overlap 0.25, or calibrate again with --overlap 0.5" in capsys.readouterr().err
+    assert cli.main(["predict", str(photographs), "--out", str(out), *call[:-2], "--threshold", "1"]) == 0
+    capsys.readouterr()
+    for command in (["predict", str(photographs), "--out", str(out)], ["calibrate", "--data", str(photographs)]):
+        assert cli.main([*command, *call[:4], "--overlap", "5"]) == 2
+        assert "--overlap 5 is of tiles, and there are none: give --tile, too" in capsys.readouterr().err
     assert cli.main(["predict", str(photographs), "--out", str(out), *call, "--watch"]) == 2
     assert "--watch scores whole images" in capsys.readouterr().err
