@@ -57,8 +57,9 @@ def _export(arguments: argparse.Namespace) -> int:
     model = load_method(content)
     check_side(model.config, side, side)
     threshold = stored_threshold(content)
-    if threshold is not None and (threshold.side != side or threshold.tile):
+    if threshold is not None and (threshold.side != side or threshold.tile or threshold.region):
         belongs = f"tiles of {threshold.tile} pixels" if threshold.tile else f"images of {threshold.side} pixels"
+        belongs += " in a region" if threshold.region else ""
         print(f"no threshold in the graph: the checkpoint's belongs to {belongs}, the graph takes images of {side}")
         threshold = None
     facts: dict[str, Any] = {"checkpoint": str(Path(arguments.weights).name)}

@@ -42,6 +42,8 @@ from mambaad.model import save_checkpoint
 from mambaad.model.checkpoint import TRAINING_FILES, read_checkpoint
 
 BATCH = 8
+HELD_OUT = 0.1
+"""Share of the good images that sets the threshold, at least."""
 
 
 class NotFittedError(ValueError, AttributeError):
@@ -142,7 +144,8 @@ class Detector:
         chosen = self._preset().run
         data = DataConfig(dataset="folder", side=self.side or chosen.data.side)
         given = {"seed": self.seed} | ({} if self.steps is None else {"steps": self.steps})
-        train = replace(chosen.train, **given)
+        # a detector needs a threshold, which the published recipe has not
+        train = replace(chosen.train, holdout=max(chosen.train.holdout, HELD_OUT), **given)
         kept = len(hold_out(samples, train.holdout, train.seed)[0])
         return replace(chosen, data=data, train=replace(train, batch_size=min(train.batch_size, max(kept, 1))))
 

@@ -199,6 +199,8 @@ def test_defaults_are_the_presets() -> None:
     assert (run.model, run.data.side) == (preset("laptop").run.model, preset("laptop").run.data.side)
     changed = Detector(device="cpu", method="mambaad", steps=7, seed=1)._run([])
     assert (method_of(changed.model), changed.train.steps, changed.train.seed) == ("mambaad", 7, 1)
+    published = Detector("paper", device="cpu")._run([])
+    assert published.train.holdout == 0.1, "without images held out there would be no threshold"
 
 
 def test_a_network_is_trained_too(photographs: Path, bright: np.ndarray) -> None:

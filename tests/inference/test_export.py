@@ -2,10 +2,10 @@
 
 import contextlib
 import copy
+import dataclasses
 import functools
 import hashlib
 import io
-import dataclasses
 import json
 import runpy
 import subprocess
