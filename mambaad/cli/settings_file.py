@@ -55,7 +55,7 @@ _Loader.add_implicit_resolver(
 def read_settings(path: Path) -> dict[str, Any]:
     """A file of settings, or a run's record.  Raises ValueError, naming the file and the key."""
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        values = _Loader(path.read_text(encoding="utf-8")).get_single_data()
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as YAML ({' '.join(str(error).split())})") from error
     if not isinstance(values, Mapping):
