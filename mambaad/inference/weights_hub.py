@@ -138,13 +138,21 @@ def check(name: str, path: str | Path) -> Pin | None:
 
 
 def resolve(weights: str | Path) -> Path:
-    """A checkpoint file by its path or, where there is no such file, by its published name, which is then fetched.
+    """A checkpoint by the path of its file, by a folder that holds one (that of a run, or the `--out` of `mambaad train`),
+    or, where there is neither, by its published name, which is then fetched.
 
     Raises:
-        WeightsError: neither a file nor a name; and as `fetch`.
+        WeightsError: no file, no such folder and no name; a folder with no checkpoint or several; and as `fetch`.
     """
-    if Path(weights).is_file():
-        return Path(weights)
+    path = Path(weights)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        found = sorted([*path.glob("*.pth"), *path.glob("runs/*/checkpoint.pth")])
+        if len(found) == 1:
+            return found[0]
+        several = f"several: {', '.join(str(one.relative_to(path)) for one in found[:5])}" if found else "none"
+        raise WeightsError(f"{path}: expected a folder with one checkpoint, found {several}; name the file")
     if trained_on(str(weights)) is not None:
         return fetch(str(weights))
     raise WeightsError(

@@ -183,6 +183,16 @@ def test_unknown_names_and_damaged_pins_are_refused(hub: Hub, tmp_path: Path) ->
             call("mvtecc")
     with pytest.raises(WeightsError, match=r"none\.pth does not exist: give the path of a file, or the name"):
         resolve(tmp_path / "none.pth")
+    out = tmp_path / "outputs"
+    run = out / "runs" / "own_0123456789ab"
+    run.mkdir(parents=True)
+    with pytest.raises(WeightsError, match="expected a folder with one checkpoint, found none; name the file"):
+        resolve(out)
+    (run / "checkpoint.pth").touch()
+    assert resolve(out) == resolve(run) == run / "checkpoint.pth"
+    (out / "other.pth").touch()
+    with pytest.raises(WeightsError, match=r"found several: other\.pth, runs/own_0123456789ab/checkpoint\.pth"):
+        resolve(out)
     pins_file().parent.mkdir(parents=True)
     for text in ("{", '{"mvtec": {"sha": 1}}', "[]"):
         pins_file().write_text(text)
