@@ -138,7 +138,7 @@ def check(name: str, path: str | Path) -> Pin | None:
 
 
 def resolve(weights: str | Path) -> Path:
-    """A checkpoint by the path of its file, by a folder that holds one (that of a run, or the `--out` of `mambaad train`),
+    """A checkpoint by the path of its file, by a folder that holds one (a run's, or the `--out` of `mambaad train`),
     or, where there is neither, by its published name, which is then fetched.
 
     Raises:
