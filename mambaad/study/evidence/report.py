@@ -155,8 +155,10 @@ def finding(group: str, results: str | Path) -> str:
     found = verdicts(results, [group])
     if not found.total():
         return "not tested here yet."
+    if number == 1:
+        return f"the one claim {counted(found).removeprefix('1 ')}."
     rest = f", {number - found.total()} not tested" if found.total() < number else ""
-    return f"of {number} claim{'s' if number > 1 else ''}, {counted(found)}{rest}."
+    return f"of {number} claims, {counted(found)}{rest}."
 
 
 def whole_decoder(results: str | Path) -> str:
