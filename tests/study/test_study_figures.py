@@ -83,7 +83,7 @@ def test_sensitivities_are_told_in_points_with_the_protocols_last() -> None:
         return {"readings": {n: own | {"paper": dict.fromkeys(names, 69.0)} for n, own in readings.items()}}
 
     frame = report.sensitivities({"seeds": {"0": seed(1.0), "1": seed(3.0)}})
-    assert list(frame["reading"]) == [*list(sensitivity.READINGS)[1:], "protocol paper"]
+    assert list(frame["post-processing"]) == [*list(sensitivity.READINGS)[1:], "protocol paper"]
     first, *_, last = frame.to_dict("records")
     assert (first["n"], first["mAD"], first["seeds"]) == (2, "+2.0", "+1.0 to +3.0")
     assert last["mAD"] == "\N{MINUS SIGN}1.0"
