@@ -183,6 +183,15 @@ def test_processors_are_counted_and_the_main_row_compared_with_itself(results: P
     assert said.endswith("its seeds differ by 0.1.")
 
 
+def test_the_whole_decoder_is_compared_with_a_plain_one_from_three_seeds_on(tmp_path: Path) -> None:
+    rows = {row.name: row for row in protocol.rows("table_2_incremental")}
+    for seed in range(3):
+        assert report.whole_decoder(tmp_path) == ""
+        write(tmp_path, rows["Mamba decoder"], seed, 71.0)
+        write(tmp_path, rows["+ LSS + HSS"], seed, 70.0)
+    assert report.whole_decoder(tmp_path).startswith("the whole decoder minus a plain Mamba decoder is −1.0 points")
+
+
 def test_rows_are_compared_within_an_encoder(tmp_path: Path) -> None:
     group = "table_4_backbone_depth"
     for row in protocol.rows(group):

@@ -170,7 +170,7 @@ def whole_decoder(results: str | Path) -> str:
         return ""
     found = paired_difference(ours, theirs)
     return (
-        f"the whole decoder and a plain Mamba decoder differ by {in_points(found.value)} points of mAD "
+        f"the whole decoder minus a plain Mamba decoder is {in_points(found.value)} points of mAD "
         f"({interval(found, difference=True)}, {found.n} seeds)"
     )
 
