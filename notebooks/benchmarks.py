@@ -261,8 +261,7 @@ for rows, facts in suites["exports"].values():
 #
 # One step of the runs on real images: 8 images of 128 pixels, decoder depths 2, 2, 2, 2, one thread; forward, loss,
 # backward and AdamW. The encoder is frozen, so its features need to be computed only once for each image. The aim had
-# been 0.18 s with EfficientNet-Lite0 and 0.5 s with ResNet18; **it was not reached**; {doc}`the protocol's last section
-# <../protocols/real_v1>` says what the changes before the first run brought.
+# been 0.18 s with EfficientNet-Lite0 and 0.5 s with ResNet18; **it was not reached**.
 
 # %% tags=["hide-input"]
 for rows, facts in suites["training"].values():
