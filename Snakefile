@@ -69,7 +69,7 @@ def committed(*parts: str) -> list[str]:
 
 # What a table's page shows beside its own runs, and what the other pages show.
 MEASURED = committed("real_v1", "real_v1/runs", "benchmarks")
-COMMITTED = PUBLISHED + MEASURED + committed("runs", "book", "reliability", "noise_floor/*/runs")
+COMMITTED = PUBLISHED + MEASURED + committed("runs", "book", "reliability", "noise_floor/*/runs", "real_v1_again/runs")
 # The network whose maps are shown: the protocol's main row, trained anew where it is not at hand (two minutes).
 SHOWN_RUN = protocol.base_row().run(protocol.SEEDS[0]).hash
 SHOWN_WEIGHTS = f"build/{protocol.NAME}/runs/{protocol.NAME}_{SHOWN_RUN}/checkpoint.pth" if IMAGES else ""

@@ -89,7 +89,7 @@ if simulated.is_file():
     display(Markdown(coverage.sentence(json.loads(simulated.read_text(encoding="utf-8"))["simulated"])))
 
 # %% [markdown]
-# Intervals are not adjusted for the number of claims: with some thirty of them, one or two would exclude zero by
+# Intervals are not adjusted for the number of claims: with some thirty of them, a few would exclude zero by
 # chance.
 #
 # ## Explore the comparisons

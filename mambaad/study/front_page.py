@@ -194,7 +194,7 @@ def claims_table(results: str | Path) -> str:
         f"Claims of the paper, and what paired runs on five real categories at {protocol.SIDE} pixels say. "
         "Supported: every comparison is; partly: some are, and none is contradicted; contradicted: at least one is; "
         "each by an interval that excludes zero. The "
-        f"intervals are not adjusted for {len(protocol.CLAIMS)} comparisons, so one or two may exclude zero by chance."
+        f"intervals are not adjusted for {len(protocol.CLAIMS)} comparisons, so a few may exclude zero by chance."
     )
     return str(table_html.table(names, columns, caption, head="claimed", stacked=True).data)
 

@@ -10,9 +10,6 @@ from mambaad.study.evidence import protocol
 from mambaad.study.evidence.carry_out import recorded
 from mambaad.study.evidence.report import in_points
 
-AGAIN = f"{protocol.NAME}_again"
-"""Folder in `results/` of the main row's runs, made again with later code on another processor; they enter no table."""
-
 
 def processors(results: str | Path) -> Counter[str]:
     """How many of the protocol's recorded runs were made on each processor, as the records name it."""
