@@ -142,25 +142,39 @@ def _table_4() -> list[Row]:
 
 METHODS = "methods"
 """The group that compares methods; its amendment is results/protocols/real_v1_methods.md."""
+METHODS_RESNET18 = "methods_resnet18"
+"""The same with another encoder; its amendment is results/protocols/real_v1_methods_resnet18.md."""
 
 
 def _methods() -> list[Row]:
     """MambaAD's main row, and the other methods with the same encoder, images, steps and seeds."""
     main = base()
-    encoder = {name: getattr(main.model, name) for name in ("backbone", "backbone_kwargs", "mean", "std")}
-    found = [Row(METHODS, "MambaAD", main)]
+    found = _compared_methods(METHODS, main)
+    changes, recipe = small_form("diad", SIDE)
+    diad = for_encoder("diad", {**_encoder(main), **changes}, SIDE)
+    return [
+        *found[:-1],
+        Row(METHODS, "DiAD, reduced", _with(main, diad, _as_long(recipe)), in_paper=False),
+        found[-1],
+    ]
+
+
+def _compared_methods(group: str, main: RunConfig) -> list[Row]:
+    """A run of MambaAD, and the methods that are compared with it, the memory bank last."""
+    encoder = _encoder(main)
+    found = [Row(group, "MambaAD", main)]
     for method, name in (("rd4ad", "RD4AD"), ("uniad", "UniAD"), ("simplenet", "SimpleNet"), ("destseg", "DeSTSeg")):
         recipe = published_recipe(method)
         train = _as_long(recipe)
         if method in ("rd4ad", "destseg"):  # in proportion to the batch: the benchmark's rule for RD4AD and MambaAD
             train = dataclasses.replace(train, lr=recipe.lr * TRAIN.batch_size / recipe.batch_size)
-        found.append(Row(METHODS, name, _with(main, for_encoder(method, encoder, SIDE), train)))
-    changes, recipe = small_form("diad", SIDE)
-    diad = for_encoder("diad", {**encoder, **changes}, SIDE)
-    found.append(Row(METHODS, "DiAD, reduced", _with(main, diad, _as_long(recipe)), in_paper=False))
+        found.append(Row(group, name, _with(main, for_encoder(method, encoder, SIDE), train)))
     bank = for_encoder("memory_bank", encoder, SIDE)
-    found.append(Row(METHODS, "memory bank", _with(main, bank, published_recipe("memory_bank")), in_paper=False))
-    return found
+    return [*found, Row(group, "memory bank", _with(main, bank, published_recipe("memory_bank")), in_paper=False)]
+
+
+def _encoder(run: RunConfig) -> dict[str, Any]:
+    return {name: getattr(run.model, name) for name in ("backbone", "backbone_kwargs", "mean", "std")}
 
 
 def _as_long(recipe: TrainConfig) -> TrainConfig:
@@ -180,6 +194,7 @@ GROUPS: Mapping[str, Callable[[], list[Row]]] = {
     TABLE_4.name: _table_4,
     TABLE_7.name: partial(_of_table, TABLE_7, TABLE_7_ROWS),
     METHODS: _methods,
+    METHODS_RESNET18: lambda: _compared_methods(METHODS_RESNET18, base("resnet18")),
 }
 """In the order in which they are run: the most informative first."""
 
@@ -190,6 +205,7 @@ REFERENCES = {
     TABLE_4.name: "ResNet18 [3,4,6,3]",
     TABLE_7.name: "M 2, 3, 1×1-DW-1×1 {5,7}",
     METHODS: "MambaAD",
+    METHODS_RESNET18: "MambaAD",
 }
 """The row that the paper proposes, which the others of its table are compared with."""
 WITHIN_LITE0 = "EfficientNet-Lite0 [2,2,2,2]"
@@ -229,6 +245,10 @@ CLAIMS = (
     Claim(METHODS, "MambaAD", "SimpleNet", +1, caveat="against a training that failed"),
     Claim(METHODS, "MambaAD", "DeSTSeg", +1),
     Claim(METHODS, "MambaAD", "memory bank", +1),
+    *(
+        Claim(METHODS_RESNET18, "MambaAD", other, +1)
+        for other in ("RD4AD", "UniAD", "SimpleNet", "DeSTSeg", "memory bank")
+    ),
 )
 """What the paper says of its rows, as differences that this protocol can test."""
 
