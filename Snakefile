@@ -233,10 +233,12 @@ rule book:
         notebooks=expand(f"{SOURCE}/notebooks/{{stem}}.ipynb", stem=NOTEBOOKS),
         own_parts=sorted(map(str, Path("results/own_parts").rglob("*.json"))),
         protocols=sorted(map(str, Path("results/protocols").glob("*.md"))),
+        viewer=["mambaad/assets/viewer.css", "mambaad/assets/viewer.js"],
     output: f"{BOOK}/_build/html/index.html"
     log: f"{LOGS}/book.log"
     shell:
         "rm -rf {BOOK}/_build && cp -R book/. results/protocols {SOURCE}/"
+        " && cp {input.viewer} {SOURCE}/_static/"
         " && python -m mambaad.study.front_page {RESULTS} {SOURCE} > {log} 2>&1"
         " && python -m mambaad.study.own_parts > {SOURCE}/own_parts.md 2>> {log}"
         " && jupyter-book build -q -W -n --keep-going --path-output {BOOK} {SOURCE} > {log} 2>&1"

@@ -43,8 +43,8 @@ per_category_page.hardest(root=root)
 # %% [markdown]
 # ## Ours, on real images
 #
-# All methods with one encoder, the same images and as many steps; {doc}`evidence` says what these runs can show. The
-# masks of pcb are boxes around the defects, which no map of a defect can fill.
+# All methods with EfficientNet-Lite0, the same images and as many steps; {doc}`evidence` says what these runs can show.
+# The masks of pcb are boxes around the defects, which no map of a defect can fill.
 
 # %% tags=["remove-input"]
 table = per_category_page.methods_by_category(results_folder(given.evidence))

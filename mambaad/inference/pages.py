@@ -11,7 +11,7 @@ import html
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -19,6 +19,7 @@ from PIL import Image
 from mambaad.baselines import CLASSES
 from mambaad.config import method_of
 
+Form = Literal["JPEG", "WEBP"]
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 BINS = 48
 _BAR, _TALL = 10, 60  # of a histogram's bar, in the units of its picture
@@ -56,11 +57,6 @@ def foot(script: str = "") -> str:
     return f"</main><script>{asset('viewer.js')}{script}</script></body></html>\n"
 
 
-def components() -> str:
-    """Style and script of the components, to be put once into any page, such as a notebook's output."""
-    return f"<style>{asset('viewer.css')}</style><script>{asset('viewer.js')}</script>"
-
-
 def thumbnail(image: Image.Image, side: int) -> Image.Image:
     """A copy whose long side is `side` pixels at most."""
     small = image.copy()
@@ -68,27 +64,28 @@ def thumbnail(image: Image.Image, side: int) -> Image.Image:
     return small
 
 
-def data_uri(image: Image.Image, quality: int = 82) -> str:
-    """An RGB image as a JPEG inside a URI."""
+def data_uri(image: Image.Image, form: Form = "JPEG", quality: int = 82) -> str:
+    """An image as a file inside a URI; WEBP is smaller and takes longer to write."""
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    image.save(buffer, form, quality=quality)
+    return f"data:image/{form.lower()};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def compare(image: Image.Image, mixed: Image.Image, name: str, *, side: int, at: int = 50) -> str:
+def compare(image: Image.Image, mixed: Image.Image, name: str, *, side: int, at: int = 50, form: Form = "JPEG") -> str:
     """An image and the same with its map, with a divider to move between them.
 
     Args:
         name: for readers who do not see it.
         side: the long side of both pictures in pixels, at most.
         at: where the divider starts, in percent from the left; the image is left of it.
+        form: of the two files.
     """
     pictures = []
     for picture, text in ((image, name), (mixed, f"{name} with its anomaly map")):
         small = thumbnail(picture, side)
         pictures.append(
             f'<img width="{small.width}" height="{small.height}" alt="{html.escape(text, quote=True)}" '
-            f'src="{data_uri(small)}">'
+            f'src="{data_uri(small, form)}">'
         )
     return f'<div class="mb-compare" data-at="{at}">{"".join(pictures)}</div>'
 

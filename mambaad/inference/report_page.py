@@ -134,7 +134,8 @@ def _curves(result: CategoryResult) -> str:
     best = c.balanced()
     if best is not None:
         marks.append(("best balance here", c.row(best)))
-    columns = {name: _plain(getattr(c, name)) for name in COLUMNS}
+    # thresholds in full: the page compares scores with them, and the highest is one of the scores
+    columns = {name: c.threshold.tolist() if name == "threshold" else _plain(getattr(c, name)) for name in COLUMNS}
     data = json.dumps({"columns": columns, "start": row, "marks": marks}, separators=(",", ":"), allow_nan=False)
     charts = image_charts(c, row) if c.good and c.defective else ["<p>Image curves need good and defective images.</p>"]
     if np.isfinite(c.pixel_recall).any():
@@ -211,7 +212,7 @@ def _pictures(title: str, pictures: Sequence[Picture], below: str, above: str) -
         return ""
     outline = "; the cyan line is the ground truth" if any(p.outlined for p in pictures) else ""
     cards = "".join(
-        f'<li data-category="{escape(p.category, quote=True)}" data-score="{p.score:.9g}" data-below="{below}" '
+        f'<li data-category="{escape(p.category, quote=True)}" data-score="{float(p.score)!r}" data-below="{below}" '
         f'data-above="{above}">{compare(p.image, p.mixed, p.name, side=PICTURE)}'
         f'<p><span class="score">{p.score:.4g}</span> <b>{above if p.score > p.start else below}</b><br>'
         f'<span class="name">{escape(p.category)}: {escape(p.name)}</span></p></li>'

@@ -158,8 +158,8 @@ def judge(served: Served, content: bytes, threshold: Threshold | None) -> dict[s
         "width": image.width,
         "height": image.height,
         "milliseconds": round(1000 * seconds),
-        "image": data_uri(shown, 88),
-        "overlay": data_uri(overlay(shown, anomaly_map, low, high), 88),
+        "image": data_uri(shown, quality=88),
+        "overlay": data_uri(overlay(shown, anomaly_map, low, high), quality=88),
     }
 
 

@@ -1,12 +1,12 @@
-"""Image and anomaly map on top of each other, with a slider between them: the front page's example, and the cases of
-the evidence page.  `book/_static/compare.js` moves the slider; without it the two stand side by side.
+"""Images compared with their anomaly maps: the front page's example, and the cases of the evidence page.
+
+The divider between the two is the one of the reports and galleries (`mambaad.inference.pages`); of several images
+`book/_static/compare.js` shows the one that is chosen.  Without a script all stand there, image and map side by side.
 """
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from mambaad.inference import pages
 from mambaad.inference.gallery import colour_scale, overlay
 from mambaad.study.page_figures import captioned
-from mambaad.study.table_html import attribute
 
 SHOWN = 384
 """Side of the pictures in pixels."""
@@ -57,10 +57,8 @@ def compare(cases: Sequence[Case], caption: str, *, scale: tuple[float, float] |
     names = "".join(f'<button type="button">{html.escape(case.name)}</button>' for case in cases)
     figure = captioned(
         f'<div class="choices" role="group" aria-label="Example" hidden>{names if len(cases) > 1 else ""}</div>'
-        f'<div class="cases">{body}</div>'
-        '<label hidden>Image <input type="range" min="0" max="100" value="50" '
-        'aria-label="How much of the image the map covers, in percent"> Map</label>',
-        caption,
+        f'<div class="cases">{body}</div>',
+        f"{caption} Drag across a picture, or focus it and use the arrow keys, to compare image and map.",
     )
     return str(figure.data).replace('class="plot"', 'class="plot compare"', 1)
 
@@ -70,18 +68,15 @@ def _case(case: Case, low: float, high: float, side: int) -> str:
     heat = overlay(image, case.anomaly_map, low, high)
     marked = Image.fromarray(outlined(np.asarray(image), case.mask))
     defect = "its defect outlined" if case.mask.any() else "a good part"
-    size = f'width="{side}" height="{side}"'
+    pictures = pages.compare(marked, heat, f"{case.name}, {defect}", side=side, at=_middle(case.mask), form="WEBP")
     return (
-        f'<div class="case" data-cut="{_middle(case.mask)}"><div class="panes"><img src="{webp_uri(marked)}" {size} '
-        f'alt="{attribute(f"{case.name}: the image, {defect}")}">'
-        f'<img class="map" src="{webp_uri(heat)}" {size} '
-        f'alt="{attribute(f"{case.name}: the anomaly map over the image, score {case.score:.2f}")}"></div>'
+        f'<div class="case">{pictures}'
         f"<p><strong>{html.escape(case.name)}</strong>, score {case.score:.2f}. {html.escape(case.words)}</p></div>"
     )
 
 
 def _middle(mask: NDArray[np.bool_]) -> int:
-    """Where the slider begins, in percent: in the middle of the defect."""
+    """Where the divider begins, in percent: in the middle of the defect."""
     return round(100 * float(np.mean(np.nonzero(mask)[1])) / mask.shape[1]) if mask.any() else 50
 
 
@@ -102,10 +97,3 @@ def _grown(mask: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
         torch.from_numpy(mask.copy())[None].float(), 2 * reach + 1, stride=1, padding=reach
     )
     return np.asarray(pooled[0].numpy() > 0)
-
-
-def webp_uri(image: Image.Image) -> str:
-    """An image as a WebP inside a URI."""
-    file = io.BytesIO()
-    image.convert("RGB").save(file, "WEBP", quality=82)
-    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()

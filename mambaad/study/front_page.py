@@ -59,8 +59,14 @@ CLAIMED = (
     Claimed("Local and global branch together beat either alone", TABLE_3.name),
     Claimed("A deeper decoder is better", TABLE_4.name),
     Claimed("The chosen design of the LSS module is the best", TABLE_7.name),
-    Claimed("MambaAD beats the other methods", protocol.METHODS, OF_THE_PAPER, untested=("DiAD",)),
-    Claimed("MambaAD beats a memory bank (not in the paper)", protocol.METHODS, ("memory bank",)),
+    *(
+        Claimed(f"MambaAD beats the other methods ({encoder} for all)", group, OF_THE_PAPER, untested=("DiAD",))
+        for group, encoder in protocol.COMPARISONS.items()
+    ),
+    *(
+        Claimed(f"MambaAD beats a memory bank ({encoder} for both; not in the paper)", group, ("memory bank",))
+        for group, encoder in protocol.COMPARISONS.items()
+    ),
 )
 
 
@@ -122,8 +128,8 @@ def _contradictions() -> str:
 def _evidence(results: Path) -> list[str]:
     """One finding about the ablations, one about the methods; or that the runs are under way."""
     done, planned = report.progress(results)
-    ablations = report.verdicts(results, [group for group in protocol.GROUPS if group != protocol.METHODS])
-    methods = report.verdicts(results, [protocol.METHODS])
+    ablations = report.verdicts(results, [group for group in protocol.GROUPS if group not in protocol.COMPARISONS])
+    methods = report.verdicts(results, protocol.COMPARISONS)
     if not ablations.total() and not methods.total():
         return [
             f"**Real images: runs are under way.** {done} of {planned} are recorded, and no claim has yet the three "
@@ -138,12 +144,14 @@ def _evidence(results: Path) -> list[str]:
             f"({{doc}}`notebooks/evidence`; {done} of {planned} runs are recorded)" + (f"; {whole}." if whole else ".")
         )
     if methods.total():
-        doubtful = [claim.caveat for claim in protocol.CLAIMS if claim.group == protocol.METHODS and claim.caveat]
+        doubtful = [claim.caveat for claim in protocol.CLAIMS if claim.group in protocol.COMPARISONS and claim.caveat]
+        encoders = [name for group, name in protocol.COMPARISONS.items() if report.verdicts(results, [group]).total()]
         caveat = f" ({len(doubtful)} {doubtful[0]})" if doubtful else ""
         found.append(
             f"**Of {methods.total()} claims that MambaAD beats another method, {report.counted(methods)}{caveat}.** "
-            "All had the same encoder and number of steps, which are not equal chances. One of them, the memory bank, "
-            "is not in the paper; DiAD was not judged ({doc}`notebooks/table_1_main_results`)."
+            f"All had the same encoder ({', or all '.join(encoders)}) and number of steps, which are not equal "
+            "chances. One of them, the memory bank, is not in the paper; DiAD was not judged "
+            "({doc}`notebooks/table_1_main_results`)."
         )
     return found
 

@@ -18,8 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from mambaad.inference.gallery import colour_scale, overlay
+from mambaad.inference.pages import data_uri
 from mambaad.model import MambaAD
-from mambaad.study.compare import outlined, webp_uri
+from mambaad.study.compare import outlined
 from mambaad.study.page_figures import live
 from mambaad.study.training_maps import Seen, stride_distances, summed
 
@@ -139,7 +140,7 @@ def _mask(case: Case) -> np.ndarray:
 
 def _row(pictures: Sequence[tuple[str, Image.Image]], words: str) -> str:
     drawn = "".join(
-        f'<img src="{webp_uri(picture)}" width="{SIDE}" height="{SIDE}" alt="{html.escape(alt, quote=True)}">'
+        f'<img src="{data_uri(picture, "WEBP")}" width="{SIDE}" height="{SIDE}" alt="{html.escape(alt, quote=True)}">'
         for alt, picture in pictures
     )
     return f'<div class="strip"><div>{drawn}</div><p>{html.escape(words)}</p></div>'

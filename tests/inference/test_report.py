@@ -210,6 +210,7 @@ def test_in_a_browser_keys_move_the_threshold_through_the_page(
     _, text = page_of(run, capsys)
     data = json.loads(only(r'type="application/json">(.+?)</script>', text))
     columns = data["columns"]
+    assert columns["threshold"][-1] >= max(float(score) for score in re.findall(r'data-score="([^"]+)"', text))
     file = next(run.glob("runs/own_*/report.html"))
     with open_browser(width) as (page, errors):
         page.goto(file.as_uri())

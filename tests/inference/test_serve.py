@@ -224,12 +224,15 @@ def test_the_command_serves_until_it_is_interrupted(checkpoint: Path, capsys: py
 
 
 # -- a browser
-def test_in_a_browser_an_image_gets_a_verdict_and_a_divider_that_keys_move(served: Served, tmp_path: Path) -> None:
+@pytest.mark.parametrize("width", [390, 1400])
+def test_in_a_browser_an_image_gets_a_verdict_and_a_divider_that_keys_move(
+    width: int, served: Served, tmp_path: Path
+) -> None:
     good, bad = tmp_path / "photo.png", tmp_path / "notes.txt"
     good.write_bytes(file())
     bad.write_text("no image")
     app = make_app(replace(served, thresholds={"": Threshold.given(0.0, 64)}))
-    with listen("127.0.0.1", 0) as opened, open_browser() as (page, errors):
+    with listen("127.0.0.1", 0) as opened, open_browser(width) as (page, errors):
         stop = threading.Event()
         server = threading.Thread(target=_until, args=(app, opened, stop))
         server.start()

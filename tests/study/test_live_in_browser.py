@@ -11,7 +11,9 @@ import pytest
 from browser import open_browser, wider_than_its_window
 from playwright.sync_api import Page
 
+from mambaad.inference import pages
 from mambaad.model.scan_order import scan_order
+from mambaad.study.compare import Case, compare
 from mambaad.study.network_map import network_boxes, network_svg
 from mambaad.study.page_figures import live
 
@@ -205,6 +207,31 @@ def test_arrow_keys_scrub_through_the_training(opened: Any) -> None:
     page.reload()
     page.get_by_role("button", name="Next step").click()
     assert "After 0 steps" in _text(page)
+
+
+def test_compared_images_are_chosen_by_buttons_and_their_divider_moves_by_key(browser: Any, tmp_path: Path) -> None:
+    page, errors = browser
+    mask = np.zeros((8, 8), dtype=bool)
+    mask[:, 6:] = True
+    image, values = np.full((8, 8, 3), 120, dtype=np.uint8), np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    cases = [Case(name, image, values, mask, 1.0) for name in ("gear, bent", "gear, worn")]
+    style = (ROOT / "book" / "_static" / "book.css").read_text() + pages.asset("viewer.css")
+    script = (ROOT / "book" / "_static" / "compare.js").read_text() + pages.asset("viewer.js")
+    path = tmp_path / "compare.html"
+    path.write_text(f"<style>{style}</style><body>{compare(cases, 'Two.')}<script>{script}</script>", encoding="utf-8")
+    page.goto(path.as_uri())
+    first, second = page.locator(".case").all()
+    assert (first.is_visible(), second.is_visible()) == (True, False)
+    page.get_by_role("button", name="gear, worn").press("Enter")
+    assert (first.is_visible(), second.is_visible()) == (False, True)
+    assert page.get_by_role("button", name="gear, worn").get_attribute("aria-pressed") == "true"
+    divider = second.locator("input[type=range]")
+    assert divider.input_value() == "81", "it begins in the middle of the defect"
+    divider.press("ArrowLeft")
+    assert divider.input_value() == "80"
+    assert "80%" in second.locator("img").nth(1).evaluate("picture => getComputedStyle(picture).clipPath")
+    assert not wider_than_its_window(page)
+    assert errors == []
 
 
 def test_without_scripts_the_still_picture_and_the_caption_stay() -> None:

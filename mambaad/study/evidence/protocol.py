@@ -144,6 +144,8 @@ METHODS = "methods"
 """The group that compares methods; its amendment is results/protocols/real_v1_methods.md."""
 METHODS_RESNET18 = "methods_resnet18"
 """The same with another encoder; its amendment is results/protocols/real_v1_methods_resnet18.md."""
+COMPARISONS = {METHODS: "EfficientNet-Lite0", METHODS_RESNET18: "ResNet18"}
+"""The groups that compare methods, and the encoder that all of a group's have."""
 
 
 def _methods() -> list[Row]:

@@ -30,8 +30,7 @@ TITLES = {
     TABLE_1.name: "Table 1: MambaAD with ResNet18",
     TABLE_4.name: "Table 4: encoder and depth",
     TABLE_7.name: "Table 7: designs of the LSS module",
-    protocol.METHODS: "The methods, with EfficientNet-Lite0",
-    protocol.METHODS_RESNET18: "The methods, with ResNet18",
+    **{group: f"The methods, with {encoder}" for group, encoder in protocol.COMPARISONS.items()},
 }
 
 
