@@ -33,7 +33,7 @@ for _ in range(100_000):
         (ModelConfig, {"state_size": "16"}, "state_size: .* got '16'"),
         (ModelConfig, {"state_size": True}, "state_size: .* got True"),
         (ModelConfig, {"state_size": 0}, "state_size must be positive"),
-        (ModelConfig, {"dephts": [1, 1, 1, 1]}, "unknown field 'dephts'"),
+        (ModelConfig, {"dephts": [1, 1, 1, 1]}, "unknown key 'dephts'; known are .*depths"),
         (ModelConfig, {"drop_path": math.nan}, "finite"),
         (ModelConfig, {"backbone_kwargs": NESTED}, "nested without end"),
         (ModelConfig, {"mean": [0.5] * 1000}, "mean"),

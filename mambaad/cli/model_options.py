@@ -1,89 +1,92 @@
-"""What the options of `mambaad train` change of a run: its encoder, its decoder, its recipe; the rest stays."""
+"""A run with changes from a file or from options: its encoder, its network, its recipe; what is not named stays."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from mambaad.cli.settings_file import DECODER, ENCODER, Changes, parsed
 from mambaad.config import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     PUBLISHED_WEIGHTS,
+    MambaADBankConfig,
     MethodConfig,
     ModelConfig,
     RunConfig,
-    TrainConfig,
     for_encoder,
     method_of,
     published_recipe,
     small_form,
 )
 
-DECODER = ("depths", "scan", "directions")
-ENCODER = ("backbone", "backbone_kwargs", "mean", "std")
-"""Fields of the encoder, in every method's settings."""
 WEIGHTS_FILES = (".safetensors", ".pth", ".pt", ".bin")
 
 
-def with_options(run: RunConfig, arguments: argparse.Namespace) -> tuple[RunConfig, Path | None]:
+def changed(run: RunConfig, changes: Changes, where: str = "") -> RunConfig:
+    """The run with changes, whose method is the run's.
+
+    Args:
+        where: what an error names before the key, such as a file.
+
+    Raises:
+        ValueError: unknown keys, values that are not allowed.
+    """
+    head = f"{where}: " if where else ""
+    train = ({"steps": None} if changes.length == "epochs" else {}) | changes.train
+    weights = changes.encoder_weights or _weights_for(run, changes.model.get("backbone"))
+    return replace(
+        run,
+        model=_changed_model(run, changes, weights, f"{head}model"),
+        encoder_weights=weights,
+        data=parsed(type(run.data), asdict(run.data) | changes.data, f"{head}data" if where else ""),
+        train=parsed(type(run.train), asdict(run.train) | train, f"{head}train" if where else ""),
+    )
+
+
+def _changed_model(run: RunConfig, changes: Changes, weights: str, where: str) -> ModelConfig | MethodConfig:
+    own, model = dict(changes.model), run.model
+    if method_of(model) == "mambaad":
+        own.pop("method", None)
+    named = {name: own[name] for name in ENCODER if name in own}
+    own = encoder_changes(model, "" if weights == run.encoder_weights else weights, named) | own
+    if isinstance(model, MambaADBankConfig):
+        decoder = {name: own.pop(name) for name in DECODER if name in own}
+        network = own.get("network", {})
+        if isinstance(network, Mapping):
+            own["network"] = asdict(model.network) | dict(network) | decoder
+            parsed(ModelConfig, own["network"], f"{where}: network")
+    return parsed(type(model), asdict(model) | own, where)
+
+
+def with_options(run: RunConfig, options: Changes, arguments: argparse.Namespace) -> tuple[RunConfig, Path | None]:
     """The run with the options that were given, and the file of its encoder's weights if that is a local one.
 
     Raises:
         ValueError: options of MambaAD's decoder, or of training in steps, for a method without; options that name
             another encoder than its weights do.
     """
-    data = {"dataset": arguments.dataset, "side": arguments.side, "categories": arguments.categories or None}
-    run = replace(run, data=replace(run.data, **given(data)))
-    model, weights, file = model_config(run, arguments)
-    if _starts_diad(method_of(model), arguments):
-        # without weights to start from, the published size cannot be trained
-        recipe = published_recipe("diad") if arguments.diffusion_weights else small_form("diad", run.data.side)[1]
-        run = replace(run, train=replace(recipe, holdout=run.train.holdout))
-    train = given({f.name: getattr(arguments, f.name, None) for f in fields(TrainConfig)})
-    if method_of(model) == "memory_bank" and (unused := sorted(train.keys() - {"seed", "holdout"})):
-        option = unused[0].replace("_", "-")
-        raise ValueError(
-            f"--{option} is about training in steps, and a memory bank is filled in one pass: leave it out, or name "
-            "another --method"
-        )
-    if "epochs" in train and "steps" not in train:
-        train["steps"] = None
-    return replace(run, model=model, encoder_weights=weights, train=replace(run.train, **train)), file
-
-
-def model_config(run: RunConfig, arguments: argparse.Namespace) -> tuple[ModelConfig | MethodConfig, str, Path | None]:
-    """Method and network, name of the encoder weights for the record, and their file if they are local."""
     from mambaad.model.encoder_weights import weights_file_name
 
-    model, method = run.model, method_of(run.model)
-    decoder = given({name: getattr(arguments, name) for name in DECODER})
-    start = arguments.diffusion_weights
-    _check_method(method, decoder, arguments)
-    if _starts_diad(method, arguments):
-        encoder = {name: getattr(model, name) for name in ENCODER}
-        model = for_encoder("diad", encoder | _diffusion(start, run.data.side), run.data.side)
-    named = given({name: getattr(arguments, name) for name in ("backbone", "mean", "std")})
-    if arguments.pad_type:
-        named["backbone_kwargs"] = {"pad_type": arguments.pad_type}
-    weights = str(arguments.encoder_weights or _weights_for(run, named.get("backbone")))
-    changes: dict[str, Any] = {}
-    if named or arguments.encoder_weights is not None:
-        _check_encoder(weights, named)
-        changes = encoder_changes(model, "" if weights == run.encoder_weights else weights, named)
+    method, side = method_of(run.model), options.data.get("side", run.data.side)
+    _check_method(method, options, arguments)
+    _check_encoder(run, options)
+    if method == "diad" and (arguments.diffusion_weights is not None or arguments.config is None):
+        run = _diad(run, arguments.diffusion_weights, side)
+    run = changed(run, options)
+    fitted: dict[str, Any] = {"side": side} if method == "uniad" else {}
     if arguments.textures:
-        changes["textures"] = _textures(arguments.textures)
-    if method == "uniad":
-        changes["side"] = run.data.side
-    if method == "mambaad_bank":
-        changes |= {"network": replace(model.network, **decoder)} if decoder else {}  # type: ignore[union-attr]
-    else:
-        changes |= decoder
-    model = replace(model, **changes) if changes else model
-    is_file = weights.endswith(WEIGHTS_FILES)
-    return (model, weights_file_name(weights), Path(weights)) if is_file else (model, weights, None)
+        from mambaad.baselines.synthetic_anomalies import textures_name
+
+        fitted["textures"] = textures_name(arguments.textures)
+    run = replace(run, model=replace(run.model, **fitted)) if fitted else run
+    if not run.encoder_weights.endswith(WEIGHTS_FILES):
+        return run, None
+    file = Path(run.encoder_weights)
+    return replace(run, encoder_weights=weights_file_name(file)), file
 
 
 def encoder_changes(model: ModelConfig | MethodConfig, weights: str, named: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,12 +119,14 @@ def _weights_for(run: RunConfig, backbone: str | None) -> str:
     return published if others and published.split(".")[0] == backbone else run.encoder_weights
 
 
-def _check_encoder(weights: str, named: Mapping[str, Any]) -> None:
+def _check_encoder(run: RunConfig, options: Changes) -> None:
+    """Raise ValueError for options that name another encoder than its weights do."""
     from mambaad.model.encoder_weights import named_encoder
 
+    weights = options.encoder_weights or _weights_for(run, options.model.get("backbone"))
     own = named_encoder(weights)
-    for name, value in named.items():
-        if own is None or value == (list(own[name]) if isinstance(value, list) else own[name]):
+    for name, value in options.model.items():
+        if own is None or name not in ENCODER or value == (list(own[name]) if isinstance(value, list) else own[name]):
             continue
         option = {"backbone_kwargs": "pad-type"}.get(name, name)
         raise ValueError(
@@ -136,12 +141,18 @@ def _words(value: Any) -> str:
     return value if isinstance(value, str) else " ".join(f"{number:g}" for number in value)
 
 
-def _check_method(method: str, decoder: Mapping[str, Any], arguments: argparse.Namespace) -> None:
+def _check_method(method: str, options: Changes, arguments: argparse.Namespace) -> None:
     """Raise ValueError for options of another method."""
+    decoder = [name for name in DECODER if name in options.model]
     if decoder and method not in ("mambaad", "mambaad_bank"):
         raise ValueError(
-            f"--{next(iter(decoder))} is of MambaAD's decoder, and {method} has none: leave it out, or say "
-            "--method mambaad"
+            f"--{decoder[0]} is of MambaAD's decoder, and {method} has none: leave it out, or say --method mambaad"
+        )
+    if method == "memory_bank" and (unused := sorted(options.train.keys() - {"seed", "holdout"})):
+        option = unused[0].replace("_", "-")
+        raise ValueError(
+            f"--{option} is about training in steps, and a memory bank is filled in one pass: leave it out, or name "
+            "another --method"
         )
     if arguments.diffusion_weights and method != "diad":
         raise ValueError(f"--diffusion-weights is of DiAD, and {method} has no diffusion: leave it out")
@@ -149,24 +160,14 @@ def _check_method(method: str, decoder: Mapping[str, Any], arguments: argparse.N
         raise ValueError(f"--textures is of destseg, and {method} paints no anomalies: leave it out")
 
 
-def _starts_diad(method: str, arguments: argparse.Namespace) -> bool:
-    """Whether DiAD's size follows from the weights it starts from, and not from a file of settings."""
-    return method == "diad" and (arguments.diffusion_weights is not None or arguments.config is None)
-
-
-def _textures(folder: Path) -> str:
-    from mambaad.baselines.synthetic_anomalies import textures_name
-
-    return textures_name(folder)
-
-
-def _diffusion(start: Path | None, side: int) -> dict[str, Any]:
-    """DiAD in its published size, from a file of Stable Diffusion's weights, or reduced."""
+def _diad(run: RunConfig, weights: Path | None, side: int) -> RunConfig:
+    """DiAD in its published size, which starts from a file of Stable Diffusion's weights, or reduced."""
     from mambaad.model.encoder_weights import weights_file_name
 
-    return {"diffusion_weights": weights_file_name(start)} if start else dict(small_form("diad", side)[0])
-
-
-def given(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that are not None."""
-    return {name: value for name, value in values.items() if value is not None}
+    small, recipe = small_form("diad", side)
+    encoder = {name: getattr(run.model, name) for name in ENCODER}
+    size = {"diffusion_weights": weights_file_name(weights)} if weights else dict(small)
+    # without weights to start from, the published size cannot be trained
+    recipe = published_recipe("diad") if weights else recipe
+    model = for_encoder("diad", encoder | size, side)
+    return replace(run, model=model, train=replace(recipe, holdout=run.train.holdout))

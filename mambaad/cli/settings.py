@@ -23,8 +23,8 @@ from typing import Any
 
 import yaml
 
-from mambaad.cli.model_options import DECODER, with_options
-from mambaad.cli.settings_file import EXECUTION, means_mambaad, merged, read_settings
+from mambaad.cli.model_options import changed, with_options
+from mambaad.cli.settings_file import Changes, both, of_file, of_options
 from mambaad.config import Preset, RunConfig, default_preset, method_of, preset, to_dict
 from mambaad.engine.execution import Execution
 
@@ -79,75 +79,44 @@ def settle(arguments: argparse.Namespace) -> Settings:
     Raises:
         ValueError: a file that cannot be read, unknown keys, values that are not allowed, options that do not apply.
     """
-    values = {} if arguments.config is None else read_settings(arguments.config)
-    base, reason = _preset(arguments, values)
-    chosen = arguments.method or values.get("model", {}).get("method")
-    if chosen is None and (means_mambaad(values) or any(getattr(arguments, name) is not None for name in DECODER)):
-        chosen = "mambaad"
-    base = base if chosen is None else base.with_method(chosen)
-    run = base.run if arguments.config is None else merged(base.run, values, arguments.config)
-    run, file = with_options(run, arguments)
-    paths = values.get("paths", {})
-    where = {n: arg if (arg := getattr(arguments, n)) is not None else paths.get(n) for n in ("data", "out")}
+    from mambaad.baselines import keeps_features
+    from mambaad.inference.threshold import DEFAULT_RATE, check_rate
+
+    file = Changes() if arguments.config is None else of_file(arguments.config)
+    options = of_options(arguments)
+    changes = both(file, options)
+    base, reason = _preset(arguments, changes)
+    base = base if changes.method is None else base.with_method(changes.method)
+    run, encoder_file = with_options(changed(base.run, file, str(arguments.config)), options, arguments)
+    rate = DEFAULT_RATE if changes.fpr is None else changes.fpr
+    check_rate(rate)
+    if changes.minutes is not None and not changes.minutes > 0:
+        raise ValueError(f"minutes must be positive, got {changes.minutes:g}")
+    features = {"features": base.features} if base.features != "off" and keeps_features(run.model) else {}
+    execution = features | changes.execution
+    Execution(**execution)
     return Settings(
         preset=base.name,
         reason=reason,
         run=run,
-        fpr=_rate(arguments, values),
-        minutes=_minutes(arguments, values),
-        dataset=arguments.dataset or values.get("data", {}).get("dataset"),
-        execution=_execution(base, run, arguments, values),
-        encoder_file=file,
-        own_batch=arguments.batch_size is not None or run.train.batch_size != base.run.train.batch_size,
-        **{name: None if path is None else Path(path) for name, path in where.items()},
+        fpr=rate,
+        minutes=changes.minutes,
+        dataset=changes.data.get("dataset"),
+        execution=execution,
+        encoder_file=encoder_file,
+        own_batch="batch_size" in options.train or run.train.batch_size != base.run.train.batch_size,
+        data=None if changes.paths.data is None else Path(changes.paths.data),
+        out=None if changes.paths.out is None else Path(changes.paths.out),
     )
 
 
-def _preset(arguments: argparse.Namespace, values: Mapping[str, Any]) -> tuple[Preset, str]:
+def _preset(arguments: argparse.Namespace, changes: Changes) -> tuple[Preset, str]:
     """The preset to start from, and why it is this one."""
-    if arguments.preset is not None:
-        return preset(arguments.preset), "--preset"
-    if values.get("preset") is not None:
-        return preset(values["preset"]), str(arguments.config)
+    if changes.preset is not None:
+        return preset(changes.preset), "--preset" if arguments.preset is not None else str(arguments.config)
     from mambaad.device import resolve_device
 
-    asked = arguments.device or values.get("execution", {}).get("device") or "auto"
+    asked = changes.execution.get("device") or "auto"
     device = str(resolve_device(asked))
     found = "no CUDA device" if asked == "auto" and not device.startswith("cuda") else f"device {device}"
     return default_preset(device), found
-
-
-def _execution(
-    base: Preset, run: RunConfig, arguments: argparse.Namespace, values: Mapping[str, Any]
-) -> dict[str, Any]:
-    from mambaad.baselines import keeps_features
-
-    execution: dict[str, Any] = {}
-    if base.features != "off" and keeps_features(run.model):
-        execution["features"] = base.features
-    execution |= values.get("execution", {})
-    options = {name: getattr(arguments, name, None) for name in EXECUTION}
-    # a flag that was not given is False; a number may be 0, which equals it
-    execution |= {name: value for name, value in options.items() if not (value is None or value is False)}
-    Execution(**execution)
-    return execution
-
-
-def _rate(arguments: argparse.Namespace, values: Mapping[str, Any]) -> float:
-    from mambaad.inference.threshold import DEFAULT_RATE, check_rate
-
-    rate = values.get("fpr") if arguments.fpr is None else arguments.fpr
-    rate = DEFAULT_RATE if rate is None else rate
-    check_rate(rate)
-    return rate
-
-
-def _minutes(arguments: argparse.Namespace, values: Mapping[str, Any]) -> float | None:
-    """The time that was named last; steps or epochs among the options overrule a file's."""
-    named = [name for name in ("steps", "epochs") if getattr(arguments, name) is not None]
-    if arguments.minutes is not None and named:
-        raise ValueError(f"--minutes is in place of --{named[0]}: leave one of them out")
-    minutes = values.get("minutes") if arguments.minutes is None and not named else arguments.minutes
-    if minutes is not None and not minutes > 0:
-        raise ValueError(f"minutes must be positive, got {minutes:g}")
-    return minutes

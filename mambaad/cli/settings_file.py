@@ -1,46 +1,74 @@
-"""Files of settings for `mambaad train`, and runs' records as such: read, checked by their keys, merged into a run."""
+"""What changes a preset, by the names that a file of settings has: from a file, from a run's record, from options."""
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
-from mambaad.cli.model_options import DECODER, ENCODER, encoder_changes
 from mambaad.config import (
     METHOD_CONFIGS,
     METHODS,
     PUBLISHED_WEIGHTS,
     DataConfig,
-    MambaADBankConfig,
-    MethodConfig,
     ModelConfig,
     RunConfig,
     TrainConfig,
-    method_of,
     preset,
 )
 from mambaad.config.model import one_of
-from mambaad.config.parse import parse, shortened
+from mambaad.config.parse import parse
 from mambaad.engine.execution import Execution
 
-PARTS = ("model", "encoder_weights", "data", "train")
-EXECUTION = (
-    "device",
-    "threads",
-    "workers",
-    "processes",
-    "image_cache",
-    "features",
-    "feature_dir",
-    "compile",
-    "textures",
-)
-KEYS = ("preset", "paths", "execution", *PARTS, "minutes", "fpr")
+T = TypeVar("T")
+DECODER = ("depths", "scan", "directions")
+"""Options about MambaAD's decoder, which other methods do not have."""
+ENCODER = ("backbone", "backbone_kwargs", "mean", "std")
+"""Fields of the encoder, in every method's settings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paths:
+    """Where the images lie, and where the results go."""
+
+    data: str | None = None
+    out: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What a file or a command line changes of a preset; what it does not name is None or empty."""
+
+    preset: str | None = None
+    paths: Paths = Paths()
+    execution: dict[str, Any] = field(default_factory=dict)
+    """Fields of `Execution`."""
+    model: dict[str, Any] = field(default_factory=dict)
+    """`method`, and fields of the method's settings."""
+    encoder_weights: str | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+    """Fields of `DataConfig`."""
+    train: dict[str, Any] = field(default_factory=dict)
+    """Fields of `TrainConfig`."""
+    minutes: float | None = None
+    """In place of steps and epochs."""
+    fpr: float | None = None
+
+    @property
+    def method(self) -> str | None:
+        """The method that is named, or meant: what only MambaAD's decoder has means MambaAD."""
+        means_mambaad = any(name in self.model for name in DECODER)
+        return self.model.get("method", "mambaad" if means_mambaad else None)
+
+    @property
+    def length(self) -> str | None:
+        """What names the length of the training in steps or passes: "steps", "epochs" or None."""
+        return next((name for name in ("steps", "epochs") if self.train.get(name) is not None), None)
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
@@ -52,7 +80,7 @@ _Loader.add_implicit_resolver(
 )
 
 
-def read_settings(path: Path) -> dict[str, Any]:
+def of_file(path: Path) -> Changes:
     """A file of settings, or a run's record.  Raises ValueError, naming the file and the key."""
     try:
         values = _Loader(path.read_text(encoding="utf-8")).get_single_data()
@@ -61,118 +89,93 @@ def read_settings(path: Path) -> dict[str, Any]:
     if not isinstance(values, Mapping):
         found = "an empty file" if values is None else type(values).__name__
         raise ValueError(f"{path}: expected keys such as preset, data, train; got {found}")
-    values = dict(values)
     if "schema" in values and isinstance(values.get("config"), Mapping):
-        values = _of_record(values, path)
-    _refuse_unknown(values, KEYS, f"{path}")
-    for name, allowed in {"paths": ("data", "out"), "execution": EXECUTION}.items():
-        _refuse_unknown(_mapping(values.setdefault(name, {}), name, path), allowed, f"{path}: {name}")
-    for name in ("model", "data", "train"):
-        _mapping(values.setdefault(name, {}), name, path)
-    _check_single_values(values, path)
-    _parsed(Execution, values["execution"], f"{path}: execution")
-    if values.get("minutes") is not None and (both := [n for n in ("steps", "epochs") if n in values["train"]]):
-        raise ValueError(f"{path}: minutes are in place of {both[0]}: name one of them")
-    return values
+        return _of_record(values, path)
+    if isinstance(values.get("paths"), Mapping):
+        parsed(Paths, values["paths"], f"{path}: paths")
+    changes = parsed(Changes, values, f"{path}")
+    parsed(Execution, changes.execution, f"{path}: execution")
+    if changes.minutes is not None and changes.length:
+        raise ValueError(f"{path}: minutes are in place of {changes.length}: name one of them")
+    return changes
 
 
-def means_mambaad(values: Mapping[str, Any]) -> bool:
-    """Whether a file names no method, but what MambaAD's decoder alone has."""
-    return any(name in values.get("model", {}) for name in DECODER)
+def of_options(arguments: argparse.Namespace) -> Changes:
+    """The options of `mambaad train` that were given.  Raises ValueError for two that exclude each other."""
 
+    def named(*names: str) -> dict[str, Any]:
+        values = {name: getattr(arguments, name, None) for name in names}
+        # a flag that was not given is False; a number may be 0, which equals it
+        return {name: value for name, value in values.items() if not (value is None or value is False or value == [])}
 
-def merged(run: RunConfig, values: Mapping[str, Any], path: Path) -> RunConfig:
-    """The run with a file's settings in place of its own.  Raises ValueError, naming the file and the key."""
-    _refuse_unknown(values["model"], ("method", *_names(run.model)), f"{path}: model")
-    for name, part in (("data", run.data), ("train", run.train)):
-        _refuse_unknown(values[name], _names(part), f"{path}: {name}")
-    train = dict(values["train"])
-    if "epochs" in train and "steps" not in train:
-        train["steps"] = None
-    return replace(
-        run,
-        model=_merged_model(run.model, values, path),
-        encoder_weights=values.get("encoder_weights") or run.encoder_weights,
-        data=_parsed(type(run.data), asdict(run.data) | dict(values["data"]), f"{path}: data"),
-        train=_parsed(TrainConfig, asdict(run.train) | train, f"{path}: train"),
+    model = named("method", *DECODER, "backbone", "mean", "std")
+    if arguments.pad_type:
+        model["backbone_kwargs"] = {"pad_type": arguments.pad_type}
+    changes = Changes(
+        **named("preset", "encoder_weights", "minutes", "fpr"),
+        paths=Paths(**named("data", "out")),
+        execution=named(*names_of(Execution)),
+        model=model,
+        data=named(*names_of(DataConfig)),
+        train=named(*names_of(TrainConfig)),
     )
+    if changes.minutes is not None and changes.length:
+        raise ValueError(f"--minutes is in place of --{changes.length}: leave one of them out")
+    return changes
 
 
-def _merged_model(model: ModelConfig | MethodConfig, values: Mapping[str, Any], path: Path) -> Any:
-    own = dict(values["model"])
-    if method_of(model) == "mambaad":
-        own.pop("method", None)
-    weights = values.get("encoder_weights") or ""
-    if weights or "backbone" in own:
-        named = {name: own[name] for name in ENCODER if name in own}
-        own = encoder_changes(model, weights, named) | own
-    if isinstance(model, MambaADBankConfig) and "network" in own:
-        network = _mapping(own["network"], "model: network", path)
-        _refuse_unknown(network, _names(model.network), f"{path}: model: network")
-        own["network"] = asdict(model.network) | dict(network)
-    return _parsed(type(model), asdict(model) | own, f"{path}: model")
+def both(file: Changes, options: Changes) -> Changes:
+    """A file's changes, and options that overrule it one by one."""
+    found: dict[str, Any] = {}
+    for name in names_of(Changes):
+        first, second = getattr(file, name), getattr(options, name)
+        if isinstance(first, Paths):
+            found[name] = Paths(data=second.data or first.data, out=second.out or first.out)
+        elif isinstance(first, dict):
+            found[name] = first | second
+        else:
+            found[name] = first if second is None else second
+    if options.length:
+        found["minutes"] = None
+    return Changes(**found)
 
 
-def _of_record(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def _of_record(record: Mapping[str, Any], path: Path) -> Changes:
     """A record's settings: all of them, as what it leaves out has the dataclass's value and not the preset's."""
-    config = {"model": {}, "data": {}, "train": {}, **record["config"]}
-    _refuse_unknown(config, PARTS, f"{path}: config")
-    model = dict(_mapping(config["model"], "config: model", path))
+    changes = parsed(Changes, record["config"], f"{path}: config")
+    model = dict(changes.model)
     method = model.get("method", "mambaad")
     one_of("method", method, METHODS)
     if method == "mambaad":
         model.pop("method", None)
+    kind: Any = METHOD_CONFIGS.get(method, ModelConfig)
     run = replace(
         RunConfig(),
-        model=_parsed(METHOD_CONFIGS.get(method, ModelConfig), model, f"{path}: config: model"),
-        encoder_weights=config.get("encoder_weights") or PUBLISHED_WEIGHTS[method],
-        data=_parsed(DataConfig, config["data"], f"{path}: config: data"),
-        train=_parsed(TrainConfig, config["train"], f"{path}: config: train"),
+        model=parsed(kind, model, f"{path}: config: model"),
+        encoder_weights=changes.encoder_weights or PUBLISHED_WEIGHTS[method],
+        data=parsed(DataConfig, changes.data, f"{path}: config: data"),
+        train=parsed(TrainConfig, changes.train, f"{path}: config: train"),
     )
-    execution = _mapping(record.get("execution", {}), "execution", path)
+    execution = parsed(Changes, {"execution": record.get("execution", {})}, f"{path}").execution
     laptop = record.get("profile") == "own" and run.encoder_weights == preset("laptop").run.encoder_weights
-    return {
-        "preset": "laptop" if laptop else "paper",
-        **asdict(run),
-        "model": {"method": method, **asdict(run.model)},
-        "execution": {name: v for name in ("threads", "features") if (v := execution.get(name)) is not None},
-    }
+    return Changes(
+        preset="laptop" if laptop else "paper",
+        model={"method": method, **asdict(run.model)},
+        encoder_weights=run.encoder_weights,
+        data=asdict(run.data),
+        train=asdict(run.train),
+        execution={name: v for name in ("threads", "features") if (v := execution.get(name)) is not None},
+    )
 
 
-def _check_single_values(values: Mapping[str, Any], path: Path) -> None:
-    """Raise ValueError for a text or a number that is none."""
-    for name in ("data", "out"):
-        _check_text(values["paths"].get(name), f"{path}: paths: {name} must be a folder's path")
-    _check_text(values.get("encoder_weights"), f"{path}: encoder_weights must be a name or a file's path")
-    for name in ("minutes", "fpr"):
-        value = values.get(name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise ValueError(f"{path}: {name} must be a number, got {shortened(value)}")
-
-
-def _check_text(value: Any, message: str) -> None:
-    if value is not None and not isinstance(value, str):
-        raise ValueError(f"{message}, got {shortened(value)}")
-
-
-def _parsed(kind: Any, values: Mapping[str, Any], where: str) -> Any:
+def parsed(kind: type[T], values: Any, where: str = "") -> T:
+    """`parse`, whose errors say where the values stand."""
     try:
         return parse(kind, values)
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+        raise ValueError(f"{where}: {error}" if where else str(error)) from error
 
 
-def _names(part: Any) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(part))
-
-
-def _mapping(value: Any, name: str, path: Path) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{path}: {name} must hold keys with values, got {shortened(value)}")
-    return value
-
-
-def _refuse_unknown(values: Mapping[str, Any], allowed: tuple[str, ...], where: str) -> None:
-    unknown = [str(key) for key in values if key not in allowed]
-    if unknown:
-        raise ValueError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(dict.fromkeys(allowed))}")
+def names_of(kind: Any) -> tuple[str, ...]:
+    """The names of a dataclass's fields."""
+    return tuple(field.name for field in fields(kind))

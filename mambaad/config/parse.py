@@ -32,9 +32,9 @@ def parse(kind: type[T], values: Any, *, others: bool = False) -> T:
 
     if not isinstance(values, Mapping):
         raise ValueError(f"expected fields and their values, got {shortened(values)}")
-    fields = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    fields = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     if not others and (unknown := [name for name in values if name not in fields]):
-        raise ValueError(f"unknown field {shortened(unknown[0])}")
+        raise ValueError(f"unknown key {shortened(unknown[0])}; known are {', '.join(fields)}")
     try:
         text = json.dumps({name: value for name, value in values.items() if name in fields}, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:

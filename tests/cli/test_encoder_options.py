@@ -76,10 +76,11 @@ def test_a_file_s_part_of_a_network_leaves_the_rest(tmp_path: Path) -> None:
     assert of_file(tmp_path, "model: {backbone: resnet18}").backbone_kwargs == {}
 
 
-def test_depths_are_the_bank_s_network_s_where_the_method_is_named() -> None:
+def test_depths_are_the_bank_s_network_s_where_the_method_is_named(tmp_path: Path) -> None:
     depths = ["--depths", "2", "2", "4", "2"]
     model: Any = settings("--method", "mambaad_bank", *depths).run.model
     assert model == replace(LAPTOP, network=replace(LAPTOP.network, depths=(2, 2, 4, 2)))
+    assert of_file(tmp_path, "model: {method: mambaad_bank, depths: [2, 2, 4, 2]}") == model
     assert settings(*depths).run.model == replace(LAPTOP.network, depths=(2, 2, 4, 2))
 
 

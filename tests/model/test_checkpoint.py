@@ -186,7 +186,7 @@ def test_the_message_of_a_refused_file_does_not_say_how_to_read_it_nevertheless(
     ("damage", "said"),
     [
         ({"config": None}, "settings cannot be used: expected fields"),
-        ({"config": {"dephts": [1]}}, "unknown field 'dephts'"),
+        ({"config": {"dephts": [1]}}, "unknown key 'dephts'"),
         ({"config": {"depths": 3}}, "depths: Input should be a valid array"),
         ({"config": {"state_size": 10**9}}, "does not fit the network"),
         ({"config": {"depths": [10**8] * 4}}, "400000000 blocks"),
