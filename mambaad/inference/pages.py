@@ -20,6 +20,8 @@ from mambaad.baselines import CLASSES
 from mambaad.config import method_of
 
 Form = Literal["JPEG", "WEBP"]
+TITLES = {"memory_bank": "Memory bank", "mambaad_bank": "MambaAD and memory bank"}
+"""Methods that are called otherwise than their class."""
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 BINS = 48
 _BAR, _TALL = 10, 60  # of a histogram's bar, in the units of its picture
@@ -27,7 +29,8 @@ _BAR, _TALL = 10, 60  # of a histogram's bar, in the units of its picture
 
 def method_title(config: Any) -> str:
     """What the method of a network's settings is called."""
-    return CLASSES[method_of(config)][1]
+    method = method_of(config)
+    return TITLES.get(method, CLASSES[method][1])
 
 
 def asset(name: str) -> str:

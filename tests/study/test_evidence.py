@@ -121,14 +121,19 @@ def test_the_curves_are_those_of_the_amendment() -> None:
     for watched in curves.CURVES:
         assert f"`{watched.base.train.steps}`" in text
         assert f"{watched.base.data.side} px" in text
-        assert ", ".join(map(str, cast(ModelConfig, watched.base.model).depths)) in text
         assert watched.base.data.index_hash == main.data.index_hash
-        assert dataclasses.replace(watched.base.train, steps=main.train.steps) == main.train
+        if isinstance(watched.base.model, ModelConfig):
+            assert ", ".join(map(str, watched.base.model.depths)) in text
+            assert dataclasses.replace(watched.base.train, steps=main.train.steps) == main.train
+    for watched, method in zip(curves.CURVES[-2:], curves.RESNET18_METHODS, strict=True):
+        row = next(row for row in protocol.rows(protocol.METHODS_RESNET18) if row.name == method)
+        assert f"| {watched.name.removesuffix(f', {curves.LENGTH} steps')}" in text
+        assert dataclasses.replace(watched.base, train=row.base.train) == row.base
     assert f"`{curves.EVERY}` steps" in text
     assert protocol.TRAIN.steps is not None
     assert 4 * protocol.TRAIN.steps == curves.LENGTH
     runs = [run.hash for _, _, run in curves.queue()]
-    assert len(set(runs)) == len(runs) == 6
+    assert len(set(runs)) == len(runs) == 8
     assert not set(runs) & {run.hash for _, _, run in protocol.queue()}
 
 

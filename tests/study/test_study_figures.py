@@ -115,4 +115,4 @@ def test_the_front_page_shows_images_that_were_chosen_before_their_maps(monkeypa
     assert [name for name, _ in names] == ["gear, a piece missing", "gear, good"]
     defective, good = (float(score) for _, score in names)
     assert defective > good
-    assert page.count("its defect outlined") == 1
+    assert page.count("its defect outlined") == 2, "of the image and of its map"

@@ -12,7 +12,7 @@ from IPython.display import HTML
 from mambaad.study.evidence import curves, protocol
 from mambaad.study.evidence.carry_out import recorded
 from mambaad.study.evidence.report import in_points
-from mambaad.study.page_figures import BLUE, GREEN, ORANGE, SKY, WIDTH, plot, style
+from mambaad.study.page_figures import BLUE, GREEN, GREY, ORANGE, PINK, SKY, WIDTH, plot, style
 
 
 def table(results: str | Path) -> pd.DataFrame:
@@ -61,7 +61,7 @@ def figure(results: str | Path) -> HTML | None:
         return None
     with style():
         drawing, ax = plt.subplots(figsize=(WIDTH, 3.4))
-        for (watched, records_of), colour in zip(rows, (ORANGE, SKY, GREEN, BLUE), strict=True):
+        for (watched, records_of), colour in zip(rows, (ORANGE, SKY, GREEN, BLUE, PINK, GREY), strict=True):
             for number, record in enumerate(records_of.values()):
                 curve = curves.mad(record)
                 best = curves.best_step(curve)

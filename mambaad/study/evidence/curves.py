@@ -20,6 +20,7 @@ LENGTH = 2400
 LENGTH_SEEDS = (0, 1, 2)
 PAPER_DEPTHS = (3, 4, 6, 3)
 PAPER_SIDE = 256
+RESNET18_METHODS = ("MambaAD", "RD4AD")
 
 
 def _form(steps: int, side: int = protocol.SIDE, depths: tuple[int, ...] = protocol.DEPTHS) -> RunConfig:
@@ -36,11 +37,21 @@ def _row(name: str, base: RunConfig, seeds: tuple[int, ...] = (0,)) -> Row:
     return Row(GROUP, name, base, seeds=seeds)
 
 
+def _with_resnet18(method: str) -> RunConfig:
+    """A method's run with ResNet18, four times as long."""
+    base = next(row.base for row in protocol.rows(protocol.METHODS_RESNET18) if row.name == method)
+    return dataclasses.replace(base, train=dataclasses.replace(base.train, steps=LENGTH))
+
+
 CURVES = (
     _row(f"{protocol.SIDE} px, {LENGTH} steps", _form(LENGTH), LENGTH_SEEDS),
     _row("64 px, 600 steps", _form(600, side=64)),
     _row("256 px, 300 steps", _form(300, side=256)),
     _row("256 px, depths 3, 4, 6, 3, 1500 steps", _form(1500, side=PAPER_SIDE, depths=PAPER_DEPTHS)),
+    *(
+        _row(f"{method} with ResNet18, {protocol.SIDE} px, {LENGTH} steps", _with_resnet18(method))
+        for method in RESNET18_METHODS
+    ),
 )
 
 
