@@ -26,45 +26,51 @@ FILES = "../results"
 SIDE_BY_SIDE = {"paper": "reported", "ours": "computed here", "difference": "computed − reported"}
 
 
-def overview(table: Table, frame: pd.DataFrame, evidence: str | Path, group: str = "") -> HTML:
+def overview(table: Table, frame: pd.DataFrame, evidence: str | Path, groups: Sequence[str] = ()) -> HTML:
     """mAD of every row as reported, and beside it ours on real images with its interval and the difference to the row
     that the paper proposes.
 
     Args:
         frame: the table of the profile's runs (`notebook.table_from`).
         evidence: folder of the records on real images.
-        group: of the protocol's rows; empty: the table's own.
+        groups: of the protocol's rows, a block of columns for each; empty: the table's own.
 
     Raises:
         ValueError: the protocol has no such group.
     """
-    group = group or table.name
+    groups = groups or (table.name,)
     reported = _printed_mad(table, frame)
-    means = report.row_means(group, evidence)
-    ours = {line["row"]: line for line in means.to_dict("records")}
-    reference = protocol.REFERENCES.get(group, "")
-    against = _references(group)
-    differences = {line.name: line.estimate for base in against for line in lines(group, base, evidence)}
-    names = list(dict.fromkeys([*reported.index, *(row.name for row in protocol.rows(group))]))
+    rows = (row.name for group in groups for row in protocol.rows(group))
+    names = list(dict.fromkeys([*reported.index, *rows]))
     columns = [
         Column(str(data), reported[data].reindex(names).tolist(), source="reported: mAD, %")
         for data in reported.columns
     ]
-    measured: dict[str, list[object]] = {
-        "mAD (95 % interval)": [_with_interval(ours.get(name)) for name in names],
-        "seeds": [ours[name]["n"] if name in ours else table_html.NONE for name in names],
-    }
-    if differences:
-        head = f"difference to {reference}" if len(against) == 1 else "difference to the encoder's reference"
-        measured[head] = [_difference(name, ours.get(name), against, differences) for name in names]
-    source = "measured here: mAD, exact metrics, five real categories, %"
-    columns += [Column(head, cells, source=source, ours=True) for head, cells in measured.items()]
+    for group in groups:
+        columns += _measured_columns(group, names, evidence)
     return table_html.table(
         names,
         columns,
         f"Table {table.number}. {table.title}. Compare rows within a block, not across: the images differ.",
         head="row",
     )
+
+
+def _measured_columns(group: str, names: Sequence[str], evidence: str | Path) -> list[Column]:
+    """mAD of a group's rows, and their difference to the row that the paper proposes."""
+    ours = {line["row"]: line for line in report.row_means(group, evidence).to_dict("records")}
+    against = _references(group)
+    differences = {line.name: line.estimate for base in against for line in lines(group, base, evidence)}
+    measured: dict[str, list[object]] = {
+        "mAD (95 % interval)": [_with_interval(ours.get(name)) for name in names],
+        "seeds": [ours[name]["n"] if name in ours else table_html.NONE for name in names],
+    }
+    if differences:
+        head = f"difference to {against[0]}" if len(against) == 1 else "difference to the encoder's reference"
+        measured[head] = [_difference(name, ours.get(name), against, differences) for name in names]
+    encoder = f" with {protocol.COMPARISONS[group]}" if group in protocol.COMPARISONS else ""
+    source = f"measured here{encoder}: mAD, exact metrics, five real categories, %"
+    return [Column(head, cells, source=source, ours=True) for head, cells in measured.items()]
 
 
 def _printed_mad(table: Table, frame: pd.DataFrame) -> pd.DataFrame:

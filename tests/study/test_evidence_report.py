@@ -228,6 +228,32 @@ def test_the_front_page_counts_and_cites(tmp_path: Path, results: Path, monkeypa
     assert f"0 of {len(list(protocol.queue()))} are recorded" in waiting
 
 
+def test_a_method_that_is_ahead_with_one_encoder_only_is_named(tmp_path: Path) -> None:
+    rival = {protocol.METHODS: 76.0, protocol.METHODS_RESNET18: 84.0}
+    for seed in range(4):
+        for group, mad in rival.items():
+            for row in protocol.rows(group):
+                values = {"MambaAD": 80.0, "RD4AD": mad, "UniAD": 50.0}
+                if row.name in values:
+                    write(tmp_path, row, seed, values[row.name] + 0.1 * (seed % 2 if row.name == "RD4AD" else 0))
+    said = front_page._methods(tmp_path)
+    assert "depends on the encoder: with EfficientNet-Lite0, of 2 claims that it is better, 2 are supported" in said
+    assert "with ResNet18, of 2 claims that it is better, 1 is supported, 1 is contradicted.**" in said
+    assert "It is ahead of RD4AD with one encoder and behind with the other." in said
+
+
+def test_table_1_says_of_the_two_encoders_what_the_records_say() -> None:
+    """The page names the methods that MambaAD is ahead of and behind; other verdicts have to change its text."""
+    records = repository_root() / "results" / protocol.NAME
+    found = {
+        (claim.group, claim.reference): report.in_words(report.compare(claim, records), claim.sign)
+        for claim in protocol.CLAIMS
+    }
+    for name in ("RD4AD", "memory bank"):
+        assert found[protocol.METHODS, name] == "supported"
+        assert found[protocol.METHODS_RESNET18, name] == "contradicted"
+
+
 @pytest.mark.parametrize(
     ("verdicts", "words"),
     [
