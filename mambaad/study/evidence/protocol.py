@@ -43,6 +43,7 @@ PRIMARY = "mad"
 
 RESNET18 = "resnet18_imagenet_stride16.safetensors@b266fd631121"
 """Name of local weights, as a run names them: a file that is not part of the project."""
+MOBILENETV2 = "mobilenetv2_100_imagenet_stride16.safetensors@94f55360c02a"
 
 
 @dataclass(frozen=True)
@@ -75,14 +76,21 @@ class Claim:
 
 
 def base(encoder: str = "imagenet_lite0") -> RunConfig:
-    """The main model under this protocol, with EfficientNet-Lite0 or ("resnet18") ResNet18."""
-    model = ModelConfig(depths=DEPTHS)
-    if encoder == "resnet18":
-        return RunConfig(
-            model=dataclasses.replace(model, backbone="resnet18"), encoder_weights=RESNET18, data=DATA, train=TRAIN
-        )
-    model = dataclasses.replace(model, **(named_encoder(encoder) or {}))
-    return RunConfig(model=model, encoder_weights=encoder, data=DATA, train=TRAIN)
+    """The main model under this protocol, with EfficientNet-Lite0, "resnet18" or "mobilenetv2"."""
+    local: dict[str, tuple[str, dict[str, Any]]] = {
+        "resnet18": (RESNET18, {"backbone": "resnet18"}),
+        "mobilenetv2": (
+            MOBILENETV2,
+            {
+                "backbone": "mobilenetv2_100",
+                "backbone_kwargs": {"pad_type": "same"},
+                "mean": (0.5,) * 3,
+                "std": (0.5,) * 3,
+            },
+        ),
+    }
+    weights, changes = local.get(encoder, (encoder, named_encoder(encoder) or {}))
+    return RunConfig(model=ModelConfig(depths=DEPTHS, **changes), encoder_weights=weights, data=DATA, train=TRAIN)
 
 
 def base_row() -> Row:
@@ -144,7 +152,9 @@ METHODS = "methods"
 """The group that compares methods; its amendment is results/protocols/real_v1_methods.md."""
 METHODS_RESNET18 = "methods_resnet18"
 """The same with another encoder; its amendment is results/protocols/real_v1_methods_resnet18.md."""
-COMPARISONS = {METHODS: "EfficientNet-Lite0", METHODS_RESNET18: "ResNet18"}
+METHODS_MOBILENETV2 = "methods_mobilenetv2"
+"""A third encoder, for the methods whose place changed with the second; the same amendment."""
+COMPARISONS = {METHODS: "EfficientNet-Lite0", METHODS_RESNET18: "ResNet18", METHODS_MOBILENETV2: "MobileNetV2"}
 """The groups that compare methods, and the encoder that all of a group's have."""
 
 
@@ -197,6 +207,11 @@ GROUPS: Mapping[str, Callable[[], list[Row]]] = {
     TABLE_7.name: partial(_of_table, TABLE_7, TABLE_7_ROWS),
     METHODS: _methods,
     METHODS_RESNET18: lambda: _compared_methods(METHODS_RESNET18, base("resnet18")),
+    METHODS_MOBILENETV2: lambda: [
+        row
+        for row in _compared_methods(METHODS_MOBILENETV2, base("mobilenetv2"))
+        if row.name in ("MambaAD", "RD4AD", "memory bank")
+    ],
 }
 """In the order in which they are run: the most informative first."""
 
@@ -208,6 +223,7 @@ REFERENCES = {
     TABLE_7.name: "M 2, 3, 1×1-DW-1×1 {5,7}",
     METHODS: "MambaAD",
     METHODS_RESNET18: "MambaAD",
+    METHODS_MOBILENETV2: "MambaAD",
 }
 """The row that the paper proposes, which the others of its table are compared with."""
 WITHIN_LITE0 = "EfficientNet-Lite0 [2,2,2,2]"
@@ -251,6 +267,7 @@ CLAIMS = (
         Claim(METHODS_RESNET18, "MambaAD", other, +1)
         for other in ("RD4AD", "UniAD", "SimpleNet", "DeSTSeg", "memory bank")
     ),
+    *(Claim(METHODS_MOBILENETV2, "MambaAD", other, +1) for other in ("RD4AD", "memory bank")),
 )
 """What the paper says of its rows, as differences that this protocol can test."""
 
