@@ -119,10 +119,10 @@ else:
 # %% [markdown]
 # ## MambaAD and the other methods (tables 1 and 6)
 #
-# The same encoder, images, steps and seeds for all: EfficientNet-Lite0 in one comparison ({doc}`amendment
-# <../protocols/real_v1_methods>`), ResNet18 in the other ({doc}`amendment <../protocols/real_v1_methods_resnet18>`).
-# Equal steps are not equal chances: this says which method is best after a short training on a CPU. The memory bank is
-# not trained at all.
+# The same encoder, images, steps and seeds for all of a comparison: EfficientNet-Lite0 in the first ({doc}`amendment
+# <../protocols/real_v1_methods>`), then ResNet18, and for three of them MobileNetV2 ({doc}`amendment
+# <../protocols/real_v1_methods_resnet18>`). Equal steps are not equal chances: this says which method is best after a
+# short training on a CPU. The memory bank is not trained at all.
 #
 # **SimpleNet did not train**, and UniAD is near chance; {doc}`table_1_main_results` says why.
 
