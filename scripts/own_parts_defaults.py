@@ -4,7 +4,8 @@
     python scripts/own_parts_defaults.py --data ../shared/data metal_plate --recipes "half an hour"
 
 Every recipe is one call of `mambaad train` in a process of its own, one after the other on an otherwise idle machine;
-the seconds are those of the whole call, from start to the last file.  Records, one per category:
+the seconds are those of the whole call, from start to the last file, and none with --beside, where other work runs on
+the machine.  With --outputs a call that was interrupted goes on.  Records, one per category:
 results/own_parts/defaults/<category>.json; what is measured anew replaces what was there.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -28,6 +30,8 @@ RECIPES: dict[str, list[str]] = {
     # name: options beside --data and --out
     "no option": [],
     "half an hour": ["--minutes", "30"],
+    "half an hour, network at 128 pixels": ["--preset", "laptop", "--minutes", "30"],
+    "laptop_fine, one thread": ["--preset", "laptop_fine", "--threads", "1"],
     "memory bank alone": ["--method", "memory_bank"],
     "recipe of version 0.1's first README": [
         *("--preset", "paper", "--encoder-weights", "embedded", "--depths", "2", "2", "2", "2", "--side", "128"),
@@ -35,8 +39,10 @@ RECIPES: dict[str, list[str]] = {
     ],
 }
 
+LONG = tuple(name for name in RECIPES if "half an hour" in name or "fine" in name)
 
-def train(data: Path, out: Path, options: list[str]) -> dict[str, Any]:
+
+def train(data: Path, out: Path, options: list[str], beside: bool) -> dict[str, Any]:
     """One call: seconds, settings' hash, metrics and threads.  Raises CalledProcessError where it fails."""
     command = [sys.executable, "-m", "mambaad", "train", "--data", str(data), "--out", str(out), *options]
     started = time.perf_counter()
@@ -47,7 +53,7 @@ def train(data: Path, out: Path, options: list[str]) -> dict[str, Any]:
     metrics = record["metrics"]["exact"]["mean"]
     return {
         "options": options,
-        "seconds": round(seconds),
+        "seconds": None if beside else round(seconds),
         "hash": record["hash"],
         "steps": record["config"]["train"]["steps"],
         "environment": record["environment"],
@@ -63,10 +69,12 @@ def main() -> None:
     parser.add_argument(
         "--recipes",
         nargs="+",
-        default=[name for name in RECIPES if name != "half an hour"],
+        default=[name for name in RECIPES if name not in LONG],
         choices=RECIPES,
-        help="what to measure (not given: all but the half hour)",
+        help="what to measure (not given: all but what takes half an hour)",
     )
+    parser.add_argument("--outputs", type=Path, help="folder that keeps what the calls write (not given: none does)")
+    parser.add_argument("--beside", action="store_true", help="other work runs on the machine: record no seconds")
     given = parser.parse_args()
     for category in given.categories or FOLDERS:
         path = given.out / f"{category}.json"
@@ -75,7 +83,10 @@ def main() -> None:
             record = json.loads(path.read_text(encoding="utf-8"))
         for name in given.recipes:
             with tempfile.TemporaryDirectory() as place:
-                record["recipes"][name] = train(given.data / FOLDERS[category] / category, Path(place), RECIPES[name])
+                folder = re.sub(r"\W+", "_", name)
+                out = given.outputs / category / folder if given.outputs else Path(place)
+                images = given.data / FOLDERS[category] / category
+                record["recipes"][name] = train(images, out, RECIPES[name], given.beside)
             write_json(path, record)
             done = record["recipes"][name]
             print(category, name, f"{done['seconds']} s", done["metrics"], sep="  ", flush=True)

@@ -31,7 +31,10 @@ def test_the_paper_s_preset_is_the_published_run() -> None:
 def test_a_card_takes_the_published_settings_and_nothing_else_does() -> None:
     assert default_preset("cuda:1").name == default_preset("cuda").name == "paper"
     assert default_preset("cpu").name == default_preset("mps").name == "laptop"
-    with pytest.raises(ValueError, match="preset must be one of 'paper', 'laptop'; got 'desk'"):
+    assert default_preset("cpu", minutes=10).name == "laptop"
+    assert default_preset("cpu", minutes=30).name == "laptop_fine"
+    assert default_preset("cuda", minutes=30).name == "paper"
+    with pytest.raises(ValueError, match="preset must be one of 'paper', 'laptop', 'laptop_fine'; got 'desk'"):
         preset("desk")
 
 
@@ -41,7 +44,7 @@ def test_a_preset_has_every_method(name: str, method: str) -> None:
     of_method = preset(name).with_method(method)
     assert method_of(of_method.run.model) == method
     assert run_config_from_dict(to_dict(of_method.run)) == of_method.run
-    if name == "laptop":
+    if name != "paper":
         assert of_method.run.encoder_weights == "imagenet_lite0"
     else:
         assert of_method.run.train == published_recipe(method)

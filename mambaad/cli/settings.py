@@ -119,4 +119,5 @@ def _preset(arguments: argparse.Namespace, changes: Changes) -> tuple[Preset, st
     asked = changes.execution.get("device") or "auto"
     device = str(resolve_device(asked))
     found = "no CUDA device" if asked == "auto" and not device.startswith("cuda") else f"device {device}"
-    return default_preset(device), found
+    base = default_preset(device, changes.minutes)
+    return base, f"{found}, {changes.minutes:g} minutes" if base.name == "laptop_fine" else found

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mambaad.cli.options import AddCommand, data_options, device_options, print_metrics
 from mambaad.config import METHODS, PRESETS, SCAN_METHODS, method_of
+from mambaad.config.presets import FINE_MINUTES
 from mambaad.data.image_cache import default_cache_dir
 from mambaad.engine.execution import FEATURES
 
@@ -40,7 +41,10 @@ def _train_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--out", type=Path, help="folder for the checkpoint and the run record")
     named = "; ".join(f"{preset.name}: {preset.purpose}" for preset in PRESETS.values())
     sub.add_argument(
-        "--preset", choices=sorted(PRESETS), help=f"{named} (not given: paper on a CUDA device, else laptop)"
+        "--preset",
+        choices=sorted(PRESETS),
+        help=f"{named} (not given: paper on a CUDA device, else laptop, "
+        f"or laptop_fine with {FINE_MINUTES} --minutes or more)",
     )
     sub.add_argument("--config", type=Path, help="YAML file of settings, or a run's record; options overrule it")
     sub.add_argument("--print-config", action="store_true", help="print such a file with all settings, and stop")

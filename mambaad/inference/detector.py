@@ -54,7 +54,8 @@ class Detector:
     """Learns what good images look like, and tells for others whether they do.
 
     Args:
-        preset: "paper" or "laptop"; None: "paper" on a CUDA device, else "laptop". See `mambaad.config.presets`.
+        preset: "paper", "laptop" or "laptop_fine" (`mambaad.config.presets`); None: "paper" on a CUDA device, else
+            "laptop".
         method: another method than the preset's, such as "memory_bank"; see `mambaad.config.METHODS`.
         steps: optimiser steps; None: the preset's.
         side: of the network's input in pixels; None: the preset's.

@@ -96,13 +96,13 @@ SAID = {"recipe of version 0.1's first README": "before the preset: embedded enc
 
 
 def _calls(records: Sequence[dict[str, Any]]) -> str:
-    """One call of `mambaad train` each: threads, minutes and metrics, one seed."""
+    """One call of `mambaad train` each: threads, minutes and metrics, one seed; no minutes beside other work."""
     rows = [
         [
             record["category"],
             SAID.get(name, name),
             str(done["environment"]["threads"]),
-            f"{done['seconds'] / 60:.1f}",
+            f"{done['seconds'] / 60:.1f}" if done["seconds"] else "–",
             *(f"{done['metrics'][metric]:.0f}" for metric in ("image_auroc", "pixel_auroc", *METRICS)),
         ]
         for record in records
@@ -111,7 +111,10 @@ def _calls(records: Sequence[dict[str, Any]]) -> str:
     head = ["category", "`mambaad train`", "threads", "minutes", "image AU-ROC", "pixel AU-ROC", *METRICS.values()]
     devices = {done["environment"]["device"] for record in records for done in record["recipes"].values()}
     where = " and ".join(sorted(devices))
-    return f"Whole calls, one seed each, on {where}, from start to the last file:\n\n{_table(head, rows)}"
+    return (
+        f"Whole calls, one seed each, on {where}, from start to the last file (–: made beside other work):"
+        f"\n\n{_table(head, rows)}"
+    )
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -2,7 +2,9 @@
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -103,6 +105,10 @@ def test_the_reason_for_the_preset_is_told(tmp_path: Path) -> None:
     file.write_text("preset: laptop\n")
     assert settings().reason == "device cpu"
     assert settings("--preset", "paper").reason == "--preset"
+    long = settings("--minutes", "30")
+    assert (long.preset, long.reason) == ("laptop_fine", "device cpu, 30 minutes")
+    model: Any = long.run.model
+    assert replace(model, network_side=128) == preset("laptop").run.model
     assert settings("--config", str(file)).reason == str(file)
 
 
