@@ -153,25 +153,26 @@ def _evidence(results: Path) -> list[str]:
 
 
 def _methods(results: Path) -> str:
-    """The comparisons of methods, encoder by encoder; a method whose verdict turns with the encoder is named."""
-    verdicts: dict[str, set[str]] = {}
+    """The comparisons of methods, encoder by encoder; methods whose verdict turns with the encoder are named."""
+    encoders: dict[str, dict[str, list[str]]] = {}  # by method and verdict
     parts = []
     for group, encoder in protocol.COMPARISONS.items():
         claims_of = [claim for claim in protocol.CLAIMS if claim.group == group]
         for claim in claims_of:
-            verdicts.setdefault(claim.reference, set()).add(verdict(report.compare(claim, results), claim.sign))
+            kind = verdict(report.compare(claim, results), claim.sign)
+            encoders.setdefault(claim.reference, {}).setdefault(kind, []).append(encoder)
         if (found := report.verdicts(results, [group])).total():
             doubtful = [claim.caveat for claim in claims_of if claim.caveat]
             caveat = f" ({len(doubtful)} {doubtful[0]})" if doubtful else ""
-            counted = f"of {found.total()} claims that it is better, {report.counted(found)}{caveat}"
-            parts.append(f"with {encoder}, {counted}")
-    turned = [
-        "the memory bank" if name == "memory bank" else name
-        for name, both in verdicts.items()
-        if {"supported", "contradicted"} <= both
-    ]
+            parts.append(f"with {encoder}, of {found.total()} claims, {report.counted(found)}{caveat}")
+    turned: dict[str, list[str]] = {}
+    for name, kinds in encoders.items():
+        if {"supported", "contradicted"} <= kinds.keys():
+            ahead, behind = (" and ".join(kinds[kind]) for kind in ("supported", "contradicted"))
+            words = f"with {ahead}, and behind with {behind}"
+            turned.setdefault(words, []).append("the memory bank" if name == "memory bank" else name)
     lead = "Whether MambaAD beats another method depends on the encoder" if turned else "MambaAD against other methods"
-    differ = f" It is ahead of {' and '.join(turned)} with one encoder and behind with the other." if turned else ""
+    differ = "".join(f" It is ahead of {' and '.join(names)} {words}." for words, names in turned.items())
     return (
         f"**{lead}: {'; '.join(parts)}.**{differ} All methods of a comparison had the same encoder and number of "
         "steps, which are not equal chances. The memory bank is not in the paper; DiAD was not judged "
