@@ -113,7 +113,7 @@ def of_options(arguments: argparse.Namespace) -> Changes:
         model["backbone_kwargs"] = {"pad_type": arguments.pad_type}
     changes = Changes(
         **named("preset", "encoder_weights", "minutes", "fpr"),
-        paths=Paths(**named("data", "out")),
+        paths=Paths(**{name: str(path) for name, path in named("data", "out").items()}),
         execution=named(*names_of(Execution)),
         model=model,
         data=named(*names_of(DataConfig)),
