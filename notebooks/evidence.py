@@ -233,8 +233,11 @@ display(Markdown(machines.sentences(folder, results_folder(given.again))))
 # It resumes where it was interrupted, and a finished record is never made twice:
 #
 # ```sh
-# make evidence DATA=folder WEIGHTS=folder_of_resnet18
+# make evidence DATA=folder WEIGHTS=folder
 # ```
+#
+# `WEIGHTS` holds ResNet18 and MobileNetV2, under the names that `mambaad evidence` asks for; without it their runs are
+# left out.
 #
 # A single run: `mambaad evidence --data folder --run HASH --results build/again`, with a hash that
 # `mambaad evidence --list` prints. It ends by saying whether its mAD lies where the recorded seeds let one expect a

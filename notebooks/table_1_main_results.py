@@ -103,8 +103,9 @@ table_page.measured(TABLE_1, results_folder(given.evidence), protocol.METHODS)
 # %% [markdown]
 # ### With ResNet18
 #
-# The same methods, images, steps and seeds ({doc}`amendment <../protocols/real_v1_methods_resnet18>`). What a longer
-# training changes is shown under {doc}`evidence`.
+# The same methods, images, steps and seeds ({doc}`amendment <../protocols/real_v1_methods_resnet18>`). Does MambaAD
+# catch up in a longer training? Runs of four times the steps are planned ({doc}`amendment
+# <../protocols/real_v1_curves>`); {doc}`evidence` shows those that are recorded.
 
 # %% tags=["remove-input"]
 table_page.measured(TABLE_1, results_folder(given.evidence), protocol.METHODS_RESNET18)
