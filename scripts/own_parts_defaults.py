@@ -89,7 +89,14 @@ def main() -> None:
                 record["recipes"][name] = train(images, out, RECIPES[name], given.beside)
             write_json(path, record)
             done = record["recipes"][name]
-            print(category, name, f"{done['seconds']} s", done["metrics"], sep="  ", flush=True)
+            print(
+                category,
+                name,
+                "beside other work" if given.beside else f"{done['seconds']} s",
+                done["metrics"],
+                sep="  ",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
