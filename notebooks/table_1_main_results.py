@@ -80,7 +80,8 @@ means, categories = table_view.means_and_categories(frame)
 
 # %% tags=["remove-input"]
 if TRAINED:
-    display(table_page.overview(TABLE_1, means, results_folder(given.evidence), tuple(protocol.COMPARISONS)))
+    compared = (protocol.METHODS, protocol.METHODS_RESNET18)
+    display(table_page.overview(TABLE_1, means, results_folder(given.evidence), compared))
 else:
     display(table_view.styled(TABLE_1, given.profile, means, title=title))
 

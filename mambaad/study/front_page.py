@@ -107,8 +107,9 @@ def _counts(tables: Path) -> str:
 
 
 def _seeds(results: Path) -> str:
-    """Fewest and most seeds behind a verdict, such as "3 to 5"."""
-    numbers = [found.n for claim in protocol.CLAIMS if (found := report.compare(claim, results))]
+    """Fewest and most seeds behind a verdict about parts of the network, such as "3 to 5"."""
+    parts = [claim for claim in protocol.CLAIMS if claim.group not in protocol.COMPARISONS]
+    numbers = [found.n for claim in parts if (found := report.compare(claim, results))]
     judged = sorted({n for n in numbers if n >= report.FEWEST_SEEDS})
     return f"{judged[0]} to {judged[-1]}" if len(judged) > 1 else f"{judged[0]}"
 

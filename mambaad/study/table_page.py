@@ -3,6 +3,7 @@ its own way, then everything behind them, and at the end, folded, the run at red
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -68,10 +69,10 @@ def _measured_columns(group: str, names: Sequence[str], evidence: str | Path, na
     found = [ours.get(name) for name in names]
     measured: dict[str, list[object]] = {}
     if narrow:
-        measured["mAD"] = [table_html.NONE if line is None else float(line["mAD"]) for line in found]
+        measured["mAD"] = [math.nan if line is None else float(line["mAD"]) for line in found]
     else:
         measured["mAD (95 % interval)"] = [_with_interval(line) for line in found]
-    measured["seeds"] = [table_html.NONE if line is None else line["n"] for line in found]
+    measured["seeds"] = [math.nan if line is None else line["n"] for line in found]
     if differences:
         head = f"difference to {against[0]}" if len(against) == 1 else "difference to the encoder's reference"
         measured[head] = [_difference(name, ours.get(name), against, differences) for name in names]
