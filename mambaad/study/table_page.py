@@ -61,7 +61,7 @@ def _measured_columns(group: str, names: Sequence[str], evidence: str | Path, na
     """mAD of a group's rows, and their difference to the row that the paper proposes.
 
     Args:
-        narrow: among several groups: without the intervals of mAD, which stand further down on the page.
+        narrow: among several groups: without the intervals, which stand further down on the page.
     """
     ours = {line["row"]: line for line in report.row_means(group, evidence).to_dict("records")}
     against = _references(group)
@@ -72,8 +72,15 @@ def _measured_columns(group: str, names: Sequence[str], evidence: str | Path, na
         measured["mAD"] = [math.nan if line is None else float(line["mAD"]) for line in found]
     else:
         measured["mAD (95 % interval)"] = [_with_interval(line) for line in found]
-    measured["seeds"] = [math.nan if line is None else line["n"] for line in found]
-    if differences:
+        measured["seeds"] = [math.nan if line is None else line["n"] for line in found]
+    if differences and narrow:
+        measured[f"minus {against[0]}"] = [
+            _unbroken(f"{report.in_points(differences[name].value)} (n {differences[name].n})")
+            if name in differences
+            else ("reference" if name in against else table_html.NONE)
+            for name in names
+        ]
+    elif differences:
         head = f"difference to {against[0]}" if len(against) == 1 else "difference to the encoder's reference"
         measured[head] = [_difference(name, ours.get(name), against, differences) for name in names]
     encoder = f" with {protocol.COMPARISONS[group]}" if group in protocol.COMPARISONS else ""
