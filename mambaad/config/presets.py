@@ -97,7 +97,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "laptop_fine": Preset(
         name="laptop_fine",
-        purpose="as laptop, but the network sees 256 pixels: for small defects, in half an hour on two cores",
+        purpose="as laptop, but the network sees 256 pixels, for small defects; a step costs four times as much",
         run=LAPTOP_FINE,
         features="float32",
     ),
