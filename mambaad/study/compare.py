@@ -21,6 +21,7 @@ from mambaad.study.page_figures import captioned
 
 SHOWN = 384
 """Side of the pictures in pixels."""
+HINT = "Drag across a picture, or focus it and use the arrow keys, to compare image and map."
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,20 @@ class Case:
     """What is to be seen in it."""
 
 
-def compare(cases: Sequence[Case], caption: str, *, scale: tuple[float, float] | None = None, side: int = SHOWN) -> str:
+def compare(
+    cases: Sequence[Case],
+    caption: str,
+    *,
+    scale: tuple[float, float] | None = None,
+    side: int = SHOWN,
+    hint: bool = True,
+) -> str:
     """A figure of one or several cases, as HTML; all maps share one colour scale.
 
     Args:
         scale: of the maps, from clear to full colour; default: from the cases' scores.
         side: of the pictures, in pixels.
+        hint: whether the caption says how to move the divider: once on a page is enough.
 
     Raises:
         ValueError: there is no case.
@@ -58,7 +67,7 @@ def compare(cases: Sequence[Case], caption: str, *, scale: tuple[float, float] |
     figure = captioned(
         f'<div class="choices" role="group" aria-label="Example" hidden>{names if len(cases) > 1 else ""}</div>'
         f'<div class="cases">{body}</div>',
-        f"{caption} Drag across a picture, or focus it and use the arrow keys, to compare image and map.",
+        caption + (f" {HINT}" if hint else ""),
     )
     return str(figure.data).replace('class="plot"', 'class="plot compare"', 1)
 

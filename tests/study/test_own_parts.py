@@ -50,6 +50,17 @@ def test_the_preset_is_compared_with_the_bank_seed_by_seed(tmp_path: Path) -> No
     )
 
 
+def test_a_category_has_no_part_in_the_choice_of_its_own_map(tmp_path: Path) -> None:
+    """Each map is far the best on one category: that category must not get it."""
+    for category, best in (("nut", "a"), ("bolt", "b"), ("pin", "b"), ("cap", "b")):
+        values = {name: (90.0 if name == best else 60.0, 80.0) for name in ("a", "b")}
+        write(tmp_path, category, 0, {**values, own_parts.BANK: (70.0, 75.0)})
+    text = own_parts.page(tmp_path)
+    assert "| nut | b | −10.0 | +5.0 |" in text
+    assert "| bolt | b | +20.0 | +5.0 |" in text
+    assert "It is ahead in 3 of 4 in mAD and 4 of 4 in AU-PRO." in text
+
+
 def test_calls_are_shown_with_their_minutes(tmp_path: Path) -> None:
     write(tmp_path, "nut", 0, {"other": (1.0, 2.0)})
     metrics = {"image_auroc": 91.2, "pixel_auroc": 81.2, "mad": 71.2, "pixel_aupro": 61.2}

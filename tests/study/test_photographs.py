@@ -47,6 +47,7 @@ def test_every_category_that_may_be_shown_has_its_figure_and_its_source(
     assert asked == [(protocol.DATA.dataset, tmp_path, tuple(photographs.SOURCES))]
     assert list(found) == list(photographs.SOURCES)
     assert "glassfiber" not in found  # it states no licence
+    assert [compare.HINT in page for page in found.values()] == [True, False, False, False]
     for category, page in found.items():
         assert photographs.SOURCES[category] in page
         assert page.count('<div class="case"') == 5

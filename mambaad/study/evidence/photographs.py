@@ -48,7 +48,8 @@ def figures(images: str | Path, checkpoint: str | Path) -> dict[str, str]:
         cases = [_case(words, test[index], maps[index], scores[index]) for words, index in chosen(test, scores).items()]
         good = [score for score, sample in zip(scores, test, strict=True) if not sample.is_defect]
         scale = (float(np.median(good)), max(float(np.quantile(scores, 0.9)), 1.2 * float(np.median(good))))
-        found[category] = compare(cases, f"{category.replace('_', ' ')}: {source}", scale=scale, side=SHOWN)
+        caption = f"{category.replace('_', ' ')}: {source}"
+        found[category] = compare(cases, caption, scale=scale, side=SHOWN, hint=not found)
     return found
 
 

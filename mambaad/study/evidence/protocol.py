@@ -145,7 +145,7 @@ def _table_4() -> list[Row]:
         Row(group, f"EfficientNet-Lite0 [{_commas(depths)}]", _changed(base(), {"depths": depths}), in_paper=False)
         for depths in ((2, 2, 2, 2), (2, 9, 2, 2), (3, 4, 6, 3))
     ]
-    return found
+    return [*found, Row(group, f"MobileNetV2 [{_commas(DEPTHS)}]", base("mobilenetv2"), in_paper=False)]
 
 
 METHODS = "methods"
