@@ -172,3 +172,20 @@ def test_four_times_the_steps_are_compared_with_the_main_runs_seed_by_seed(
     assert "change mAD by +0.8 points (by seed +2.0, −0.5; n = 2)" in said
     known.pop(protocol.base_row().name)
     assert curve_report.longer(tmp_path) == ""
+
+
+def test_two_methods_are_compared_at_both_lengths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(mad: float) -> dict[str, Any]:
+        return {"curve": {"points": [{"step": curves.LENGTH, "exact": {"mad": mad}}]}}
+
+    def usual(mad: float) -> dict[str, Any]:
+        return {"metrics": {"exact": {"mean": {"mad": mad}}}}
+
+    known: dict[str, Any] = {"MambaAD": {0: usual(65.0), 1: usual(9.0)}, "RD4AD": {0: usual(73.0)}}
+    known |= {curves.with_resnet18("MambaAD").name: {0: end(70.0)}, curves.with_resnet18("RD4AD").name: {0: end(74.5)}}
+    monkeypatch.setattr(curve_report, "recorded", lambda row, results: known.get(row.name, {}))
+    said = curve_report.distance(tmp_path)
+    assert "RD4AD minus MambaAD is +8.0 points of mAD after 600 steps and +4.5 after 2400" in said
+    assert "MambaAD 65.0 and 70.0, RD4AD 73.0 and 74.5; seed 0 alone" in said
+    known.pop("RD4AD")
+    assert curve_report.distance(tmp_path) == ""

@@ -54,6 +54,25 @@ def longer(results: str | Path) -> str:
     )
 
 
+def distance(results: str | Path) -> str:
+    """RD4AD minus MambaAD, both with ResNet18, after the usual and after four times the steps, as a sentence.  Empty
+    where a run is missing."""
+    ours, theirs = curves.RESNET18_METHODS
+    short = {row.name: recorded(row, results) for row in protocol.rows(protocol.METHODS_RESNET18)}
+    long = [recorded(curves.with_resnet18(name), results) for name in (ours, theirs)]
+    both = [seed for seed in long[0] if seed in long[1] and seed in short[ours] and seed in short[theirs]]
+    if not both:
+        return ""
+    seed = both[0]
+    ends = [curves.mad(found[seed])[curves.LENGTH] for found in long]
+    starts = [short[name][seed]["metrics"]["exact"]["mean"]["mad"] for name in (ours, theirs)]
+    return (
+        f"With ResNet18, {theirs} minus {ours} is {in_points(starts[1] - starts[0])} points of mAD after "
+        f"{protocol.TRAIN.steps} steps and {in_points(ends[1] - ends[0])} after {curves.LENGTH} ({ours} "
+        f"{starts[0]:.1f} and {ends[0]:.1f}, {theirs} {starts[1]:.1f} and {ends[1]:.1f}; seed {seed} alone)."
+    )
+
+
 def figure(results: str | Path) -> HTML | None:
     """mAD against the step, one line per run; a ring at each run's best step. None where nothing is recorded."""
     rows = [(watched, recorded(watched, results)) for watched in curves.CURVES]

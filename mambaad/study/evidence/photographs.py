@@ -41,7 +41,7 @@ def figures(images: str | Path, checkpoint: str | Path) -> dict[str, str]:
     """
     samples = load_dataset(protocol.DATA.dataset, Path(images), tuple(SOURCES))
     model = load_checkpoint(checkpoint)
-    found = {}
+    found: dict[str, str] = {}
     for category, source in SOURCES.items():
         test = [sample for sample in samples if sample.split == "test" and sample.category == category]
         maps, scores = _predicted(model, test)
