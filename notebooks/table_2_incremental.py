@@ -69,7 +69,7 @@ table_page.printed(TABLE_2, given.profile, frame)
 HTML(table_view.notes(TABLE_2, frame))
 
 # %% [markdown]
-# The first row is not the row *global* of table 3, which has eight directions (22.5 million parameters, here 18.65),
+# The first row is not the row *global* of table 3, which has eight directions (22.5 million parameters, here 18.7),
 # although both are printed with the same accuracy on both data sets. And 78.9 for VisA is 78.7 in table 1.
 
 # %% [markdown]

@@ -30,9 +30,10 @@
 # neither the paper nor its code says which ImageNet weights were used; the profile *paper* takes timm's `tv_in1k`.
 
 # %% tags=["remove-cell"]
-from IPython.display import HTML
+from IPython.display import HTML, Markdown, display
 
 from mambaad.study import table_page, table_view
+from mambaad.study.evidence import report
 from mambaad.study.notebook import MODES, check_parameters, results_folder, table_from
 from mambaad.study.profiles import PROFILES
 from mambaad.study.tables_spec import TABLE_4
@@ -65,6 +66,7 @@ table_page.overview(TABLE_4, frame, results_folder(given.evidence))
 
 # %% tags=["remove-input"]
 table_page.measured(TABLE_4, results_folder(given.evidence))
+display(Markdown(report.depth_outside_the_paper(results_folder(given.evidence))))
 
 # %% [markdown]
 # ## All reported metrics

@@ -22,9 +22,10 @@
 #
 # **How much can this table show?** Not much, and it is fair to say so first. The averages of rows 1 to 7 lie between
 # 85.8 and 86.0, table 1 prints ±0.3 for the same model, and a rerun of MambaAD with five seeds
-# {cite:p}`zhang2025wavemambaad` gave 85.4, 85.4, 85.6, 85.2 and 85.4, a spread of about ±0.13. Differences below
-# about 0.3 are no evidence for one method over another. That leaves the hybrids, most of which are printed 0.7 to 1.1
-# lower, without an explanation. The notebook makes no ranking of its own.
+# {cite:p}`zhang2025wavemambaad` gave 85.4, 85.4, 85.6, 85.2 and 85.4, a standard deviation of 0.14. With deviations of
+# 0.3, two runs of one network differ by up to 0.8 in 95 of 100 cases, with 0.14 by up to 0.4. Rows 1 to 7 differ by
+# less than either. The hybrids are printed 0.3 to 1.1 lower than Hilbert in eight routes, one of them beyond the first
+# bound and four beyond the second, without an explanation. The notebook makes no ranking of its own.
 
 # %% tags=["remove-cell"]
 from IPython.display import HTML

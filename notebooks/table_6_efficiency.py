@@ -91,7 +91,7 @@ Markdown(
 #
 # DiAD's denoiser and guide run once in each of ten sampling steps, between one encoding and one decoding of a latent; a
 # frozen ResNet50 then compares image and reconstruction. The printed parameters are those of denoiser and guide, cut
-# off after the first digit. The text encoder, whose output for an empty prompt is a constant, is counted nowhere. The
+# off after the first decimal. The text encoder, whose output for an empty prompt is a constant, is counted nowhere. The
 # printed 451.5 G is the sum of no choice of parts; nearest to it is the autoencoder alone, encoding and decoding once.
 # So the two printed numbers seem to belong to different parts of the method (an inference).
 

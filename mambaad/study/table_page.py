@@ -14,12 +14,12 @@ from IPython.display import HTML, display
 from mambaad.efficiency import count_method
 from mambaad.metrics import METRICS
 from mambaad.study import table_html, table_view
-from mambaad.study.evidence import protocol, report
+from mambaad.study.evidence import machines, protocol, report
 from mambaad.study.evidence.carry_out import recorded
 from mambaad.study.evidence.forest import forest, lines
 from mambaad.study.published_numbers import DATASET_NAMES, METRIC_NAMES
 from mambaad.study.table_html import Column, Markup
-from mambaad.study.tables_spec import TABLE_4, Table, dataset_title
+from mambaad.study.tables_spec import Table, dataset_title
 
 ACCURACIES = ("mad", *METRICS)
 FILES = "../results"
@@ -64,7 +64,7 @@ def _measured_columns(group: str, names: Sequence[str], evidence: str | Path, na
         narrow: among several groups: without the intervals, which stand further down on the page.
     """
     ours = {line["row"]: line for line in report.row_means(group, evidence).to_dict("records")}
-    against = _references(group)
+    against = protocol.references_of(group)
     differences = {line.name: line.estimate for base in against for line in lines(group, base, evidence)}
     found = [ours.get(name) for name in names]
     measured: dict[str, list[object]] = {}
@@ -132,12 +132,6 @@ def _difference(
     return _unbroken(report.in_points(found.value) + (f" ({behind})" if behind else ""))
 
 
-def _references(group: str) -> list[str]:
-    """The rows that others of a group are compared with: the paper's choice, and in table 4 one for each encoder."""
-    found = [protocol.REFERENCES[group]] if group in protocol.REFERENCES else []
-    return [*found, protocol.WITHIN_LITE0] if group == TABLE_4.name else found
-
-
 def printed(table: Table, profile: str, frame: pd.DataFrame, metrics: Sequence[str] = ()) -> HTML:
     """The paper's values; parameters and FLOPs, which depend on no images, with ours in a block beside them.
 
@@ -181,7 +175,9 @@ def measured(table: Table, evidence: str | Path, group: str = "") -> None:
         return
     if sentence := report.finding(group, evidence):
         display(HTML(f"<p>On these images, {sentence}</p>"))
-    for reference in _references(group):
+    if note := machines.note(group, evidence):
+        display(HTML(f'<p>{note}; <a href="evidence.html#noise-floor">Evidence</a> measures it.</p>'))
+    for reference in protocol.references_of(group):
         if found := lines(group, reference, evidence):
             display(forest(found, reference, f"{FILES}/{protocol.NAME}/runs"))
     claims = report.claims(evidence, group).drop(columns=["table", "detectable"], errors="ignore")

@@ -13,7 +13,7 @@ from test_explanations import run_cells
 
 from mambaad.metrics import METRICS
 from mambaad.study import front_page
-from mambaad.study.evidence import explorer, machines, protocol, report
+from mambaad.study.evidence import coverage, explorer, protocol, report
 from mambaad.study.evidence.forest import forest, lines
 from mambaad.study.evidence.long_table import long_table, write_tables
 from mambaad.study.evidence.protocol import Row
@@ -169,18 +169,31 @@ def test_committed_tables_come_from_the_committed_records(tmp_path: Path) -> Non
         assert path.read_bytes() == (committed / "tables" / path.name).read_bytes(), "run `mambaad evidence --tables`"
 
 
-def test_processors_are_counted_and_the_main_row_compared_with_itself(results: Path, tmp_path: Path) -> None:
-    assert machines.sentences(tmp_path / "nothing", tmp_path) == ""
-    assert machines.sentences(results, tmp_path / "nothing") == "Of the protocol's runs, 16 were made on A."
-    rows = {row.name: row for row in protocol.rows(GROUP)}
-    write(results, rows["hilbert 2"], 0, 70.0, device="CPU B, 2 cores")
-    again = tmp_path / "again"
-    for seed in (0, 1):
-        write(again, rows["hilbert 8"], seed, 80.5, device="CPU B, 2 cores")
-    said = machines.sentences(results, again)
-    assert said.startswith("Of the protocol's runs, 16 were made on A and 1 were made on B. Two rows that met")
-    assert "made again on B with the library as it is now, moves by +0.5, +0.4 points of mAD (seeds 0, 1)" in said
-    assert said.endswith("its seeds differ by 0.1.")
+def test_claims_about_methods_name_their_encoder() -> None:
+    claims = report.claims(repository_root() / "results" / protocol.NAME)["claim"].tolist()
+    assert len(claims) == len(set(claims)), "two claims read the same"
+
+
+def test_chance_is_set_beside_what_was_seen(results: Path) -> None:
+    assert report.by_chance(results) == ""
+    lines = [{"seeds": 5, "images": k, "coverage": share} for k, share in ((0, 0.2), (1, 0.6))]
+    (results / coverage.FILE).write_text(json.dumps({"simulated": lines}))
+    chance = "2 of the 3 intervals about parts of the network exclude zero, where chance alone would give 1 to 2"
+    assert report.by_chance(results).startswith(chance)
+    assert chance in report.adjusted(results)
+    assert chance in front_page._evidence(results)[0]
+
+
+def test_depths_outside_the_paper_are_said_from_records(tmp_path: Path) -> None:
+    assert report.depth_outside_the_paper(tmp_path) == ""
+    values = {"[2,2,2,2]": 70.0, "[2,9,2,2]": 71.0, "[3,4,6,3]": 70.5}
+    for row in protocol.rows("table_4_backbone_depth"):
+        if row.name.startswith("EfficientNet"):
+            for seed in range(3):
+                write(tmp_path, row, seed, values[row.name.split()[1]])
+    said = report.depth_outside_the_paper(tmp_path)
+    assert "2, 9, 2, 2 minus 2, 2, 2, 2 are +1.0 (" in said
+    assert "3, 4, 6, 3 minus 2, 9, 2, 2, is −0.5 (" in said
 
 
 def test_the_whole_decoder_is_compared_with_a_plain_one_from_three_seeds_on(tmp_path: Path) -> None:
@@ -211,7 +224,7 @@ def test_the_page_runs_with_and_without_records(
     results: Path, tmp_path_factory: pytest.TempPathFactory, recorded: bool
 ) -> None:
     folder = results if recorded else tmp_path_factory.mktemp("empty")
-    page = run_cells("evidence", evidence=str(folder))
+    page = run_cells("evidence", evidence=str(folder), again=str(folder / "again"))
     assert len(page["table"]) == (1 if recorded else 0)
 
 

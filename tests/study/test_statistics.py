@@ -75,6 +75,20 @@ def test_what_can_be_detected_depends_on_the_images_too() -> None:
     assert unlike.detectable > 2 * alike.detectable
 
 
+def test_what_can_be_detected_is_found_four_times_out_of_five() -> None:
+    random = np.random.default_rng(5)
+    noise, images, seeds = 0.5, 0.4, 5
+    true = 2.80 * math.sqrt(2 * noise**2 / seeds + images**2)  # standard errors, by the spreads that are simulated
+    found = [paired_difference(*simulated(random, true, seeds, 200, noise, images)) for _ in range(200)]
+    assert 0.72 <= np.mean([estimate.low > 0 for estimate in found]) <= 0.88
+    assert np.median([estimate.detectable for estimate in found]) == pytest.approx(true, rel=0.1)
+
+
+def test_by_chance_some_intervals_exclude_zero() -> None:
+    lines = [{"seeds": 5, "images": k, "coverage": share} for k, share in ((0, 0.875), (1, 0.95))]
+    assert coverage.by_chance(lines, 40) == pytest.approx((2.0, 5.0))
+
+
 def test_simulated_coverage_is_said_by_number_of_seeds() -> None:
     few, many = (coverage.coverage(seeds, 0.0, draws=200, replicates=10) for seeds in (3, 40))
     assert 0.7 <= few < many <= 0.99  # the spread of three seeds is badly known

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,6 +41,18 @@ def simulated() -> list[dict[str, Any]]:
     return [
         {"seeds": seeds, "images": images, "coverage": coverage(seeds, images)} for seeds in SEEDS for images in IMAGES
     ]
+
+
+def stored(results: str | Path) -> list[dict[str, Any]]:
+    """The simulations on record; none if there is no such record."""
+    path = Path(results) / FILE
+    return list(json.loads(path.read_text(encoding="utf-8"))["simulated"]) if path.is_file() else []
+
+
+def by_chance(lines: Sequence[Mapping[str, Any]], comparisons: int, seeds: int = max(SEEDS)) -> tuple[float, float]:
+    """How many of some comparisons would exclude zero if nothing differed: fewest and most, by the simulations."""
+    missed = [1 - line["coverage"] for line in lines if line["seeds"] == seeds]
+    return comparisons * min(missed), comparisons * max(missed)
 
 
 def sentence(lines: Sequence[Mapping[str, Any]]) -> str:

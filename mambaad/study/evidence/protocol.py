@@ -230,6 +230,12 @@ WITHIN_LITE0 = "EfficientNet-Lite0 [2,2,2,2]"
 """What the rows of table 4 with this encoder are compared with: two rows should differ in one thing."""
 
 
+def references_of(group: str) -> list[str]:
+    """The rows that others of a group are compared with: the paper's choice, and in table 4 one for each encoder."""
+    found = [REFERENCES[group]] if group in REFERENCES else []
+    return [*found, WITHIN_LITE0] if group == TABLE_4.name else found
+
+
 def compared_with(group: str, reference: str) -> list[Row]:
     """The other rows of a group that have the reference's encoder.  Raises ValueError if the group has no such row."""
     found = {row.name: row for row in rows(group)}

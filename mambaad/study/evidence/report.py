@@ -13,7 +13,7 @@ import pandas as pd
 
 from mambaad.engine.records import record_path
 from mambaad.metrics import METRICS
-from mambaad.study.evidence import protocol, sensitivity
+from mambaad.study.evidence import coverage, protocol, sensitivity
 from mambaad.study.evidence.carry_out import recorded, replicates
 from mambaad.study.evidence.protocol import Claim, Row
 from mambaad.study.evidence.statistics import Estimate, paired_difference, row_mean, smaller_than, verdict
@@ -97,7 +97,7 @@ def claims(results: str | Path, group: str | None = None) -> pd.DataFrame:
             found = compare(claim, results)
             lines.append(
                 {
-                    "claim": f"{claim.row} is better than {claim.reference}",
+                    "claim": f"{claim.row} is better than {claim.reference}{_with_encoder(claim)}",
                     "table": TABLES[claim.group].number if claim.group in TABLES else "1, 6",
                     "n": found.n if found else 0,
                     "difference": in_points(found.value) if found else "",
@@ -107,6 +107,11 @@ def claims(results: str | Path, group: str | None = None) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(lines)
+
+
+def _with_encoder(claim: Claim) -> str:
+    """Three groups make the same comparisons, each with an encoder of its own."""
+    return f" (both with {protocol.COMPARISONS[claim.group]})" if claim.group in protocol.COMPARISONS else ""
 
 
 def in_words(found: Estimate | None, sign: int) -> str:
@@ -126,6 +131,30 @@ def verdicts(results: str | Path, groups: Iterable[str]) -> Counter[str]:
         if claim.group == group
     ]
     return Counter(result for result in found if result != "not tested here")
+
+
+def about_parts(results: str | Path) -> Counter[str]:
+    """The verdicts on the claims about scan orders and parts of the network."""
+    return verdicts(results, [group for group in protocol.GROUPS if group not in protocol.COMPARISONS])
+
+
+def by_chance(results: str | Path) -> str:
+    """How many claims about parts of the network show a difference, and how many would if no part made one; empty
+    without simulations."""
+    simulated, found = coverage.stored(results), about_parts(results)
+    if not simulated or not found.total():
+        return ""
+    low, high = coverage.by_chance(simulated, found.total())
+    return (
+        f"{found.total() - found['no difference seen']} of the {found.total()} intervals about parts of the network "
+        f"exclude zero, where chance alone would give {low:.0f} to {high:.0f} if no part made a difference"
+    )
+
+
+def adjusted(results: str | Path) -> str:
+    """That the intervals are not adjusted for their number, and what that means for the parts of the network."""
+    chance = by_chance(results)
+    return f"They are not adjusted for {len(protocol.CLAIMS)} claims" + (f": {chance}." if chance else ".")
 
 
 def counted(found: Counter[str]) -> str:
@@ -172,6 +201,22 @@ def whole_decoder(results: str | Path) -> str:
     return (
         f"the whole decoder minus a plain Mamba decoder is {in_points(found.value)} points of mAD "
         f"({interval(found, difference=True)}, {found.n} seeds)"
+    )
+
+
+def depth_outside_the_paper(results: str | Path) -> str:
+    """What the depths of table 4 do with EfficientNet-Lite0, about which the paper says nothing, as a sentence; empty
+    where a row is missing."""
+    rows = {row.name: replicates(row, results) for row in protocol.rows(TABLE_4.name)}
+    base, paper, steep = (rows[f"EfficientNet-Lite0 [{depths}]"] for depths in ("2,2,2,2", "3,4,6,3", "2,9,2,2"))
+    if not (set(base) & set(steep) and set(paper) & set(steep)):
+        return ""
+    deeper, text = paired_difference(steep, base), paired_difference(paper, steep)
+    return (
+        "The rows with EfficientNet-Lite0 are not in the paper and bear on no verdict. There depths 2, 9, 2, 2 minus "
+        f"2, 2, 2, 2 are {in_points(deeper.value)} ({interval(deeper, difference=True)}, n {deeper.n}), and the text's "
+        f"comparison, 3, 4, 6, 3 minus 2, 9, 2, 2, is {in_points(text.value)} ({interval(text, difference=True)}, "
+        f"n {text.n})."
     )
 
 
