@@ -133,9 +133,9 @@ table(
 # %% [markdown]
 # ## 4. The threshold
 #
-# The threshold decides how many good parts are sent back for nothing. Few images held out can vouch for a coarse rate
-# only: five of them for one in six. With a hundred more good photographs, `calibrate` sets it for the rate you
-# want. It needs no defective part.
+# The threshold decides how many good parts are sent back for nothing. A few held-out images support only a coarse rate:
+# with five, up to one good part in six may be rejected. With a hundred more good photographs, `calibrate` sets it for
+# the rate you want. It needs no defective part.
 
 # %%
 more_good = [draw(given.part, 256, split="test", index=100 + k)[0] for k in range(99)]
@@ -160,9 +160,10 @@ plot(
 )
 
 # %% [markdown]
-# Twelve images of each are a first look, not a measurement. Before you rely on a detector, keep some defective parts
-# aside, never use them to choose settings, and look at what is missed: `mambaad train` with the same folder, then
-# `mambaad report`, shows it.
+# Twelve images of each are a first look, not a measurement. Before you rely on a detector, keep some parts aside, never
+# use them to choose settings, and look at what is missed: with the good ones in `my_parts/train/good`, others in
+# `my_parts/test/good` and the defective ones in `my_parts/test/<defect>`, `mambaad train --data my_parts --out
+# outputs/my_parts` and `mambaad report outputs/my_parts` show it.
 
 # %% [markdown]
 # ## 5. Keep it

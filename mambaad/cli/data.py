@@ -40,7 +40,8 @@ def add(command: AddCommand) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from mambaad.data.validate import check_dataset, render
+    from mambaad.data.validate import check_dataset
+    from mambaad.data.validate_text import render
 
     report = check_dataset(arguments.dataset, arguments.root, arguments.categories, quick=arguments.quick)
     if arguments.json:

@@ -45,7 +45,7 @@ def _export(arguments: argparse.Namespace) -> int:
     from mambaad.files import atomic_path, check_output
     from mambaad.inference.export import RUNNER, export
     from mambaad.inference.predict import find_images
-    from mambaad.inference.threshold import stored_side, stored_threshold
+    from mambaad.inference.threshold import stored_side, stored_threshold, stored_thresholds
     from mambaad.inference.weights_hub import resolve
     from mambaad.model import check_side
     from mambaad.model.checkpoint import read_checkpoint
@@ -62,6 +62,8 @@ def _export(arguments: argparse.Namespace) -> int:
         belongs += " in a region" if threshold.region else ""
         print(f"no threshold in the graph: the checkpoint's belongs to {belongs}, the graph takes images of {side}")
         threshold = None
+    elif threshold is not None and len(own := stored_thresholds(content)) > 1:
+        print(f"the graph's threshold is that of all images together, as it knows no categories: {', '.join(own)}")
     facts: dict[str, Any] = {"checkpoint": str(Path(arguments.weights).name)}
     if arguments.images is None:
         images = torch.randint(256, (3, side, side, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)

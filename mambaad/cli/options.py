@@ -11,7 +11,10 @@ from mambaad.data.datasets.catalog import DATASETS
 
 Run = Callable[[argparse.Namespace], int]
 
-WEIGHTS = "checkpoint file, or the name of published weights (mambaad weights list)"
+WEIGHTS = (
+    "checkpoint file, the --out folder of a training with one run, or the name of published weights (mambaad weights "
+    "list)"
+)
 SIDE = "side of the network input in pixels (not given: the checkpoint's)"
 
 
@@ -21,24 +24,17 @@ class AddCommand(Protocol):
     def __call__(self, name: str, run: Run, text: str) -> argparse.ArgumentParser: ...
 
 
-def data_options(sub: argparse.ArgumentParser, required: bool = True, *, preset: bool = False) -> None:
-    """Where the images lie and how they are read; with `preset`, layout and side have no default here."""
+def data_options(sub: argparse.ArgumentParser, required: bool = True, *, side: str) -> None:
+    """Where the images lie and how they are read; `side` says what holds if no side is given."""
     sub.add_argument("--data", type=Path, required=required, help="root folder of the images")
     sub.add_argument(
         "--dataset",
-        default=None if preset else "mvtec_ad",
         choices=sorted(DATASETS),
-        help="layout: folder (train/good, test/..., one category), or that of a published set (`mambaad data where`)"
-        + (" (not given: it is recognised)" if preset else ""),
+        help="layout: folder (train/good, test/..., one category), or that of a published set (`mambaad data where`) "
+        "(not given: it is recognised)",
     )
     sub.add_argument("--categories", nargs="*", default=[], help="categories, all in one model (none named: all)")
-    side = "side of the network input in pixels"
-    sub.add_argument(
-        "--side",
-        type=int,
-        default=None if preset else 256,
-        help=f"{side} (not given: the preset's)" if preset else side,
-    )
+    sub.add_argument("--side", type=int, help=f"side of the input in pixels (not given: {side})")
 
 
 def device_options(sub: argparse.ArgumentParser, threads: int | None = None) -> None:

@@ -23,8 +23,7 @@ def add(command: AddCommand) -> None:
     """Add the three commands."""
     evaluate = command("evaluate", _evaluate, "metrics of a checkpoint (ours or a published one) on a data set")
     evaluate.add_argument("--weights", required=True, help=WEIGHTS)
-    data_options(evaluate)
-    evaluate.set_defaults(dataset=None, side=None)
+    data_options(evaluate, side="the checkpoint's")
     device_options(evaluate)
     evaluate.add_argument("--out", type=Path, help="JSON file for the metrics")
 
@@ -61,7 +60,10 @@ def add(command: AddCommand) -> None:
     calibrate = command("calibrate", _calibrate, "set the threshold of a checkpoint from good images")
     calibrate.add_argument("--weights", required=True, help=WEIGHTS)
     calibrate.add_argument(
-        "--data", type=Path, required=True, help="folder of good images that were not trained on, such as test/good"
+        "--data",
+        type=Path,
+        required=True,
+        help="folder of further good images, neither trained on nor used to report false positives",
     )
     calibrate.add_argument("--fpr", type=float, default=0.01, help="share of good images to be above it at most")
     calibrate.add_argument("--side", type=int, help=SIDE)
@@ -94,6 +96,7 @@ def _tiling(arguments: argparse.Namespace) -> Tiling | None:
 def _evaluate(arguments: argparse.Namespace) -> int:
     from mambaad.baselines import load_method
     from mambaad.data import load_dataset
+    from mambaad.data.detect import guess_layout
     from mambaad.engine.evaluate import evaluate_samples
     from mambaad.engine.execution import Execution
     from mambaad.files import check_output, write_json
@@ -108,7 +111,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     # a file may have the name of published weights; then it is a file
     published = None if Path(arguments.weights).is_file() else trained_on(arguments.weights)
     content = read_checkpoint(path)
-    dataset = arguments.dataset or (published.name if published else "mvtec_ad")
+    dataset = arguments.dataset or (published.name if published else guess_layout(arguments.data))
     samples = load_dataset(dataset, arguments.data, arguments.categories)
     side = stored_side(content) if arguments.side is None else arguments.side
     results = evaluate_samples(load_method(content), samples, side, execution)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ import yaml
 from mambaad.cli.model_options import changed, with_options
 from mambaad.cli.settings_file import Changes, both, of_file, of_options
 from mambaad.config import Preset, RunConfig, default_preset, method_of, preset, to_dict
+from mambaad.config.presets import HELD_OUT
 from mambaad.engine.execution import Execution
 
 
@@ -84,10 +85,14 @@ def settle(arguments: argparse.Namespace) -> Settings:
 
     file = Changes() if arguments.config is None else of_file(arguments.config)
     options = of_options(arguments)
+    _check_beside(file, options, arguments.config)
     changes = both(file, options)
     base, reason = _preset(arguments, changes)
     base = base if changes.method is None else base.with_method(changes.method)
     run, encoder_file = with_options(changed(base.run, file, str(arguments.config)), options, arguments)
+    if changes.preset is None and changes.data.get("dataset") is None and "holdout" not in changes.train:
+        # one's own parts need a threshold, which the published recipe has not
+        run = replace(run, train=replace(run.train, holdout=max(run.train.holdout, HELD_OUT)))
     rate = DEFAULT_RATE if changes.fpr is None else changes.fpr
     check_rate(rate)
     if changes.minutes is not None and not changes.minutes > 0:
@@ -108,6 +113,19 @@ def settle(arguments: argparse.Namespace) -> Settings:
         data=None if changes.paths.data is None else Path(changes.paths.data),
         out=None if changes.paths.out is None else Path(changes.paths.out),
     )
+
+
+def _check_beside(file: Changes, options: Changes, path: Path | None) -> None:
+    """Raise ValueError for a preset or a method beside a file that holds the values of another one."""
+    again = "print a new file with --print-config, or name only what differs from the preset in the file"
+    if options.preset is not None and file.preset not in (None, options.preset) and (file.model or file.train):
+        raise ValueError(
+            f"{path} holds the values of the preset {file.preset!r}, which would overrule those of --preset "
+            f"{options.preset}: {again}"
+        )
+    method = options.model.get("method")
+    if method is not None and file.method not in (None, method) and len(file.model) > 1:
+        raise ValueError(f"{path} holds the model of the method {file.method!r}, not of --method {method}: {again}")
 
 
 def _preset(arguments: argparse.Namespace, changes: Changes) -> tuple[Preset, str]:

@@ -36,7 +36,7 @@ def add(command: AddCommand) -> None:
 
 
 def _train_options(sub: argparse.ArgumentParser) -> None:
-    data_options(sub, required=False, preset=True)
+    data_options(sub, required=False, side="the preset's; with a memory bank beside MambaAD it is the bank's")
     device_options(sub)
     sub.add_argument("--out", type=Path, help="folder for the checkpoint and the run record")
     named = "; ".join(f"{preset.name}: {preset.purpose}" for preset in PRESETS.values())
@@ -46,7 +46,7 @@ def _train_options(sub: argparse.ArgumentParser) -> None:
         help=f"{named} (not given: paper on a CUDA device, else laptop, "
         f"or laptop_fine with {FINE_MINUTES} --minutes or more)",
     )
-    sub.add_argument("--config", type=Path, help="YAML file of settings, or a run's record; options overrule it")
+    sub.add_argument("--config", type=Path, help="YAML file of settings, or a record; options overrule its values")
     sub.add_argument("--print-config", action="store_true", help="print such a file with all settings, and stop")
     sub.add_argument("--method", choices=METHODS, help="what is trained (not given: the preset's)")
     sub.set_defaults(device=None)
@@ -114,7 +114,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from mambaad.engine.result import CHECKPOINT
     from mambaad.engine.run import execute
     from mambaad.files import check_output
-    from mambaad.inference.held_out import calibrate_run, notes
+    from mambaad.inference.held_out import calibrate_run, notes, set_later
 
     settings = settle(arguments)
     if arguments.print_config:
@@ -172,6 +172,9 @@ def _train(arguments: argparse.Namespace) -> int:
     found = {}
     if run.train.holdout and checkpoint.is_file():
         found = content.get("thresholds", {})
+        if (later := set_later(checkpoint)) is not None and found:
+            print(f"\n{later.note}\nset by mambaad calibrate after the training, and left as it is")
+            return 0
         if found.get("rate") != settings.fpr:
             found = calibrate_run(checkpoint, run, samples, rate=settings.fpr, execution=execution)
             content["thresholds"] = found

@@ -53,8 +53,9 @@ def _list() -> int:
 
 
 def _verify(name: str, pinned_as: str | None) -> int:
+    from mambaad.baselines import load_method
+    from mambaad.config import ModelConfig, method_of
     from mambaad.inference.weights_hub import PUBLISHED, WeightsError, cached, check, sha256, trained_on
-    from mambaad.model import load_checkpoint
     from mambaad.model.checkpoint import read_checkpoint
     from mambaad.model.published_checkpoint import published_dialect
 
@@ -77,12 +78,15 @@ def _verify(name: str, pinned_as: str | None) -> int:
     state = content.get("state_dict", content.get("net", content))
     dialect = published_dialect(state)
     nested = "under 'state_dict'" if "state_dict" in content else "under 'net'" if "net" in content else "plain"
-    model = load_checkpoint(content)
+    model = load_method(content)
     config = model.config
+    network = f"method {method_of(config)}, encoder {config.backbone}"
+    if isinstance(config, ModelConfig):
+        depths = " ".join(map(str, config.depths))
+        network = f"{config.backbone}, depths {depths}, scan {config.scan_text}, state size {config.state_size}"
     print(
         f"keys      {'this project' if dialect is None else f'published, dialect {dialect}'}, {nested}; "
         f"all {len(model.state_dict())} tensors of the network found, none left over\n"
-        f"network   {config.backbone}, depths {' '.join(map(str, config.depths))}, scan {config.scan_text}, "
-        f"state size {config.state_size}"
+        f"network   {network}"
     )
     return 0

@@ -110,6 +110,8 @@ def preset(name: str) -> Preset:
     return PRESETS[name]
 
 
+HELD_OUT = 0.1
+"""Share of the good images of one's own parts that sets the threshold, at least."""
 FINE_MINUTES = 20
 """From how many minutes on the fine preset is taken: a step costs four times as much as one of `laptop`."""
 

@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mambaad.data.contents import content_hashes
 from mambaad.data.datasets.mvtec_ad import images_in
 from mambaad.data.pixels import read_rgb
 from mambaad.data.sample import DatasetError
-from mambaad.files import atomic_path
+from mambaad.files import atomic_path, write_text
 from mambaad.progress import tracked
 
+SOURCES = ".photographs"
+"""File beside tiles with the hashes of the photographs: a threshold must not be calibrated on them."""
 LARGEST_TILE = 16384  # pixels; a smaller photograph is mirrored up to a whole tile, which has to fit into memory
 
 
@@ -84,4 +87,11 @@ def write_tiles(root: str | Path, out: str | Path, tiling: Tiling, progress: boo
                 with atomic_path(out / f"{path.name}_{y}_{x}.png", sync=False) as temporary:
                     Image.fromarray(cut).save(temporary, "PNG")
                 count += 1
+    write_text(out / SOURCES, "\n".join(content_hashes(photographs)) + "\n")
     return count
+
+
+def sources(folder: str | Path) -> list[str]:
+    """Hashes of the photographs that the tiles of a folder were cut from; none if it holds no tiles."""
+    path = Path(folder) / SOURCES
+    return path.read_text(encoding="utf-8").split() if path.is_file() else []

@@ -18,7 +18,7 @@ import torch
 
 from mambaad.baselines import Method, load_method
 from mambaad.config import DataConfig, RunConfig, to_dict
-from mambaad.config.presets import default_preset, preset
+from mambaad.config.presets import HELD_OUT, default_preset, preset
 from mambaad.data import Sample
 from mambaad.data.contents import content_hashes
 from mambaad.data.holdout import hold_out
@@ -38,12 +38,11 @@ from mambaad.inference.threshold import (
     stored_side,
     stored_threshold,
 )
+from mambaad.inference.weights_hub import resolve
 from mambaad.model import save_checkpoint
 from mambaad.model.checkpoint import TRAINING_FILES, read_checkpoint
 
 BATCH = 8
-HELD_OUT = 0.1
-"""Share of the good images that sets the threshold, at least."""
 
 
 class NotFittedError(ValueError, AttributeError):
@@ -264,12 +263,15 @@ class Detector:
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto") -> Detector:
-        """The detector of a checkpoint, of `save` or of `mambaad train`.
+        """The detector of a checkpoint, of `save` or of `mambaad train`, or of the latter's folder `--out`.
+
+        Of several categories it takes the threshold of all images together.
 
         Raises:
             CheckpointError: a file that cannot be read.
+            WeightsError: a folder without a checkpoint, or with several.
         """
-        content = read_checkpoint(path)
+        content = read_checkpoint(resolve(path) if Path(path).is_dir() else path)
         detector = cls(device=device)
         detector.model_ = load_method(content, resolve_device(device))
         detector.side_, detector.threshold_ = stored_side(content), stored_threshold(content)

@@ -55,9 +55,20 @@ class Gallery:
         scores: of all images, for the histogram.
         threshold: drawn into the histogram and explained.
         room: images that the page takes at most.
+        categories: those with a threshold of their own.
+        anomalous: how many images are; None: those above `threshold`.
     """
 
-    def __init__(self, path: str | Path, scores: Sequence[float], threshold: Threshold | None, room: int) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        scores: Sequence[float],
+        threshold: Threshold | None,
+        room: int,
+        *,
+        categories: Sequence[str] = (),
+        anomalous: int | None = None,
+    ) -> None:
         self.path = Path(path)
         self.room = min(room, len(scores))
         """Images that still fit in."""
@@ -70,8 +81,13 @@ class Gallery:
         )
         note = "no threshold: calibrate one on good images to have images called anomalous"
         if threshold is not None:
-            above = sum(map(threshold.exceeded_by, scores))
+            above = sum(map(threshold.exceeded_by, scores)) if anomalous is None else anomalous
             note = f"{above} above the {threshold.note}"
+            if len(categories) > 1:
+                note = (
+                    f"{above} above the threshold of their category ({', '.join(categories)}); drawn, and for other "
+                    f"images: {threshold.note}"
+                )
         self._file.write(
             head("Anomaly scores", _STYLE)
             + f'<h1>Anomaly scores of {shown}</h1><p class="note">{html.escape(note)}</p>'

@@ -65,29 +65,33 @@ def measure(
     side: int,
     load_map: Callable[[Path], np.ndarray],
     threshold: float | None = None,
+    anomalous: Callable[[Path], bool] | None = None,
     exact_bytes: int = EXACT_BYTES,
 ) -> dict[str, Any]:
     """Metrics in percent as `mambaad.engine.evaluate.evaluate_samples` gives them, from maps that are there already.
 
-    With a threshold also "threshold": its value, the share (0..1) of good images above it and of defective ones, and
-    the number of both.
+    With a threshold also "threshold": its value, the share (0..1) of good images called anomalous and of defective
+    ones, and the number of both.
 
     Args:
         side: of the maps, in pixels.
         load_map: the float32 map (side, side) of an image.
+        anomalous: whether an image is called so, as by a threshold of its category; None: above `threshold`.
         exact_bytes: maps of a category larger than this are measured from histograms, not exactly.
 
     Raises:
         DatasetError: a mask cannot be read.
     """
-    scores: dict[bool, list[float]] = {False: [], True: []}
+    called: dict[bool, list[bool]] = {False: [], True: []}
 
     def pieces(own: list[Sample]) -> Iterator[Piece]:
         for start in range(0, len(own), BATCH):
             some = own[start : start + BATCH]
             maps = np.stack([load_map(sample.image) for sample in some])
             for sample, score in zip(some, maps.max(axis=(1, 2)), strict=True):
-                scores[sample.is_defect].append(float(score))
+                if threshold is not None:
+                    over = above(float(score), threshold) if anomalous is None else anomalous(sample.image)
+                    called[sample.is_defect].append(over)
             yield maps, np.stack([_mask(sample, side) for sample in some]), [sample.is_defect for sample in some]
 
     found: dict[str, CategoryMetrics] = {}
@@ -101,7 +105,7 @@ def measure(
             (False, "false_positive_rate", "good_images"),
             (True, "true_positive_rate", "defective_images"),
         ):
-            over = [above(score, threshold) for score in scores[kind]]
+            over = called[kind]
             report["threshold"] |= {rate: sum(over) / len(over) if over else None, number: len(over)}
     return report
 

@@ -13,7 +13,15 @@ from mambaad.data import Sample
 from mambaad.data.holdout import hold_out
 from mambaad.engine.execution import Execution, pinned_threads
 from mambaad.inference.predict import score_files
-from mambaad.inference.threshold import DEFAULT_RATE, Threshold, above, calibrate, store_threshold
+from mambaad.inference.threshold import (
+    DEFAULT_RATE,
+    Threshold,
+    above,
+    calibrate,
+    store_threshold,
+    stored_threshold,
+    stored_thresholds,
+)
 from mambaad.model.checkpoint import read_checkpoint
 
 CONFIDENCE = 0.95
@@ -101,6 +109,13 @@ def calibrate_run(
     overall = calibrate([scores[s.image] for s in held], rate, side=run.data.side)
     store_threshold(weights, overall, by_category=by_category)
     return {"rate": rate, "categories": found}
+
+
+def set_later(weights: str | Path) -> Threshold | None:
+    """The threshold of a run's checkpoint if the command `calibrate` set it after the training: that one alone comes
+    without thresholds of single categories."""
+    content = read_checkpoint(weights)
+    return None if stored_thresholds(content) else stored_threshold(content)
 
 
 def notes(found: Mapping[str, Any]) -> list[str]:

@@ -183,7 +183,9 @@ def predict_files(
         _write_scores(temporary / "scores.csv", rows, failed, root)
         put_in_place(temporary / "scores.csv", out / "scores.csv")
         if rows and (overlays or gallery):
-            _paint(rows, failed, out, threshold, map_folder, suffix, overlays, gallery, root, progress)
+            shown = (overlays, gallery, tuple(by_category))
+            drawn = next(iter(by_category.values())) if len(by_category) == 1 else threshold
+            _paint(rows, failed, out, drawn, map_folder, suffix, shown, root, progress)
         if truth is not None:
             scored = {row.path: row for row in rows}
             metrics = measure(
@@ -191,6 +193,7 @@ def predict_files(
                 side,
                 lambda image: _load_map(map_folder / (scored[image].name + suffix)),
                 None if threshold is None else threshold.value,
+                lambda image: bool(scored[image].anomalous),
             )
             write_json(out / "metrics.json", metrics)
     finally:
@@ -205,13 +208,18 @@ def _paint(
     threshold: Threshold | None,
     map_folder: Path,
     suffix: str,
-    overlays: bool,
-    gallery: int,
+    shown: tuple[bool, int, tuple[str, ...]],
     root: str | Path | None,
     progress: bool,
 ) -> None:
+    """Overlays and gallery; `shown` says whether, how many, and which categories have a threshold of their own."""
+    overlays, gallery, categories = shown
     scale = colour_scale([row.score for row in rows], None if threshold is None else threshold.value)
-    page = Gallery(out / "gallery.html", [row.score for row in rows], threshold, gallery) if gallery else None
+    above = sum(bool(row.anomalous) for row in rows)
+    scores = [row.score for row in rows]
+    page = None
+    if gallery:
+        page = Gallery(out / "gallery.html", scores, threshold, gallery, categories=categories, anomalous=above)
     painted = rows if overlays else rows[:gallery]
     try:
         for row in tracked(painted, len(painted), "overlays", progress, unit="image"):

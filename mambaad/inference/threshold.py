@@ -181,7 +181,7 @@ def check_good_alone(folder: str | Path, images: Sequence[Path]) -> None:
     root = Path(folder).resolve()
     root = root.parent if root.is_file() else root
     below = {part for image in images for part in Path(image).resolve().relative_to(root).parts[:-1]}
-    what = "name a folder of good images alone that were not trained on, such as test/good"
+    what = "name a folder of good images alone that were not trained on"
     if mixed := sorted(below & {"train", "test", "ground_truth"}):
         raise DatasetError(f"{folder} holds the folders {', '.join(mixed)}: {what}")
     if root.name == "train" or (root.name == "good" and root.parent.name == "train"):

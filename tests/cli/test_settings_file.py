@@ -36,6 +36,18 @@ def test_what_is_printed_comes_back(words: list[str], tmp_path: Path) -> None:
     assert settings("--config", str(file)) == wanted
 
 
+def test_another_preset_or_method_beside_a_printed_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(settings("--preset", "laptop").as_yaml())
+    assert settings("--config", str(file), "--preset", "laptop") == settings("--config", str(file))
+    with pytest.raises(ValueError, match=r"run\.yaml holds the values of the preset 'laptop', which would overrule"):
+        settings("--config", str(file), "--preset", "laptop_fine")
+    with pytest.raises(ValueError, match=r"holds the model of the method 'mambaad_bank', not of --method memory_bank"):
+        settings("--config", str(file), "--method", "memory_bank")
+    file.write_text("preset: laptop\nfpr: 0.05\n")  # a part that fits every preset
+    assert settings("--config", str(file), "--preset", "laptop_fine").preset == "laptop_fine"
+
+
 def test_paths_are_printed_as_they_are_written() -> None:
     assert "data: Prüfteile/零件" in settings("--data", "Prüfteile/零件").as_yaml()
 
@@ -117,7 +129,7 @@ def test_help_keeps_the_presets_apart(capsys: pytest.CaptureFixture[str]) -> Non
         cli.main(["train", "--help"])
     printed = " ".join(capsys.readouterr().out.split())
     assert f"{preset('paper').purpose}; laptop: {preset('laptop').purpose}" in printed
-    assert "side of the network input in pixels (not given: the preset's)" in printed
+    assert "side of the input in pixels (not given: the preset's; with a memory bank" in printed
     assert "(not given: 0.01)" in printed
 
 

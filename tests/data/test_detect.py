@@ -9,7 +9,8 @@ from layouts import picture
 
 from mambaad.data import DatasetError
 from mambaad.data.detect import guess_layout
-from mambaad.data.validate import Report, check_dataset, render
+from mambaad.data.validate import Report, check_dataset
+from mambaad.data.validate_text import render
 
 
 def check(root: Path, name: str | None = None, **options: Any) -> Report:

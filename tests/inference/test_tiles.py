@@ -124,7 +124,7 @@ def test_good_photographs_are_written_as_the_tiles_that_prediction_sees(
     for name in ("a.png", "b.png"):
         pixels = np.asarray(Image.open(tmp_path / "in" / name))
         tiled_map(pixels, 32, Tiling(32, 0), watched)
-    written = {np.asarray(Image.open(path)).tobytes() for path in (tmp_path / "out" / "train" / "good").iterdir()}
+    written = {np.asarray(Image.open(path)).tobytes() for path in (tmp_path / "out" / "train" / "good").glob("*.png")}
     assert written == {tile.tobytes() for tile in seen}
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="expected photographs of good parts"):

@@ -88,6 +88,8 @@ def load_mvtec_ad(
 ) -> list[Sample]:
     """The samples of the named categories, in the order given; of all, by name, if none is named.
 
+    Where no category has a folder ground_truth, defective images count for the metrics of whole images only.
+
     Raises DatasetError if the root does not exist or holds no category, if a category is unknown (the message
     lists those there), has no training images, or a defective image has no mask of its size.
     """
@@ -99,4 +101,9 @@ def load_mvtec_ad(
         hint = "; it looks like a single category: name the folder above it" if (root / "train").is_dir() else ""
         raise DatasetError(f"{root}: expected folders <category>/train/good (MVTec AD layout), found none{hint}")
     chosen = select_categories(root, available, categories)
-    return [s for name in chosen for s in load_category(root / name, name, sizes=sizes, on_fault=on_fault)]
+    masks = any((root / name / "ground_truth").is_dir() for name in available)
+    return [
+        sample
+        for name in chosen
+        for sample in load_category(root / name, name, masks=masks, sizes=sizes, on_fault=on_fault)
+    ]
