@@ -108,8 +108,8 @@ table_page.measured(TABLE_1, results_folder(given.evidence), protocol.METHODS)
 # ### With ResNet18
 #
 # The same methods, images, steps and seeds ({doc}`amendment <../protocols/real_v1_methods_resnet18>`). Does MambaAD
-# catch up in a longer training? Both were trained four times as long ({doc}`amendment <../protocols/real_v1_curves>`);
-# the curves stand in {doc}`evidence`.
+# catch up in a longer training? MambaAD and RD4AD were trained four times as long, too ({doc}`amendment
+# <../protocols/real_v1_curves>`); the curves stand in {doc}`evidence`.
 
 # %% tags=["remove-input"]
 display(Markdown(curve_report.distance(results_folder(given.evidence))))

@@ -19,7 +19,7 @@ from mambaad.study import plan, table_html
 from mambaad.study.audit import checks, claims
 from mambaad.study.book_network import book_network, book_run
 from mambaad.study.compare import SHOWN, Case, compare
-from mambaad.study.evidence import protocol, report
+from mambaad.study.evidence import curve_report, protocol, report
 from mambaad.study.evidence.statistics import verdict
 from mambaad.study.published_numbers import load, repository_root
 from mambaad.study.table_html import Column, Markup
@@ -176,10 +176,10 @@ def _methods(results: Path) -> str:
             turned.setdefault(words, []).append("the memory bank" if name == "memory bank" else name)
     lead = "Whether MambaAD beats another method depends on the encoder" if turned else "MambaAD against other methods"
     differ = "".join(f" It is ahead of {' and '.join(names)} {words}." for words, names in turned.items())
+    said = " ".join(filter(None, (f"**{lead}: {'; '.join(parts)}.**{differ}", curve_report.distance(results))))
     return (
-        f"**{lead}: {'; '.join(parts)}.**{differ} All methods of a comparison had the same encoder and number of "
-        "steps, which are not equal chances. The memory bank is not in the paper; DiAD was not judged "
-        "({doc}`notebooks/table_1_main_results`)."
+        f"{said} All methods of a comparison had the same encoder and number of steps, which are not equal chances. "
+        "The memory bank is not in the paper; DiAD was not judged ({doc}`notebooks/table_1_main_results`)."
     )
 
 
