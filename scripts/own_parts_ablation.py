@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("categories", nargs="*", default=list(FOLDERS), choices=[*FOLDERS, []])
     parser.add_argument("--data", type=Path, required=True, help="folder of mvtec/ and other/")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--maps", type=Path, default=Path("build/own_parts"), help="folder that keeps the distances")
     parser.add_argument("--out", type=Path, default=Path("results/own_parts"))
     given = parser.parse_args()

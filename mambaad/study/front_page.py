@@ -102,7 +102,7 @@ def _counts(tables: Path) -> str:
         f"**The networks match the published ones.** Of {len(counted)} reported parameter and FLOP counts of MambaAD, "
         f"its variants and {OTHER_METHODS} other methods, {equal} are reproduced to the digit "
         "({doc}`notebooks/table_6_efficiency`). On reference cases outputs agree with the published implementations, "
-        "and so do MambaAD's gradients and the norms of four other methods' ({doc}`reproduced_or_not`)."
+        "and so do MambaAD's gradients and the gradient norms of four other methods ({doc}`reproduced_or_not`)."
     )
 
 

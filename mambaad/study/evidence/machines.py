@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -89,23 +90,21 @@ def against_again(results: str | Path, again: str | Path) -> pd.DataFrame:
             lines.append(
                 {
                     "row": row.name,
-                    "of": TITLES[group],
-                    "minus the main row": _said(as_run),
-                    "n": as_run.n,
-                    "minus the main row made again": _said(on_one),
-                    "n of these": on_one.n,
+                    "of": TITLES[group].partition(":")[0],
+                    "minus the main row": f"{_said(as_run)}, n {as_run.n}",
+                    "minus the main row made again": f"{_said(on_one)}, n {on_one.n}",
                 }
             )
     return pd.DataFrame(lines)
 
 
 def note(group: str, results: str | Path) -> str:
-    """What the page of a group has to say of processors, as a sentence; empty where rows met their reference's."""
+    """What the page of a group has to say of processors, as HTML; empty where rows met their reference's."""
     alone = [row for name, row in apart(results) if name == group]
     if not alone:
         return ""
     every = len(alone) == len(protocol.rows(group)) - 1
-    which = "All other rows" if every else " and ".join(row.name for row in alone)
+    which = "All other rows" if every else " and ".join(f"<em>{html.escape(row.name)}</em>" for row in alone)
     return (
         f"{which} {'were' if len(alone) > 1 else 'was'} run on another processor, and with later code, than the "
         "reference. A shift that this causes in all seeds is part of the differences"
