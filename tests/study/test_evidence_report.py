@@ -265,6 +265,8 @@ def test_table_1_says_of_the_encoders_what_the_records_say() -> None:
     for name in ("RD4AD", "memory bank"):
         assert found[protocol.METHODS, name] == found[protocol.METHODS_MOBILENETV2, name] == "supported"
         assert found[protocol.METHODS_RESNET18, name] == "contradicted"
+    assert found[protocol.METHODS, "DeSTSeg"] == "supported"
+    assert found[protocol.METHODS_RESNET18, "DeSTSeg"].startswith("no difference seen")
 
 
 @pytest.mark.parametrize(
