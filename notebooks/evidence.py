@@ -65,8 +65,8 @@ RECORDS = f"{table_page.FILES}/{protocol.NAME}/runs"
 # %% [markdown]
 # ## Progress
 #
-# The list is in the order planned, most informative first; amendments were written between, and a record's date says
-# when its run was made. A verdict needs at least three seeds.
+# The list is in the order planned, most informative first; runs of amendments were made in between. Each record names
+# the commit of its code. A verdict needs at least three seeds.
 
 # %% tags=["remove-input"]
 display(
