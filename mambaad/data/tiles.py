@@ -77,6 +77,8 @@ def write_tiles(root: str | Path, out: str | Path, tiling: Tiling, progress: boo
         raise DatasetError(f"{root}: expected photographs of good parts, in it or in train/good below it, found none")
     if out.is_dir() and images_in(out):
         raise DatasetError(f"{out} holds images already: name another folder for the tiles, or empty this one")
+    # first: tiles of a call that was interrupted can be trained on, too
+    write_text(out / SOURCES, "\n".join(content_hashes(photographs)) + "\n")
     count = 0
     for path in tracked(photographs, len(photographs), "tiles", progress, unit="image"):
         pixels = np.asarray(read_rgb(path))
@@ -87,7 +89,6 @@ def write_tiles(root: str | Path, out: str | Path, tiling: Tiling, progress: boo
                 with atomic_path(out / f"{path.name}_{y}_{x}.png", sync=False) as temporary:
                     Image.fromarray(cut).save(temporary, "PNG")
                 count += 1
-    write_text(out / SOURCES, "\n".join(content_hashes(photographs)) + "\n")
     return count
 
 
