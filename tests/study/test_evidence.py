@@ -135,11 +135,13 @@ def test_the_curves_are_those_of_the_amendment() -> None:
         row = next(row for row in protocol.rows(protocol.METHODS_RESNET18) if row.name == method)
         assert f"| {watched.name.removesuffix(f', {curves.LENGTH} steps')}" in text
         assert dataclasses.replace(watched.base, train=row.base.train) == row.base
+        assert watched.seeds == curves.RESNET18_SEEDS
+    assert f"with seeds `{', '.join(map(str, curves.RESNET18_SEEDS[1:]))}` as well" in text
     assert f"`{curves.EVERY}` steps" in text
     assert protocol.TRAIN.steps is not None
     assert 4 * protocol.TRAIN.steps == curves.LENGTH
     runs = [run.hash for _, _, run in curves.queue()]
-    assert len(set(runs)) == len(runs) == 8
+    assert len(set(runs)) == len(runs) == 12
     assert not set(runs) & {run.hash for _, _, run in protocol.queue()}
 
 

@@ -21,6 +21,7 @@ LENGTH_SEEDS = (0, 1, 2)
 PAPER_DEPTHS = (3, 4, 6, 3)
 PAPER_SIDE = 256
 RESNET18_METHODS = ("MambaAD", "RD4AD")
+RESNET18_SEEDS = (0, 1, 2)
 
 
 def _form(steps: int, side: int = protocol.SIDE, depths: tuple[int, ...] = protocol.DEPTHS) -> RunConfig:
@@ -41,7 +42,7 @@ def with_resnet18(method: str) -> Row:
     """A method with ResNet18, four times as long as in the comparison."""
     base = next(row.base for row in protocol.rows(protocol.METHODS_RESNET18) if row.name == method)
     longer = dataclasses.replace(base, train=dataclasses.replace(base.train, steps=LENGTH))
-    return _row(f"{method} with ResNet18, {protocol.SIDE} px, {LENGTH} steps", longer)
+    return _row(f"{method} with ResNet18, {protocol.SIDE} px, {LENGTH} steps", longer, RESNET18_SEEDS)
 
 
 CURVES = (
