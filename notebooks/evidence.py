@@ -150,8 +150,8 @@ else:
 # ## Longer training, other sizes, and the best step
 #
 # The runs above have 600 steps and report their last one. Here are runs that were measured every 250 steps
-# ({doc}`amendment <../protocols/real_v1_curves>`): four times as long with three seeds; other sizes, the depths of the
-# paper's own network, and MambaAD and RD4AD with ResNet18 with one seed each, which is only a rough indication. *Best
+# ({doc}`amendment <../protocols/real_v1_curves>`): four times as long, also for MambaAD and RD4AD with ResNet18; other
+# sizes, and the depths of the paper's own network. *n* is the number of seeds; one is only a rough indication. *Best
 # minus last* is what choosing the best step on the test images would add; no result of this book is chosen in that way.
 
 # %% tags=["remove-input"]

@@ -1,6 +1,6 @@
 """The evidence behind the preset `laptop` as tables, computed from records: `python -m mambaad.study.own_parts`.
 
-The records are written by `scripts/own_parts_ablation.py` and `scripts/own_parts_defaults.py`.
+The records are written by `own_parts_ablation.py`, `own_parts_training.py` and `own_parts_defaults.py` in `scripts`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def measured(folder: str | Path) -> pd.DataFrame:
 
 
 def page(folder: str | Path) -> str:
-    """The tables in Markdown: every reading, the preset against the bank, and calls without any option."""
+    """The tables in Markdown: every reading, the preset against the bank, other trainings, calls without any option."""
     frame = measured(folder)
     if frame.empty:
         return "No records yet: `python scripts/own_parts_ablation.py --help`.\n"
@@ -43,6 +43,8 @@ def page(folder: str | Path) -> str:
         parts.append(_against_the_bank(frame))
     if BANK in set(frame["reading"]) and frame["category"].nunique() > 1:
         parts.append(_chosen_on_the_others(frame))
+    if trained := _trainings(frame, Path(folder, TRAINING)):
+        parts.append(trained)
     defaults = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(folder, DEFAULTS).glob("*.json"))]
     if defaults:
         parts.append(_calls(defaults))
@@ -79,9 +81,7 @@ def _against_the_bank(frame: pd.DataFrame) -> str:
     for category, own in wide.groupby("category", sort=False):
         cells = []
         for metric in METRICS:
-            gain = own[metric][PRESET] - own[metric][BANK]
-            mean, low, high = (signed(value, 1) for value in (gain.mean(), gain.min(), gain.max()))
-            cells.append(f"{mean} ({low} to {high})")
+            cells.append(_spread(list(own[metric][PRESET] - own[metric][BANK])))
         rows.append([str(category), str(len(own)), *cells])
     counts = [
         f"{(wide[metric][PRESET] > wide[metric][BANK]).sum()} of {len(wide)} in {name}"
@@ -111,6 +111,39 @@ def _chosen_on_the_others(frame: pd.DataFrame) -> str:
         "category gets the map that is best in mean mAD on the *other* ones; minus the bank alone, in points, mean "
         f"over seeds. It is ahead in {counts}.\n\n{table}"
     )
+
+
+def _trainings(frame: pd.DataFrame, folder: Path) -> str:
+    """A row per change of the network's training, paired by seed with the training as it is.  Empty without records."""
+    usual = frame.set_index(["category", "seed", "reading"])["mad"]
+    gains: dict[str, dict[tuple[str, str], list[float]]] = {}
+    for path in sorted(folder.glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        for change, done in record["changes"].items():
+            for reading, values in done["metrics"].items():
+                gain = values["mad"] - usual[record["category"], record["seed"], reading]
+                gains.setdefault(change, {}).setdefault((record["category"], reading), []).append(gain)
+    if not gains:
+        return ""
+    maps = {NETWORK: "network alone", PRESET: "preset's map"}
+    categories = list(dict.fromkeys(category for own in gains.values() for category, _ in own))
+    columns = [(category, reading) for category in categories for reading in maps]
+    rows = [[change, *(_spread(own.get(column, [])) for column in columns)] for change, own in gains.items()]
+    head = ["training", *(f"{category}, {maps[reading]}" for category, reading in columns)]
+    numbers = sorted({len(values) for own in gains.values() for values in own.values()})
+    return (
+        "Another training of the network, one setting changed at a time, minus the preset's: points of mAD, mean over "
+        f"{' or '.join(map(str, numbers))} seeds (lowest to highest), once of the map `{NETWORK}` of the network alone "
+        f"and once of the preset's.\n\n{_table(head, rows)}"
+    )
+
+
+def _spread(values: Sequence[float]) -> str:
+    """Mean (lowest to highest), in points; a dash for none."""
+    if not values:
+        return "–"
+    mean, low, high = (signed(value, 1) for value in (sum(values) / len(values), min(values), max(values)))
+    return f"{mean} ({low} to {high})"
 
 
 SAID = {"recipe of version 0.1's first README": "before the preset: embedded encoder, 300 steps"}

@@ -11,6 +11,7 @@ from mambaad.study import own_parts
 
 RECORDS = Path(__file__).resolve().parents[2] / "results" / own_parts.FOLDER
 COMMITTED = sorted(RECORDS.glob("*.json"))
+TRAININGS = sorted((RECORDS / own_parts.TRAINING).glob("*.json"))
 CALLS = sorted((RECORDS / own_parts.DEFAULTS).glob("*.json"))
 
 
@@ -61,6 +62,19 @@ def test_a_category_has_no_part_in_the_choice_of_its_own_map(tmp_path: Path) -> 
     assert "It is ahead in 3 of 4 in mAD and 4 of 4 in AU-PRO." in text
 
 
+def test_other_trainings_are_compared_with_the_presets_seed_by_seed(tmp_path: Path) -> None:
+    (tmp_path / own_parts.TRAINING).mkdir()
+    for seed, gain in ((0, 1.0), (1, -3.0)):
+        write(tmp_path, "nut", seed, {own_parts.PRESET: (60, 80), own_parts.NETWORK: (40 + seed, 50)})
+        metrics = {own_parts.PRESET: {"mad": 60 + gain}, own_parts.NETWORK: {"mad": 45 + seed}}
+        record = {"category": "nut", "seed": seed, "changes": {"half the rate": {"metrics": metrics}}}
+        (tmp_path / own_parts.TRAINING / f"nut_{seed}.json").write_text(json.dumps(record))
+    text = own_parts.page(tmp_path)
+    assert "points of mAD, mean over 2 seeds (lowest to highest)" in text
+    assert "| training | nut, network alone | nut, preset's map |" in text
+    assert "| half the rate | +5.0 (+5.0 to +5.0) | −1.0 (−3.0 to +1.0) |" in text
+
+
 def test_calls_are_shown_with_their_minutes(tmp_path: Path) -> None:
     write(tmp_path, "nut", 0, {"other": (1.0, 2.0)})
     metrics = {"image_auroc": 91.2, "pixel_auroc": 81.2, "mad": 71.2, "pixel_aupro": 61.2}
@@ -88,6 +102,20 @@ def test_a_record_is_named_by_its_settings(path: Path) -> None:
     assert record["metrics"].keys() == record["readings"].keys()
     assert record["environment"]["code"]["commit"]
     assert not record["environment"]["code"]["dirty"]
+
+
+@pytest.mark.parametrize("path", TRAININGS, ids=lambda path: path.stem)
+def test_a_record_of_trainings_differs_from_the_presets_as_it_says(path: Path) -> None:
+    record = json.loads(path.read_text(encoding="utf-8"))
+    assert path.stem == f"{record['category']}_{record['seed']}"
+    usual = run_config_from_dict(json.loads((RECORDS / path.name).read_text(encoding="utf-8"))["config"])
+    for done in record["changes"].values():
+        run = run_config_from_dict(done["config"])
+        assert run.hash == done["hash"]
+        assert (run.data, run.train.steps, run.train.seed) == (usual.data, usual.train.steps, usual.train.seed)
+        assert (run != usual) != (done["loss"] != "reconstruction_loss"), "one setting at a time"
+        assert done["environment"]["code"]["commit"]
+        assert not done["environment"]["code"]["dirty"]
 
 
 @pytest.mark.parametrize("path", CALLS, ids=lambda path: path.stem)

@@ -55,21 +55,27 @@ def longer(results: str | Path) -> str:
 
 
 def distance(results: str | Path) -> str:
-    """RD4AD minus MambaAD, both with ResNet18, after the usual and after four times the steps, as a sentence.  Empty
-    where a run is missing."""
+    """RD4AD minus MambaAD, both with ResNet18, after the usual and after four times the steps, as a sentence: the seeds
+    that all four runs have.  Empty where there is none."""
     ours, theirs = curves.RESNET18_METHODS
     short = {row.name: recorded(row, results) for row in protocol.rows(protocol.METHODS_RESNET18)}
     long = [recorded(curves.with_resnet18(name), results) for name in (ours, theirs)]
     both = [seed for seed in long[0] if seed in long[1] and seed in short[ours] and seed in short[theirs]]
     if not both:
         return ""
-    seed = both[0]
-    ends = [curves.mad(found[seed])[curves.LENGTH] for found in long]
-    starts = [short[name][seed]["metrics"]["exact"]["mean"]["mad"] for name in (ours, theirs)]
+    ends = np.array([[curves.mad(found[seed])[curves.LENGTH] for seed in both] for found in long])
+    starts = np.array(
+        [[short[name][seed]["metrics"]["exact"]["mean"]["mad"] for seed in both] for name in (ours, theirs)]
+    )
+    (ours_start, theirs_start), (ours_end, theirs_end) = starts.mean(axis=1), ends.mean(axis=1)
+    seeds = f"seed {both[0]} alone"
+    if len(both) > 1:
+        by_seed = [", ".join(map(in_points, values[1] - values[0])) for values in (starts, ends)]
+        seeds = f"by seed {by_seed[0]} and {by_seed[1]}; n = {len(both)}"
     return (
-        f"With ResNet18, {theirs} minus {ours} is {in_points(starts[1] - starts[0])} points of mAD after "
-        f"{protocol.TRAIN.steps} steps and {in_points(ends[1] - ends[0])} after {curves.LENGTH} ({ours} "
-        f"{starts[0]:.1f} and {ends[0]:.1f}, {theirs} {starts[1]:.1f} and {ends[1]:.1f}; seed {seed} alone)."
+        f"With ResNet18, {theirs} minus {ours} is {in_points(theirs_start - ours_start)} points of mAD after "
+        f"{protocol.TRAIN.steps} steps and {in_points(theirs_end - ours_end)} after {curves.LENGTH} ({ours} "
+        f"{ours_start:.1f} and {ours_end:.1f}, {theirs} {theirs_start:.1f} and {theirs_end:.1f}; {seeds})."
     )
 
 
