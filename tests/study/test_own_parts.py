@@ -4,12 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
-from mambaad.config import preset, run_config_from_dict
+from mambaad.config import ModelConfig, preset, run_config_from_dict
 from mambaad.config.methods import MambaADBankConfig
+from mambaad.model import MambaAD
 from mambaad.study import own_parts
 
-RECORDS = Path(__file__).resolve().parents[2] / "results" / own_parts.FOLDER
+ROOT = Path(__file__).resolve().parents[2]
+RECORDS = ROOT / "results" / own_parts.FOLDER
 COMMITTED = sorted(RECORDS.glob("*.json"))
 TRAININGS = sorted((RECORDS / own_parts.TRAINING).glob("*.json"))
 CALLS = sorted((RECORDS / own_parts.DEFAULTS).glob("*.json"))
@@ -73,6 +76,20 @@ def test_other_trainings_are_compared_with_the_presets_seed_by_seed(tmp_path: Pa
     assert "points of mAD, mean over 2 seeds (lowest to highest)" in text
     assert "| training | nut, network alone | nut, preset's map |" in text
     assert "| half the rate | +5.0 (+5.0 to +5.0) | −1.0 (−3.0 to +1.0) |" in text
+
+
+def test_another_loss_takes_the_place_of_the_published_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import own_parts_training as script
+
+    features = [torch.full((1, 4, side, side), value) for side, value in ((16, 1.0), (8, 10.0), (4, 100.0))]
+    model = MambaAD(ModelConfig(backbone="resnet18", depths=(1, 1, 1, 1), hss_per_lss=1, directions=2), "random")
+    monkeypatch.setattr(model, "reconstruct", lambda encoded: [2 * level for level in encoded])
+    expected = {"levels weigh the same in the loss": 15.0, "cosine in the loss": 0.0}
+    for change in script.CHANGES:
+        with script.loss_of(change):
+            loss = float(model.loss_from_features(features))
+        assert loss == pytest.approx(expected.get(change, 5 * (1 + 100 + 10_000)), abs=1e-5)
 
 
 def test_calls_are_shown_with_their_minutes(tmp_path: Path) -> None:
