@@ -60,7 +60,7 @@ table_page.overview(TABLE_2, frame, results_folder(given.evidence))
 table_page.measured(TABLE_2, results_folder(given.evidence))
 
 # %% [markdown]
-# ## All reported metrics
+# ## Notes on the reported numbers
 
 # %% tags=["remove-input"]
 table_page.printed(TABLE_2, given.profile, frame)
@@ -70,7 +70,7 @@ HTML(table_view.notes(TABLE_2, frame))
 
 # %% [markdown]
 # The first row is not the row *global* of table 3, which has eight directions (22.5 million parameters, here 18.7),
-# although both are printed with the same accuracy on both data sets. And 78.9 for VisA is 78.7 in table 1.
+# although both are printed with the same accuracy on both data sets.
 
 # %% [markdown]
 # ## Synthetic check and rerun
