@@ -145,7 +145,7 @@ rows = [
     for stride, e, d in zip((4, 8, 16), encoder, decoder, strict=True)
 ]
 repaired = pd.DataFrame(
-    rows, columns=["where", "rebuilt and seen", "rebuilt and good twin", "good twin rebuilt and seen"]
+    rows, columns=["where", "decoder – encoder", "decoder – encoder of the twin", "twin: decoder – encoder"]
 )
 table(
     repaired,
@@ -263,7 +263,7 @@ plot(
 #
 # A method is best understood where it fails. Here are the errors among these 96 images, the worst ones first, then the
 # clearest find of each category. For each: the image, the distance at the three strides that are compared (the
-# decoder's fourth stage, at stride 32, has no partner in the encoder), and the anomaly map. Each map is coloured by
+# decoder's first stage, at stride 32, has no partner in the encoder), and the anomaly map. Each map is coloured by
 # its own threshold, set on the same 48 good images by the same rule: nothing is painted below half of it, and full
 # red is reached half as much above it.
 
@@ -293,7 +293,7 @@ Markdown(
 # finds such a threshold for a network of your own. How good a set of scores is *without* choosing a threshold is the
 # subject of {doc}`04_measuring`.
 #
-# ## 7. How it came to see
+# ## 7. The same image during training
 #
 # :::{admonition} Predict before you look
 # :class: hint
@@ -333,15 +333,15 @@ plot(
     figure,
     alt="Score of the defective image and of its good twin over the steps of the training: the twin's falls far, that "
     "of the defect little.",
-    caption=f"**What was learnt is no longer odd.** Untrained, the defective image has {first['image']:.3f} and its "
-    f"good twin {first['twin']:.3f}; after {seen[-1].step} steps {last['image']:.3f} and {last['twin']:.3f}.",
+    caption=f"**What has been learnt no longer stands out.** Untrained, the defective image has {first['image']:.3f} "
+    f"and its good twin {first['twin']:.3f}; after {seen[-1].step} steps {last['image']:.3f} and {last['twin']:.3f}.",
 )
 
 # %% [markdown]
-# At first the whole image is odd, since everything is. Training makes what is good in it familiar, and the defect is
-# what is left: it is not that its score rises, but that all the others fall. To make these numbers again:
-# `python scripts/training_maps.py`, some twenty minutes on one core; they are stored in
-# `results/book/training_maps.json`.
+# Before training the decoder's features match the encoder's nowhere, so the whole image looks anomalous. Training
+# lowers the distance wherever the image looks like a good part. The defect's score hardly falls; everything around it
+# does. To make these numbers again: `python scripts/training_maps.py`, some twenty minutes on one core; they are stored
+# in `results/book/training_maps.json`.
 #
 # ## Summary
 #
@@ -362,12 +362,12 @@ plot(
 # makes a detector.
 # :::
 #
-# 2. The threshold was set so that 5 % of the held-out good images exceed it. You want at most 1 %. How many held-out
-#    images do you need at least for such a rate to be visible at all?
+# 2. The threshold lets about 5 % of good images through as false alarms. You want at most 1 %. How many held-out good
+#    images do you need at least?
 # :::{admonition} Answer
 # :class: dropdown
-# 99: of so many and one new image, each is as likely to be the largest, so the new one exceeds all others with a
-# probability of 1/100.
+# 99. Take the largest of their scores as the threshold. Among 99 held-out images and one new one, each is equally
+# likely to have the largest score, so the new one exceeds the threshold with probability 1/100.
 # :::
 #
 # 3. Why does dividing the sum of the three maps by 9 change no metric?

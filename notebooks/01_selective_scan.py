@@ -218,13 +218,21 @@ print(f"largest difference {(by_recurrence - by_convolution).abs().max():.1e}")
 #
 # $$ h_t = e^{\delta_t A}\, h_{t-1} + \delta_t B_t\, u_t $$
 #
+# In the network a token is a vector of $2w$ channels, and each channel is a scan of its own: its own state of N
+# numbers, its own rates A and its own step size. Linear maps of the whole token give
+#
+# $$ \delta_t = \operatorname{softplus}(W_\delta u_t + b), \quad B_t = W_B u_t, \quad C_t = W_C u_t, $$
+#
+# a positive step size for each channel, and N writing and N reading weights that all channels share. $W_\delta$ is a
+# product of two narrow matrices, of rank R. What the step size does:
+#
 # - **Large δ**: $e^{\delta A} \to 0$. The state is forgotten and the token written in its place.
 # - **Small δ**: $e^{\delta A} \to 1$ and next to nothing is written. The token is passed by, the state kept.
 #
 # :::{admonition} Predict before you look
 # :class: hint
 # Three of 24 tokens are marked. You may choose one δ for marked tokens and one for all others. How do you make the
-# machine hold the last marked token until the next mark comes? And can it be done with one δ for all?
+# state hold the last marked token until the next mark comes? And can it be done with one δ for all?
 # :::
 
 # %% tags=["hide-input"]
@@ -334,8 +342,10 @@ difference = (found - torch.stack(by_loop)).abs().max()
 print(f"{len(a)} steps in {rounds} rounds, largest difference {difference:.1e}")
 
 # %% [markdown]
-# On a CPU the tokens are taken in chunks instead: all decays and inputs of a chunk at once, and only two operations
-# per token left in the loop. It must be the same function, outputs and all seven gradients, on any number of tokens:
+# In pure PyTorch so many rounds over all tokens are not the fastest way. The library's portable form, `chunked`, takes
+# the tokens in chunks: all decays and inputs of a chunk at once, and only two operations per token left in the loop.
+# (On a CPU the library normally runs a compiled C kernel: {doc}`benchmarks`.) It must be the same function, outputs and
+# all seven gradients, on any number of tokens:
 
 # %% tags=["hide-input"]
 shapes = {"u": (2, 4, 6, 197), "delta": (2, 4, 6, 197), "A": (4, 6, 16), "B": (2, 4, 16, 197), "C": (2, 4, 16, 197)}
@@ -612,7 +622,8 @@ plot(
 # - A state is a set of leaky buckets. With constant parameters a scan is a convolution with a mix of exponentials.
 # - δ turns time into steps: large δ forgets and writes, small δ keeps. The decay is $e^{\delta A}$; what is written is
 #   δB in the code, not the zero-order hold that the paper prints.
-# - Selection makes δ, B and C depend on the token. Then it is no convolution any more: the matrix is not Toeplitz.
+# - Selection makes δ, B and C depend on the token. Then it is no convolution any more: the matrix is no longer constant
+#   along its diagonals.
 # - Steps compose, so a scan can be computed in $\log_2 L$ rounds or in chunks.
 # - In the trained network of this book δ varies many times more from token to token than at the start, but it does not
 #   react to defects as such.

@@ -103,8 +103,9 @@ live(
 #   across
 #   rows. Now tick **sum over all routes**.
 # - *hilbert*, side 16: move the token across the vertical line in the middle. Its neighbour on the other side may be
-#   a step away or hundreds, and a wall appears in the blue.
-# - a hybrid: which kind of route does each of the two halves contribute?
+#   one step away or some two hundred, and a wall appears in the blue.
+# - one of the hybrids at the end of the list (section 6): step through its routes. Which order does each follow, and on
+#   which view of the image?
 #
 # ## 2. Five orders
 #
@@ -192,8 +193,11 @@ for ax, route, title in zip(axes.flat, method_routes("hilbert", 8, 8), titles, s
     ax.title.set_fontsize(11)
 plot(
     figure,
-    alt="The eight routes of the Hilbert order: four mirror images of one curve, and the same backwards.",
-    caption="**The eight routes of *hilbert*.** The same curve in four positions, and each of them backwards.",
+    alt="Eight panels with the routes of the Hilbert order; two pairs of them are the same path.",
+    caption="**The eight routes of *hilbert*, six of them different.** Rotated and transposed, the Hilbert curve is "
+    "mirrored, and its mirror image is the curve read backwards: routes 3 and 4 are the same, and so are 7 and 0. Each "
+    "still has parameters of its own. The same holds for *scan* (2 and 5, 1 and 6); *sweep*, *zorder* and *zigzag* "
+    "have eight different routes.",
 )
 
 # %% [markdown]
@@ -399,9 +403,8 @@ plot(
 #   together.
 # - *hilbert* and *scan* never jump, yet the mean distance of neighbours is larger on *hilbert* than on *sweep*. It is
 #   the *distribution* that differs: most very near, a few far.
-# - Eight routes are four positions of a curve, each there and back. They do not make the scan more local; they cover
-#   the
-#   neighbourhood more evenly.
+# - Eight routes are four views of the image, each read forwards and backwards; for *hilbert* and *scan* only six of
+#   them differ. They do not make the scan more local; they cover the neighbourhood more evenly.
 # - The advantage of a local order is largest for short memories and vanishes for long ones.
 #
 # ## Exercises
@@ -434,8 +437,8 @@ plot(
 # The state at step $t$ depends on steps up to $t$ only. The reversed route (number K/2) does it.
 # :::
 #
-# 5. Which routes are used for K = 4? On which of them, on *sweep*, does the token to the left of another come one step
-#    after it?
+# 5. Which routes are used for K = 4? On which of them does a *sweep* visit a token's left neighbour one step after the
+#    token itself?
 # :::{admonition} Answer
 # :class: dropdown
 # Image and transpose, and the two reversed: as routes 0, 1, 2, 3 of that network. The place to the left comes one step

@@ -230,8 +230,8 @@ table(
 # %% [markdown]
 # ## 4. Parameters and FLOPs
 #
-# Counted as the paper's numbers turn out to be: multiply-accumulates of convolutions, linear layers, the two
-# projections of the scan, and the norms. The recurrence itself is not counted.
+# Counted by the convention that reproduces the paper's numbers: multiply-accumulates of convolutions, linear layers,
+# the two projections of the scan, and the norms. The recurrence itself is not counted.
 
 # %% tags=["hide-input"]
 counted = efficiency.count(ModelConfig(), side=256)
@@ -245,21 +245,22 @@ table(costs, "**What each box costs**, for one image of 256 × 256 pixels.", dec
 
 # %% [markdown]
 # The coarsest stage has more parameters than any other box and takes the least computation of the four: its layers are
-# wide and its map is small. The published code stores the index tables of the scan orders as parameters, and the
+# wide and its map is small. The finest does not take the most either: that is the one at stride 8, with six HSS blocks
+# on 32 × 32 tokens. The published code stores the index tables of the scan orders as parameters, and the
 # printed 25.7 includes them; here they are computed and stored nowhere. {doc}`table_6_efficiency` has the other
 # methods.
 #
 # ## 5. Training
 #
-# Forty good images, no defect among them, no labels. The loss is five times the sum over the three scales of the mean
-# squared difference between encoder and decoder features:
+# Training needs good images only, no defect and no label. The loss is five times the sum over the three scales of the
+# mean squared difference between encoder and decoder features:
 #
 # $$
 # \mathcal{L} = 5 \sum_{i=1}^{3} \operatorname{mean}\,\bigl(e_i - d_i\bigr)^2
 # $$
 #
 # with $e_i$ from the encoder and $d_i$ from the decoder. To see it happen, a network small enough for this page: the
-# encoder that comes with the package, one HSS block in each stage, images of 64 × 64 pixels, one category.
+# encoder that comes with the package, one HSS block in each stage, forty good images of 64 × 64 pixels, one category.
 
 # %% tags=["hide-input"]
 base = quick_base()
@@ -364,11 +365,12 @@ folder.cleanup()
 # map in every 7th value and gradients in up to 64 values of each tensor ({doc}`../reproduced_or_not`). What is
 # different by intention:
 #
-# - a depth that divides by neither 3 nor 2 is an error; there, the stage is silently empty,
+# - a depth that divides by neither 3 nor 2 is an error; the published code silently builds an empty stage,
 # - the index tables of the scan orders are computed, not stored among the parameters,
 # - hybrids of scan orders exist, by an interpretation of ours ({doc}`02_hybrid_scan`, section 6),
 # - encoders other than ResNets fit: patch expand goes to the width that the next stage needs,
-# - the scan runs in pure PyTorch on any device; no CUDA build is needed.
+# - the scan has a pure PyTorch form for any device, a C kernel for CPUs and Triton kernels for GPUs; no CUDA build is
+#   needed.
 #
 # Where text and code of the paper disagree, the code is followed: {doc}`../differences_from_published` has the list.
 #
@@ -379,7 +381,8 @@ folder.cleanup()
 # - An LSS module is a chain of HSS blocks beside two convolution branches, merged, plus its input.
 # - An HSS block is a scan along K routes, summed, normalised, and gated: $y = \operatorname{LN}(\cdot) \cdot
 #   \operatorname{SiLU}(z)$.
-# - The coarsest stage has the most parameters, the finer ones take most of the computation.
+# - Of the decoder's stages the coarsest has the most parameters and takes the least computation. The frozen encoder
+#   takes almost half of all FLOPs.
 #
 # ## Exercises
 #

@@ -14,7 +14,7 @@
 # # Beyond one machine
 #
 # The accuracies that the paper prints were not rerun for this book. What would it take? This page counts the optimiser
-# steps of every run behind tables 1 to 7 at the paper's settings, and turns them into hours.
+# steps of every run behind tables 1 to 7 at the paper's settings, and turns them into time.
 
 # %% tags=["remove-cell"]
 from IPython.display import Markdown, display
@@ -26,7 +26,7 @@ from mambaad.study.notebook import check_parameters
 from mambaad.study.table_view import plain
 
 # %% tags=["parameters"]
-speeds: str = "10 30 100"  # images per second of the main model on one card, in training
+speeds: str = "10 30 100"  # images per second of the main model on one GPU, in training
 
 # %% tags=["hide-input"]
 given = check_parameters(globals(), speeds=str)
@@ -49,8 +49,8 @@ display(
 # %% [markdown]
 # ## On GPUs
 #
-# **No step of this library was ever timed on a GPU.** The table is arithmetic: it says what a card would need if it
-# trained the main model at a given number of images per second. Measure your own card with
+# **No step of this library was ever timed on a GPU.** The table is arithmetic: it says what a GPU would need if it
+# trained the main model at a given number of images per second. Measure your own with
 # `mambaad benchmark model --device cuda` and pass the number on:
 # `mambaad reproduce --profile paper --dry-run --speed N` lists the hours of every run.
 
@@ -58,10 +58,10 @@ display(
 table = totals(found, [float(word) for word in given.speeds.split()])
 first = table.columns[0]
 table[first] = table[first].map(lambda speed: int(speed) if speed == int(speed) else speed)
-display(plain(table, decimals=1, caption="Time for all runs, by images per second of one card and number of cards."))
+display(plain(table, decimals=1, caption="Time for all runs, by images per second of one GPU and number of GPUs."))
 
 # %% [markdown]
-# The columns assume one run per card, the longest first. Beyond some number of cards the time no longer falls: the
+# The columns assume one run per GPU, the longest first. Beyond some number of GPUs the time no longer falls: the
 # longest run is then all that is left. Another network's step is taken to last longer in proportion to its FLOPs.
 #
 # ## A cluster
@@ -81,8 +81,8 @@ display(plain(table, decimals=1, caption="Time for all runs, by images per secon
 # On Kubernetes the pods share a volume, mounted at the same path in each, which holds this folder, its `.venv` and the
 # images; nothing is copied into a pod, and a run that loses its pod resumes from the volume. Snakemake's Kubernetes
 # executor takes for granted that there is no such volume; `profiles/kubernetes` has a small package that tells it of
-# one, and `cluster.yaml`, which describes the volume, the rights that the workflow needs, and a pod to start from. Set
-# size and storage class to your cluster's.
+# one, and `cluster.yaml`, which describes the volume, the permissions that the workflow needs, and a pod to start from.
+# Set size and storage class to your cluster's.
 #
 # ```sh
 # kubectl apply -f profiles/kubernetes/cluster.yaml
@@ -97,6 +97,6 @@ display(plain(table, decimals=1, caption="Time for all runs, by images per secon
 #
 # The pods use the public image `python:3.11`, in which `make setup` has made `.venv`; there is no image to build.
 # **This profile was never run on a cluster, either.** In its tests (`tests/study/test_kubernetes.py`) the executor
-# talks to a stand-in for a cluster, which grants only the rights of `cluster.yaml` and runs each pod as a process:
+# talks to a stand-in for a cluster, which grants only the permissions of `cluster.yaml` and runs each pod as a process:
 # images are drawn and a run is trained, whose pod is killed once, and the record equals that of the run without a
-# cluster. A run of the paper profile asks for one card, 32 GB and a processor core; there was no card to give it.
+# cluster. A run of the paper profile asks for one GPU, 32 GB and a processor core; there was no GPU to give it.

@@ -14,8 +14,8 @@
 # # From 50 photographs to a detector in ten minutes
 #
 # You make a part, and you have photographs of good ones. This page goes from there to a program that says of a new
-# photograph whether the part is good, and if not, where. No photograph may be part of this book, so it draws its
-# parts: perforated plates, with defects that nobody shows to the detector. With your own photographs, put the name of
+# photograph whether the part is good, and if not, where. It draws its parts instead of using photographs:
+# perforated plates, with defects that nobody shows to the detector. With your own photographs, put the name of
 # your folder where `folder` stands.
 
 # %% tags=["hide-input"]
@@ -133,9 +133,15 @@ table(
 # %% [markdown]
 # ## 4. The threshold
 #
-# The threshold decides how many good parts are sent back for nothing. A few held-out images support only a coarse rate:
-# with five, up to one good part in six may be rejected. With a hundred more good photographs, `calibrate` sets it for
-# the rate you want. It needs no defective part.
+# The threshold decides how many good parts are sent back for nothing, and one from a few images is coarse. On average
+# over many draws of five held-out images, at most one good part in six scores above all five; a single draw can be far
+# off.
+
+# %% tags=["remove-input"]
+display(Markdown(f"Here {called['good']} of {kinds.count('good')} new good parts were rejected."))
+
+# %% [markdown]
+# With 99 more good photographs, `calibrate` sets the threshold for the rate you want. It needs no defective part.
 
 # %%
 more_good = [draw(given.part, 256, split="test", index=100 + k)[0] for k in range(99)]

@@ -119,8 +119,8 @@ for record in records.get("mutation", []):
         display(
             Markdown(
                 f"The first pass over this sample ({first['record']}) noticed {first['noticed']} of "
-                f"{first['tried']}; tests were then written for what it had left. The score above is therefore that of "
-                "this sample, and the first one the better guess for changes that nobody tried."
+                f"{first['tried']}; tests were then written for what it had left. They were improved on this "
+                "very sample, so its score is optimistic; the first pass is the better estimate for other changes."
             )
         )
 

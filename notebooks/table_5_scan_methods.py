@@ -18,7 +18,8 @@
 #
 # Rows 1 to 7 use one method: sweep, scan, zorder, zigzag or hilbert. Rows 8 to 12 are hybrids, which share out the
 # eight directions among several methods. The published code has no hybrids; that a method with *n* directions uses its
-# first *n* routes is an interpretation.
+# first *n* routes is an interpretation. The eight directions of hilbert and of scan are only six different paths
+# ({doc}`02_hybrid_scan`), two of which are scanned twice, with parameters of their own.
 #
 # **How much can this table show?** Not much, and it is fair to say so first. The averages of rows 1 to 7 lie between
 # 85.8 and 86.0, table 1 prints ±0.3 for the same model, and a rerun of MambaAD with five seeds

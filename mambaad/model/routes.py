@@ -4,7 +4,8 @@ Axes: L = side * side tokens in image order (row * side + column), K scan routes
 
 A route visits every token once.  K = 2 runs through the image and back; K = 4 adds the transposed image, K = 8 its
 rotation by 90 degrees and the transpose of that.  The K/2 forward routes come first, then the reversed ones in the
-same order; the parameters of the published checkpoints are stacked like this.
+same order; the parameters of the published checkpoints are stacked like this.  Of the eight routes of hilbert and of
+scan six are different: their mirror image is the curve backwards, so that two routes come twice.
 """
 
 from functools import lru_cache

@@ -126,8 +126,8 @@ def _contradictions() -> str:
     found = claims.findings()
     number = int((found["found"] == "found").sum())
     return (
-        f"**An audit lists {number} inconsistencies in the reported numbers**, from swapped rows to means that do not "
-        "follow from their categories; some are corrected in the NeurIPS version "
+        f"**An audit lists {number} inconsistencies and doubtful points in the reported numbers**, from swapped rows "
+        "to means that do not follow from their categories; some are corrected in the NeurIPS version "
         "({doc}`notebooks/audit_published_numbers`)."
     )
 
@@ -148,7 +148,7 @@ def _evidence(results: Path) -> list[str]:
         found.append(
             f"**On real images, of {ablations.total()} claims tested about scan orders and parts of the network, "
             f"{report.counted(ablations)}**, at reduced scale: five categories, 128 pixels, {_seeds(results)} seeds "
-            f"({{doc}}`notebooks/evidence`; {done} of {planned} runs are recorded)"
+            f"({{doc}}`notebooks/evidence`; {done} of {planned} runs are recorded; accuracies are {{term}}`mAD`)"
             + "".join(f"; {clause}" for clause in (whole, chance) if clause)
             + "."
         )
@@ -166,7 +166,7 @@ def _methods(results: Path) -> str:
             encoders.setdefault(claim.reference, {}).setdefault(kind, []).append(encoder)
         if (found := report.verdicts(results, [group])).total():
             doubtful = [claim.caveat for claim in claims_of if claim.caveat]
-            caveat = f" ({len(doubtful)} {doubtful[0]})" if doubtful else ""
+            caveat = f" ({_comparisons(len(doubtful))} {doubtful[0]})" if doubtful else ""
             parts.append(f"with {encoder}, of {found.total()} claims, {report.counted(found)}{caveat}")
     turned: dict[str, list[str]] = {}
     for name, kinds in encoders.items():
@@ -178,8 +178,9 @@ def _methods(results: Path) -> str:
     differ = "".join(f" It is ahead of {' and '.join(names)} {words}." for words, names in turned.items())
     said = " ".join(filter(None, (f"**{lead}: {'; '.join(parts)}.**{differ}", curve_report.distance(results))))
     return (
-        f"{said} All methods of a comparison had the same encoder and number of steps, which are not equal chances. "
-        "The memory bank is not in the paper; DiAD was not judged ({doc}`notebooks/table_1_main_results`)."
+        f"{said} All methods of a comparison had the same encoder and the same number of steps, which favours those "
+        "that learn quickly. The {term}`memory bank` is not in the paper; DiAD was not judged "
+        "({doc}`notebooks/table_1_main_results`)."
     )
 
 
@@ -210,28 +211,31 @@ def overall(number: int, verdicts: Counter[str]) -> str:
     return "partly supported" if verdicts["supported"] else "no difference seen"
 
 
+def _comparisons(number: int) -> str:
+    return f"{number} comparison{'s' if number > 1 else ''}"
+
+
 def claims_table(results: str | Path) -> str:
     """The paper's claims with their verdicts, as HTML."""
     lines = [
         ("State of the art on six data sets with seven metrics", _reported(), _verdict("not tested here"), _page(1))
     ]
     for claimed, number, verdicts in judged(results):
-        several = f"{number} comparison{'s' if number > 1 else ''}"
         kinds = ("supported", "contradicted", "no difference seen", "not tested here")
-        counts = ", ".join(f"{verdicts[kind]} {kind}" for kind in kinds if verdicts[kind])
+        counts = f"{_comparisons(number)}: " + ", ".join(f"{verdicts[kind]} {kind}" for kind in kinds if verdicts[kind])
         doubtful = [claim.caveat for claim in protocol.CLAIMS if _bears(claim, claimed) and claim.caveat]
-        counts += f" ({len(doubtful)} {doubtful[0]})" if doubtful else ""
+        counts += f" ({_comparisons(len(doubtful))} {doubtful[0]})" if doubtful else ""
         table = TABLES[claimed.group].number if claimed.group in TABLES else TABLE_1.number
-        lines.append((claimed.sentence, f"{several}: {counts}", _verdict(overall(number, verdicts)), _page(table)))
+        lines.append((claimed.sentence, counts, _verdict(overall(number, verdicts)), _page(table)))
     names, found, words, pages = zip(*lines, strict=True)
     columns = [Column("found here", found), Column("verdict", words), Column("evidence", pages)]
     caption = (
         "Claims of the paper, and three comparisons of our own with a memory bank: what paired runs on five real "
-        f"categories at {protocol.SIDE} pixels say. "
-        "Supported: every comparison is; partly: some are, and none is contradicted; contradicted: at least one is; "
-        "each by an interval that excludes zero. The rule for one comparison was fixed before the runs, this summary "
-        "of several was not: one interval among many can decide it, so read the counts. The intervals are not "
-        f"adjusted for {len(protocol.CLAIMS)} comparisons, so a few may exclude zero by chance."
+        f"categories at {protocol.SIDE} pixels say. Supported: every comparison supports the claim. Partly supported: "
+        "some do, and none contradicts it. Contradicted: at least one does. A comparison counts only if its interval "
+        "excludes zero. The rule for one comparison was fixed before the runs, this summary of several was not: one "
+        "interval among many can decide it, so read the counts. The intervals are not adjusted for "
+        f"{len(protocol.CLAIMS)} comparisons, so a few may exclude zero by chance."
     )
     return str(table_html.table(names, columns, caption, head="claimed", stacked=True).data)
 

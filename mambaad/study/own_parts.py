@@ -83,13 +83,11 @@ def _against_the_bank(frame: pd.DataFrame) -> str:
         for metric in METRICS:
             cells.append(_spread(list(own[metric][PRESET] - own[metric][BANK])))
         rows.append([str(category), str(len(own)), *cells])
-    counts = [
-        f"{(wide[metric][PRESET] > wide[metric][BANK]).sum()} of {len(wide)} in {name}"
-        for metric, name in METRICS.items()
-    ]
+    counts = [f"in {(wide[metric][PRESET] > wide[metric][BANK]).sum()} in {name}" for metric, name in METRICS.items()]
     return (
         "The preset minus the bank alone at 256 pixels, in points: mean over seeds, and the lowest and highest. "
-        f"It is ahead in {' and '.join(counts)}.\n\n{_table(['category', 'seeds', *METRICS.values()], rows)}"
+        f"Of {len(wide)} pairs of a category and a seed it is ahead {' and '.join(counts)}.\n\n"
+        f"{_table(['category', 'seeds', *METRICS.values()], rows)}"
     )
 
 

@@ -80,6 +80,18 @@ def test_routes_read_the_image_plain_transposed_rotated_and_rotated_transposed()
         assert torch.equal(image.reshape(-1)[route], wanted[k])
 
 
+@pytest.mark.parametrize("side", [2, 8, 64])
+def test_eight_routes_are_six_paths_where_a_mirrored_curve_is_the_curve_backwards(side: int) -> None:
+    """What the book says of hilbert and scan, and that fewer routes never coincide."""
+    for method in SCAN_METHODS:
+        paths = {number: len(method_routes(method, number, side).unique(dim=0)) for number in (2, 4, 8)}
+        if side > 2:
+            assert paths == {2: 2, 4: 4, 8: 6 if method in ("hilbert", "scan") else 8}
+    hilbert, scan = method_routes("hilbert", 8, side), method_routes("scan", 8, side)
+    assert torch.equal(hilbert[[0, 3]], hilbert[[7, 4]])
+    assert torch.equal(scan[[1, 2]], scan[[6, 5]])
+
+
 def test_hybrid_routes_are_the_first_routes_of_each_method() -> None:
     routes = hybrid_routes((("sweep", 4), ("hilbert", 4)), 8)
     assert torch.equal(routes, torch.cat([method_routes("sweep", 4, 8), method_routes("hilbert", 4, 8)]))

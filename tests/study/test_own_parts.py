@@ -46,7 +46,7 @@ def test_the_preset_is_compared_with_the_bank_seed_by_seed(tmp_path: Path) -> No
     for category, seed, gain in (("nut", 0, 1.0), ("nut", 1, 3.0), ("bolt", 0, -2.0)):
         write(tmp_path, category, seed, {own_parts.PRESET: (60 + gain, 80 - gain), own_parts.BANK: (60, 80)})
     text = own_parts.page(tmp_path)
-    assert "It is ahead in 2 of 3 in mAD and 1 of 3 in AU-PRO." in text
+    assert "Of 3 pairs of a category and a seed it is ahead in 2 in mAD and in 1 in AU-PRO." in text
     assert "| nut | 2 | +2.0 (+1.0 to +3.0) | −2.0 (−3.0 to −1.0) |" in text
     assert "| bolt | 1 | −2.0 (−2.0 to −2.0) | +2.0 (+2.0 to +2.0) |" in text
     assert "| **cosine + euclidean + 4 × bank 256** (the preset) | 58 / 82 | 62 / 78 | 60 / 80 |" in text.replace(

@@ -147,7 +147,8 @@ def by_chance(results: str | Path) -> str:
     low, high = coverage.by_chance(simulated, found.total())
     return (
         f"{found.total() - found['no difference seen']} of the {found.total()} intervals about parts of the network "
-        f"exclude zero, where chance alone would give {low:.0f} to {high:.0f} if no part made a difference"
+        "exclude zero; intervals from so few seeds are somewhat too narrow, so chance alone would give "
+        f"{low:.0f} to {high:.0f} if no part made a difference"
     )
 
 
@@ -198,9 +199,10 @@ def whole_decoder(results: str | Path) -> str:
     if len(set(ours) & set(theirs)) < FEWEST_SEEDS:
         return ""
     found = paired_difference(ours, theirs)
+    side = "below" if found.value < 0 else "above"
     return (
-        f"the whole decoder minus a plain Mamba decoder is {in_points(found.value)} points of mAD "
-        f"({interval(found, difference=True)}, {found.n} seeds)"
+        f"MambaAD's full decoder scores {abs(found.value):.1f} points of mAD {side} a plain Mamba decoder "
+        f"({in_points(found.value)}, {interval(found, difference=True)}, {found.n} seeds)"
     )
 
 
