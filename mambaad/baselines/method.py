@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mambaad.config import TrainConfig
+from mambaad.model.anomaly_map import image_score
 from mambaad.model.encoder import Encoder
 from mambaad.model.mambaad import Prediction
 
@@ -42,6 +43,12 @@ class Method(Protocol):
     def parameters(self) -> Iterable[Any]: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: Any) -> Any: ...
+
+
+def scores_of(method: Method, maps: Float[Tensor, "B H W"]) -> Float[Tensor, " B"]:
+    """Image scores of a method's maps, which may have been joined from tiles or cut to a region: the maximum, after an
+    average over `method.score_pool` pixels where a method has such a number, as UniAD does."""
+    return image_score(maps, getattr(method, "score_pool", 1))
 
 
 @runtime_checkable

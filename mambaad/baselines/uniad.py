@@ -15,11 +15,11 @@ from torch.nn import functional as F
 
 from mambaad.baselines.common import check_images, evaluating
 from mambaad.config import PUBLISHED_WEIGHTS, TrainConfig, UniADConfig
+from mambaad.model.anomaly_map import image_score
 from mambaad.model.encoder import Encoder
 from mambaad.model.mambaad import Prediction
 
 STRIDES = (2, 4, 8, 16)
-POOL = 16  # pixels: the score is the maximum after averaging over so many by so many
 
 
 class UniAD(nn.Module):
@@ -33,6 +33,9 @@ class UniAD(nn.Module):
         ValueError: a configuration that cannot be built.
         EncoderWeightsError: weights that are unavailable or do not fit.
     """
+
+    score_pool = 16
+    """Pixels: an image's score is the maximum of its map after averaging over squares of this side."""
 
     def __init__(self, config: UniADConfig | None = None, weights: str | Path = PUBLISHED_WEIGHTS["uniad"]) -> None:
         super().__init__()
@@ -83,7 +86,7 @@ class UniAD(nn.Module):
         with evaluating(self):
             features, rebuilt = self(images)
             maps = distance_map(features, rebuilt, self.config.side)
-            return Prediction(maps, F.avg_pool2d(maps[:, None], POOL, stride=1).flatten(1).amax(1))
+            return Prediction(maps, image_score(maps, self.score_pool))
 
 
 def distance_map(

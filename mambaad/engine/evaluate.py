@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mambaad.baselines import Method
+from mambaad.baselines.method import scores_of
 from mambaad.config import RunConfig
 from mambaad.data import DatasetError, Sample
 from mambaad.data.image_set import ImageSet
@@ -26,15 +27,21 @@ from mambaad.engine.processes import gather_rows, place
 from mambaad.metrics.per_category import EXACT_BYTES, CategoryMetrics, measure_category, report
 from mambaad.progress import Bar, progress
 
-Piece = tuple[str, Tensor, Tensor, list[bool]]
-"""Category of some images, their maps and masks (n, side, side) on the CPU, and whether each is defective."""
+Piece = tuple[str, Tensor, Tensor, list[bool], Tensor]
+"""Category of some images, their maps and masks (n, side, side) on the CPU, whether each is defective, its score."""
 
 
 class Observer(Protocol):
     """Sees the maps of each category that is measured exactly, and adds what it found to the run's record."""
 
     def __call__(
-        self, category: str, maps: NDArray[np.float32], masks: NDArray[np.bool_], labels: NDArray[np.bool_], /
+        self,
+        category: str,
+        maps: NDArray[np.float32],
+        masks: NDArray[np.bool_],
+        labels: NDArray[np.bool_],
+        scores: NDArray[np.float32],
+        /,
     ) -> None: ...
 
     def facts(self) -> dict[str, Any]:
@@ -97,7 +104,7 @@ def evaluate_samples(
         for category, own in groupby(pieces, key=lambda piece: piece[0]):
             shown = None if observe is None else partial(observe, category)
             found[category] = measure_category(
-                ((maps, masks, labels) for _, maps, masks, labels in own), numbers[category], side, exact_bytes, shown
+                (piece[1:] for piece in own), numbers[category], side, exact_bytes, shown
             )
     return report(found)
 
@@ -105,7 +112,7 @@ def evaluate_samples(
 def predicted(
     model: Method, samples: list[Sample], side: int, execution: Execution, batch_size: int, bar: Bar
 ) -> Iterator[Piece]:
-    """Maps and masks in the order of the samples, a batch being split where the category changes.
+    """Maps, masks and scores in the order of the samples, a batch being split where the category changes.
 
     Several processes take the batches in turns, the same batches as one process has; every process is given all maps.
     """
@@ -118,7 +125,8 @@ def predicted(
         for _, same in groupby(chosen, key=lambda sample: sample.category):
             piece = list(same)
             end = start + len(piece)
-            yield piece[0].category, maps[start:end], masks[start:end], [sample.is_defect for sample in piece]
+            labels, own = [sample.is_defect for sample in piece], maps[start:end]
+            yield piece[0].category, own, masks[start:end], labels, scores_of(model, own)
             bar.update(len(piece))
             start = end
         expected += len(index)

@@ -28,6 +28,7 @@ from mambaad.device import resolve_device
 from mambaad.engine.execution import Execution
 from mambaad.engine.train import train_run
 from mambaad.inference.inputs import Images, as_list, as_rgb, training_samples
+from mambaad.inference.scoring import score_of
 from mambaad.inference.threshold import (
     DEFAULT_RATE,
     KEY,
@@ -214,7 +215,7 @@ class Detector:
             pixels = [resize_rgb(as_rgb(image), self.side_) for image in images[first : first + BATCH]]
             batch = torch.stack([normalise(image, config.mean, config.std) for image in pixels])
             for anomaly_map in self.model_.predict(batch.to(device)).anomaly_map.float().cpu().numpy():
-                yield anomaly_map, float(anomaly_map.max())  # the score that the command line writes
+                yield anomaly_map, score_of(self.model_, anomaly_map)  # as the command line writes it
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "model_"):

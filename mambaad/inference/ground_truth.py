@@ -64,6 +64,7 @@ def measure(
     samples: Sequence[Sample],
     side: int,
     load_map: Callable[[Path], np.ndarray],
+    score: Callable[[Path], float],
     threshold: float | None = None,
     anomalous: Callable[[Path], bool] | None = None,
     exact_bytes: int = EXACT_BYTES,
@@ -76,6 +77,7 @@ def measure(
     Args:
         side: of the maps, in pixels.
         load_map: the float32 map (side, side) of an image.
+        score: the score of an image.
         anomalous: whether an image is called so, as by a threshold of its category; None: above `threshold`.
         exact_bytes: maps of a category larger than this are measured from histograms, not exactly.
 
@@ -88,11 +90,13 @@ def measure(
         for start in range(0, len(own), BATCH):
             some = own[start : start + BATCH]
             maps = np.stack([load_map(sample.image) for sample in some])
-            for sample, score in zip(some, maps.max(axis=(1, 2)), strict=True):
+            scores = [score(sample.image) for sample in some]
+            for sample, own_score in zip(some, scores, strict=True):
                 if threshold is not None:
-                    over = above(float(score), threshold) if anomalous is None else anomalous(sample.image)
+                    over = above(own_score, threshold) if anomalous is None else anomalous(sample.image)
                     called[sample.is_defect].append(over)
-            yield maps, np.stack([_mask(sample, side) for sample in some]), [sample.is_defect for sample in some]
+            masks = np.stack([_mask(sample, side) for sample in some])
+            yield maps, masks, [sample.is_defect for sample in some], scores
 
     found: dict[str, CategoryMetrics] = {}
     for category in dict.fromkeys(sample.category for sample in samples):

@@ -28,7 +28,7 @@ from mambaad.device import resolve_device
 from mambaad.files import atomic_path, put_in_place, temporary_sibling, write_json
 from mambaad.inference.gallery import Gallery, colour_scale, overlay
 from mambaad.inference.ground_truth import measure
-from mambaad.inference.scoring import predicted
+from mambaad.inference.scoring import predicted, score_of
 from mambaad.inference.scoring import score_files as score_files
 from mambaad.inference.threshold import Threshold, threshold_for
 from mambaad.inference.tiles import region_hash
@@ -169,7 +169,7 @@ def predict_files(
         temporary.mkdir()
         with show_progress(len(images), "scores", progress, unit="image") as bar:
             for path, anomaly_map in predicted(model, images, side, batch_size, target, failed, bar, tiling, counts):
-                score = float(anomaly_map.max())
+                score = score_of(model, anomaly_map)
                 if not np.isfinite(score):
                     raise ValueError(f"the score of {path} is {score}: the checkpoint is damaged, take another one")
                 own = threshold_for(path.absolute(), by_category, threshold)
@@ -192,6 +192,7 @@ def predict_files(
                 [sample for sample in truth if sample.image in scored],
                 side,
                 lambda image: _load_map(map_folder / (scored[image].name + suffix)),
+                lambda image: scored[image].score,
                 None if threshold is None else threshold.value,
                 lambda image: bool(scored[image].anomalous),
             )

@@ -191,9 +191,9 @@ def _evaluate(
         for category in dict.fromkeys(sample.category for sample in test):
             own = [sample for sample in test if sample.category == category]
             pixels, scores = StreamingMetrics(), []
-            for _, maps, masks, labels in predicted(model, own, run.data.side, execution, 16, bar):
-                pixels.update(maps.numpy(), masks.numpy(), labels)
-                scores += maps.flatten(1).amax(1).tolist()
+            for _, maps, masks, labels, of_images in predicted(model, own, run.data.side, execution, 16, bar):
+                pixels.update(maps.numpy(), masks.numpy(), labels, of_images.numpy())
+                scores += of_images.tolist()
             threshold = thresholds.get(category, thresholds.get(""))
             results.append(_result(category, own, np.array(scores), pixels, threshold))
     seconds = (time.perf_counter() - started) / len(test)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from mambaad.baselines import Method
+from mambaad.baselines.method import scores_of
 from mambaad.data import DatasetError
 from mambaad.data.pixels import image_size, read_mask, read_rgb
 from mambaad.data.tiles import Tiling
@@ -40,7 +41,12 @@ def score_files(
     with show_progress(len(images), "scores", progress, unit="image") as bar:
         target, counts = resolve_device(device), None if region is None else read_mask(region)
         maps = predicted(model, images, side, batch_size, target, failed, bar, tiling, counts)
-        return {path: float(anomaly_map.max()) for path, anomaly_map in maps}, failed
+        return {path: score_of(model, anomaly_map) for path, anomaly_map in maps}, failed
+
+
+def score_of(model: Method, anomaly_map: np.ndarray) -> float:
+    """The score of an image, from its map (H, W): whole, joined from tiles, or in a region."""
+    return float(scores_of(model, torch.from_numpy(anomaly_map)[None]))
 
 
 def predicted(

@@ -31,6 +31,7 @@ from mambaad.engine.lock import locked
 from mambaad.files import atomic_path, write_json, write_text
 from mambaad.inference.gallery import colour_scale, overlay
 from mambaad.inference.predict import COLUMNS, LARGEST_OVERLAY, MAP_FORMATS, as_text, images_below, name_below, save_map
+from mambaad.inference.scoring import score_of
 from mambaad.inference.threshold import Threshold
 from mambaad.model import check_side
 
@@ -150,7 +151,7 @@ def watch_folder(
                     yield _append(table, Scored(name_below(path, folder), None, None, reason))
                 for path, anomaly_map in _maps(model, loaded, target):
                     threshold = threshold_of(path)
-                    score = float(anomaly_map.max())
+                    score = score_of(model, anomaly_map)
                     if not np.isfinite(score):
                         raise ValueError(f"the score of {path} is {score}: the checkpoint is damaged, take another one")
                     name = name_below(path, folder)

@@ -25,10 +25,10 @@ from mambaad.metrics.streaming import StreamingMetrics
 EXACT_BYTES = 4 * 2**30
 MAP_BYTES = 4  # float32
 
-Piece = tuple[ArrayLike, ArrayLike, list[bool]]
-"""Maps and masks (n, side, side) of some images of one category, and whether each is defective."""
-Observe = Callable[[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]], None]
-"""Called with all maps, masks and labels of a category that is measured exactly."""
+Piece = tuple[ArrayLike, ArrayLike, list[bool], ArrayLike]
+"""Maps and masks (n, side, side) of some images of one category, whether each is defective, and its score."""
+Observe = Callable[[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float32]], None]
+"""Called with all maps, masks, labels and scores of a category that is measured exactly."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def measure_category(
             times that at their peak. Above it they are measured in the streaming mode; 0 for always.
 
     Raises:
-        ValueError: a negative budget; maps, masks or labels as in `evaluate_protocols`.
+        ValueError: a negative budget; maps, masks, labels or scores as in `evaluate_protocols`.
     """
     if exact_bytes < 0:
         raise ValueError(f"exact_bytes must be a number of bytes, 0 or more, got {exact_bytes}")
@@ -63,20 +63,21 @@ def measure_category(
     masked: list[bool] = []
     if images * side * side * MAP_BYTES > exact_bytes:
         streaming = StreamingMetrics()
-        for some_maps, some_masks, some_labels in pieces:
-            streaming.update(some_maps, some_masks, some_labels)
+        for some_maps, some_masks, some_labels, some_scores in pieces:
+            streaming.update(some_maps, some_masks, some_labels, some_scores)
             labels += some_labels
             masked += shows_defect(np.asarray(some_masks)).tolist()
         found = streaming.result()
         return CategoryMetrics(found.values, found.bounds, _relabelled(labels, masked))
     maps, masks = np.empty((images, side, side), dtype=np.float32), np.empty((images, side, side), dtype=bool)
-    for some_maps, some_masks, some_labels in pieces:
+    scores = np.empty(images, dtype=np.float32)
+    for some_maps, some_masks, some_labels, some_scores in pieces:
         here = slice(len(labels), len(labels) + len(some_labels))
-        maps[here], masks[here] = some_maps, some_masks
+        maps[here], masks[here], scores[here] = some_maps, some_masks, some_scores
         labels += some_labels
-    values = evaluate_protocols(maps, masks, labels)
+    values = evaluate_protocols(maps, masks, labels, scores)
     if observe is not None:
-        observe(maps, masks, np.array(labels))
+        observe(maps, masks, np.array(labels), scores)
     return CategoryMetrics(values, None, _relabelled(labels, shows_defect(masks).tolist()))
 
 

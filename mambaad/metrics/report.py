@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mambaad.metrics.aupro import ranked_aupro, region_weights
-from mambaad.metrics.inputs import check_labels, check_maps
+from mambaad.metrics.inputs import as_finite, check_labels, check_maps
 from mambaad.metrics.ranking import rank, ranked_auroc, ranked_average_precision, ranked_f1_max, ranked_f1_max_grid
 
 METRICS = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "pixel_aupro")
@@ -19,7 +19,11 @@ PAPER_AUPRO_THRESHOLDS = 100
 
 
 def evaluate(
-    maps: ArrayLike, masks: ArrayLike, labels: ArrayLike | None = None, protocol: str = "exact"
+    maps: ArrayLike,
+    masks: ArrayLike,
+    labels: ArrayLike | None = None,
+    protocol: str = "exact",
+    scores: ArrayLike | None = None,
 ) -> dict[str, float]:
     """The seven metrics of one category and their mean `mad`, in percent, under one protocol.
 
@@ -34,11 +38,11 @@ def evaluate(
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol must be one of {PROTOCOLS}, got {protocol!r}")
-    return _evaluate(maps, masks, labels, (protocol,))[protocol]
+    return _evaluate(maps, masks, labels, scores, (protocol,))[protocol]
 
 
 def evaluate_protocols(
-    maps: ArrayLike, masks: ArrayLike, labels: ArrayLike | None = None
+    maps: ArrayLike, masks: ArrayLike, labels: ArrayLike | None = None, scores: ArrayLike | None = None
 ) -> dict[str, dict[str, float]]:
     """The seven metrics of one category and their mean `mad`, in percent, under both protocols, from one sort.
 
@@ -48,15 +52,17 @@ def evaluate_protocols(
     - pixel_aupro: `exact` integrates every distinct score to FPR 0.3; `paper` uses 100 thresholds (see aupro).
 
     Args:
-        maps: (N, H, W) anomaly maps, numpy or torch; the score of an image is the maximum of its map.
+        maps: (N, H, W) anomaly maps, numpy or torch.
         masks: (N, H, W) bool or 0/1, 1 is defect. Every pixel counts at the pixel level, as its mask says.
         labels: (N,) bool or 0/1, 1 is defect; None takes mask.any(). Labels enter the image metrics of `exact` only: an
             image labelled 1 with an empty mask is defective there, while its pixels count as normal.
+        scores: (N,) scores of the images; None takes the maximum of each map.
     Returns: {protocol: the names in METRICS, then mad, the mean of the seven}. A value that is not defined is NaN, and
         mad with it: AU-ROC needs both classes, AP and F1_max need a positive, AU-PRO both; the grids of `paper` also
         need maps that are not constant, its AU-PRO two different FPR below 0.3.
     Raises: ValueError for shapes that differ or are not (N, H, W), maps that are not finite, masks or labels that are
-        not binary, labels of another length, a label 0 for a mask with defect pixels.
+        not binary, labels or scores of another length, scores that are not finite, a label 0 for a mask with defect
+        pixels.
 
     Example:
         >>> masks = np.zeros((2, 8, 8), dtype=bool)
@@ -64,19 +70,23 @@ def evaluate_protocols(
         >>> list(evaluate_protocols(masks.astype(float), masks))
         ['exact', 'paper']
     """
-    return _evaluate(maps, masks, labels, PROTOCOLS)
+    return _evaluate(maps, masks, labels, scores, PROTOCOLS)
 
 
 def _evaluate(
-    maps: ArrayLike, masks: ArrayLike, labels: ArrayLike | None, protocols: Sequence[str]
+    maps: ArrayLike,
+    masks: ArrayLike,
+    labels: ArrayLike | None,
+    scores: ArrayLike | None,
+    protocols: Sequence[str],
 ) -> dict[str, dict[str, float]]:
-    scores, truth = check_maps(maps, masks)
+    values, truth = check_maps(maps, masks)
     defective = check_labels(truth.any(axis=(1, 2)) if labels is None else labels, truth)
-    highest, pixels, weights = scores.max(axis=(1, 2)), rank(truth, scores), region_weights(truth)
+    of_images, pixels, weights = image_scores(values, scores), rank(truth, values), region_weights(truth)
     shared = [ranked_auroc(pixels), ranked_average_precision(pixels)]
     seen = labels_by_mask(defective, shows_defect(truth))
-    by_label = image_metrics(defective, highest)
-    images = {"exact": by_label, "paper": by_label if (seen == defective).all() else image_metrics(seen, highest)}
+    by_label = image_metrics(defective, of_images)
+    images = {"exact": by_label, "paper": by_label if (seen == defective).all() else image_metrics(seen, of_images)}
     results = {}
     for protocol in protocols:
         if protocol == "exact":
@@ -88,6 +98,16 @@ def _evaluate(
             )
         results[protocol] = in_percent([*images[protocol], *shared, *differing])
     return results
+
+
+def image_scores(maps: NDArray[Any], scores: ArrayLike | None) -> NDArray[Any]:
+    """The scores of the images, (N,), checked; the maximum of each map if there are none."""
+    if scores is None:
+        return np.asarray(maps.max(axis=(1, 2)))
+    found = as_finite(scores, "scores")
+    if found.shape != (len(maps),):
+        raise ValueError(f"scores must be one number per map, {len(maps)}, got an array of shape {found.shape}")
+    return found
 
 
 def image_metrics(labels: NDArray[np.bool_], scores: NDArray[Any]) -> list[float]:

@@ -33,6 +33,7 @@ from mambaad.metrics.report import (
     PAPER_AUPRO_THRESHOLDS,
     PROTOCOLS,
     image_metrics,
+    image_scores,
     in_percent,
     labels_by_mask,
     shows_defect,
@@ -97,16 +98,23 @@ class StreamingMetrics:
         """How many images were added."""
         return len(self._labels)
 
-    def update(self, maps: ArrayLike, masks: ArrayLike, labels: ArrayLike | None = None) -> None:
+    def update(
+        self,
+        maps: ArrayLike,
+        masks: ArrayLike,
+        labels: ArrayLike | None = None,
+        scores: ArrayLike | None = None,
+    ) -> None:
         """Add a batch of images of the category.
 
         Args, Raises: as `evaluate`. Nothing is added if an error is raised. Regions do not reach across images, so any
         division into batches gives the same result up to the rounding of sums.
         """
-        scores, truth = check_maps(maps, masks)
-        scores = as_float32(scores)
+        values, truth = check_maps(maps, masks)
+        values = as_float32(values)
+        of_images = image_scores(values, scores)
         defective = check_labels(truth.any(axis=(1, 2)) if labels is None else labels, truth)
-        ordered = ordered_bits(scores)
+        ordered = ordered_bits(values)
         bins = ordered >> np.uint32(32 - self.bits)
         first = int(bins.min())
         bins -= np.uint32(first)
@@ -120,11 +128,11 @@ class StreamingMetrics:
         self._negative[here] += found - of_positives
         self._weight[here] += np.bincount(positive, weights=1 / areas, minlength=found.size)
         self._regions += regions
-        self._lowest = min(self._lowest, float(scores.min()))
-        self._highest = max(self._highest, float(scores.max()))
+        self._lowest = min(self._lowest, float(values.min()))
+        self._highest = max(self._highest, float(values.max()))
         self._labels += defective.tolist()
         self._masked += shows_defect(truth).tolist()
-        self._scores += scores.max(axis=(1, 2)).tolist()
+        self._scores += of_images.tolist()
 
     def _compare(
         self,

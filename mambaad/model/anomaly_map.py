@@ -71,14 +71,15 @@ def unsmoothed_map(
     return torch.stack(scales).sum(0)[:, 0] / 9
 
 
-def image_score(maps: Float[Tensor, "B S S"]) -> Float[Tensor, " B"]:
-    """The largest value of each map.
+def image_score(maps: Float[Tensor, "B H W"], pool: int = 1) -> Float[Tensor, " B"]:
+    """The largest value of each map, after averaging over squares of `pool` x `pool` pixels.
 
     Example:
         >>> image_score(torch.tensor([[[0.1, 0.9], [0.2, 0.3]]]))
         tensor([0.9000])
     """
-    return maps.flatten(1).amax(1)
+    pooled = maps if pool == 1 else F.avg_pool2d(maps[:, None], pool, stride=1)
+    return pooled.flatten(1).amax(1)
 
 
 def gaussian_filter(maps: Float[Tensor, "B S S"], sigma: float = SIGMA) -> Float[Tensor, "B S S"]:

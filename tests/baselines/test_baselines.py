@@ -9,12 +9,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from small_run import MODEL, SMALL_DIAD
 from torch import nn
 
 from mambaad.baselines import CLASSES, build_method, keeps_features, load_method
 from mambaad.baselines.memory_bank import MemoryBank
-from mambaad.baselines.method import EncodingMethod, FeatureMethod, FinishedMethod, FittedMethod, Method, TrainedMethod
+from mambaad.baselines.method import (
+    EncodingMethod,
+    FeatureMethod,
+    FinishedMethod,
+    FittedMethod,
+    Method,
+    TrainedMethod,
+    scores_of,
+)
 from mambaad.baselines.uniad import FeatureTransformer, attend, neighbour_mask
 from mambaad.config import (
     METHOD_CONFIGS,
@@ -78,6 +87,14 @@ def test_every_method_has_settings_a_class_and_a_small_form() -> None:
     assert set(METHODS) == set(CLASSES) == set(CONFIGS)
 
 
+def test_the_score_of_uniad_is_the_maximum_of_means_of_its_map() -> None:
+    model: Any = build_method(CONFIGS["uniad"], "random")
+    found = model.predict(images(3))
+    expected = [ndimage.uniform_filter(one, 16)[8:57, 8:57].max() for one in found.anomaly_map.double().numpy()]
+    assert found.score.tolist() == pytest.approx(expected, rel=1e-5)
+    assert (found.score < found.anomaly_map.flatten(1).amax(1)).all()
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_methods_follow_the_interface_and_predict(name: str) -> None:
     model: Any = build_method(CONFIGS[name], "random")
@@ -94,6 +111,7 @@ def test_methods_follow_the_interface_and_predict(name: str) -> None:
     assert cast(nn.Module, model).training
     assert prediction.anomaly_map.shape == (2, 64, 64)
     assert prediction.score.shape == (2,)
+    assert torch.equal(prediction.score, scores_of(model, prediction.anomaly_map)), "evaluation has the maps alone"
     assert torch.isfinite(prediction.anomaly_map).all()
     assert not prediction.anomaly_map.requires_grad
     assert torch.equal(prediction.anomaly_map, model.predict(images()).anomaly_map)

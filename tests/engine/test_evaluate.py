@@ -22,7 +22,7 @@ from mambaad.engine.execution import Execution
 from mambaad.files import write_json
 from mambaad.metrics import METRICS, PROTOCOLS, evaluate_protocols
 from mambaad.metrics.per_category import MAP_BYTES
-from mambaad.model import MambaAD
+from mambaad.model import MambaAD, image_score
 from mambaad.model.mambaad import Prediction
 
 SIDE = 32
@@ -97,6 +97,24 @@ def test_each_category_has_the_metrics_of_its_maps(samples: list[Sample], exact:
         expected = evaluate_protocols(maps, masks, [sample.is_defect for sample in own])
         for protocol in PROTOCOLS:
             assert exact[protocol]["categories"][category] == pytest.approx(expected[protocol], abs=1e-6)
+
+
+@pytest.mark.parametrize("exact_bytes", [2**30, 0])
+def test_images_have_the_score_of_their_method(samples: list[Sample], exact: dict[str, Any], exact_bytes: int) -> None:
+    """UniAD's is not the maximum of its map."""
+    model: Any = Brightness()
+    model.score_pool = 8
+    found = evaluate_samples(model, samples, SIDE, Execution(progress=False), exact_bytes=exact_bytes)
+    for category in ("a", "b"):
+        own = [sample for sample in samples if sample.category == category]
+        images = ImageSet(own, SIDE, CONFIG.mean, CONFIG.std)
+        maps = torch.stack([model.predict(images[i][0][None]).anomaly_map[0] for i in range(len(own))])
+        labels = [sample.is_defect for sample in own]
+        for name, values in found["exact"]["categories"][category].items():
+            if name.startswith("image"):
+                expected = evaluate_protocols(maps, torch.zeros_like(maps), labels, image_score(maps, 8))["exact"][name]
+                assert values == pytest.approx(expected, abs=1e-6)
+    assert found["exact"]["mean"]["image_ap"] != pytest.approx(exact["exact"]["mean"]["image_ap"], abs=1e-3)
 
 
 def test_the_shape_of_the_results(exact: dict[str, Any]) -> None:

@@ -26,8 +26,9 @@ torch.manual_seed(0)
 model = MambaAD(MODEL, "random").eval()
 seen = {}
 class Observer:
-    def __call__(self, category, maps, masks, labels):
-        seen[category] = [maps.sum(axis=(1, 2)).tolist(), masks.sum(axis=(1, 2)).tolist(), labels.tolist()]
+    def __call__(self, category, maps, masks, labels, scores):
+        sums = [values.sum(axis=(1, 2)).tolist() for values in (maps, masks)]
+        seen[category] = [*sums, labels.tolist(), scores.tolist()]
 execution = Execution(device="cpu", progress=False, threads=1, processes=processes)
 samples = load_dataset("synthetic", data)
 found = evaluate_samples(model, samples, 64, execution, batch_size=4, observe=Observer())

@@ -13,6 +13,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from mambaad.metrics import (
     METRICS,
     PROTOCOLS,
+    StreamingMetrics,
     aupro,
     auroc,
     average_precision,
@@ -112,6 +113,25 @@ def test_a_perfect_detector_has_100_everywhere(protocol: str) -> None:
     maps, masks = category()
     maps = np.where(masks, 1, np.linspace(0, 0.9, maps.size).reshape(maps.shape))
     assert evaluate(maps, masks, protocol=protocol) == pytest.approx(dict.fromkeys((*METRICS, "mad"), 100), abs=1e-5)
+
+
+def test_given_scores_take_the_place_of_the_maximum() -> None:
+    maps, masks = category()
+    labels, scores = masks.any(axis=(1, 2)), np.random.default_rng(0).random(len(maps))
+    found, usual = evaluate(maps, masks, scores=scores), evaluate(maps, masks)
+    assert found["image_auroc"] == pytest.approx(100 * roc_auc_score(labels, scores))
+    assert found["image_auroc"] != pytest.approx(usual["image_auroc"])
+    for name in METRICS:
+        assert name.startswith("image") or found[name] == usual[name]
+    assert evaluate(maps, masks, scores=maps.max(axis=(1, 2))) == usual
+    streamed = StreamingMetrics()
+    for half in (slice(0, 3), slice(3, None)):
+        streamed.update(maps[half], masks[half], scores=scores[half])
+    assert streamed.result().values["exact"]["image_auroc"] == pytest.approx(found["image_auroc"])
+    with pytest.raises(ValueError, match="one number per map"):
+        evaluate(maps, masks, scores=scores[:-1])
+    with pytest.raises(ValueError, match="finite"):
+        StreamingMetrics().update(maps, masks, scores=np.full(len(maps), np.nan))
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -25,7 +25,7 @@ def category(seed: int = 0, images: int = 24, side: int = 48) -> tuple[NDArray[A
 
 def test_the_first_replicate_is_the_test_set_itself() -> None:
     maps, masks, labels = category()
-    found = resampled_metrics(maps, masks, labels, draws(labels, 3, seed=1))
+    found = resampled_metrics(maps, masks, labels, maps.max(axis=(1, 2)), draws(labels, 3, seed=1))
     exact = evaluate(maps, masks, labels)
     np.testing.assert_allclose(found[0], [exact[name] for name in METRICS], atol=0.1)  # bins of pixels
 
@@ -33,11 +33,12 @@ def test_the_first_replicate_is_the_test_set_itself() -> None:
 @pytest.mark.parametrize("block", [1, 4])
 def test_a_replicate_equals_the_exact_metrics_of_the_images_it_draws(block: int) -> None:
     maps, masks, labels = category(seed=3)
+    scores = maps.mean(axis=(1, 2))
     counts = draws(labels, 5, seed=2, block=block)
-    found = resampled_metrics(maps, masks, labels, counts)
+    found = resampled_metrics(maps, masks, labels, scores, counts)
     for values, count in zip(found, counts, strict=True):
         chosen = np.repeat(np.arange(len(labels)), count)
-        exact = evaluate(maps[chosen], masks[chosen], labels[chosen])
+        exact = evaluate(maps[chosen], masks[chosen], labels[chosen], scores=scores[chosen])
         np.testing.assert_allclose(values, [exact[name] for name in METRICS], atol=0.1)
 
 

@@ -26,11 +26,17 @@ class Resampling:
         self._categories: dict[str, NDArray[np.float64]] = {}
 
     def __call__(
-        self, category: str, maps: NDArray[np.float32], masks: NDArray[np.bool_], labels: NDArray[np.bool_], /
+        self,
+        category: str,
+        maps: NDArray[np.float32],
+        masks: NDArray[np.bool_],
+        labels: NDArray[np.bool_],
+        scores: NDArray[np.float32],
+        /,
     ) -> None:
         block = protocol.BLOCKS.get(category, 1)
         counts = draws(labels.tolist(), protocol.REPLICATES, protocol.RESAMPLE_SEED, block)
-        self._categories[category] = resampled_metrics(maps, masks, labels.tolist(), counts)
+        self._categories[category] = resampled_metrics(maps, masks, labels.tolist(), scores, counts)
 
     def facts(self) -> dict[str, Any]:
         """`replicates`: of the mean over categories, exact protocol in bins, the real test set first."""

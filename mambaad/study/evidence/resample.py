@@ -55,6 +55,7 @@ def resampled_metrics(
     maps: NDArray[np.float32],
     masks: NDArray[np.bool_],
     labels: Sequence[bool] | NDArray[np.bool_],
+    of_images: NDArray[np.float32],
     counts: NDArray[np.int64],
 ) -> Floats:
     """The seven metrics, exact protocol up to the bins, of every row of `counts`: (b, 7) in percent, NaN if undefined.
@@ -62,13 +63,13 @@ def resampled_metrics(
     Args:
         maps, masks: (n, H, W) of one category.
         labels: (n,) whether an image is defective.
+        of_images: (n,) scores of the images.
         counts: (b, n) as from `draws`.
     """
     truth = np.asarray(labels, dtype=bool)
     weights = counts.astype(np.float64)
     scores = maps.reshape(len(maps), -1)
-    highest = scores.max(axis=1)[:, None]
-    bins = _bin(highest, np.unique(highest))
+    bins = _bin(of_images[:, None], np.unique(of_images))
     good, bad = (_counts(bins, (truth == kind)[:, None].astype(float)) for kind in (False, True))
     image = _ranking(weights @ bad, weights @ good, one_score=True)
 
