@@ -68,7 +68,7 @@ class SimpleNet(nn.Module):
         self.discriminator = nn.Sequential(
             nn.Linear(width, hidden), nn.BatchNorm1d(hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, 1, bias=False)
         )
-        for module in self.modules():
+        for module in (self.projection, *self.discriminator):  # an encoder may have linear layers, too
             if isinstance(module, nn.Linear):
                 nn.init.xavier_normal_(module.weight)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mambaad.config.model import IMAGENET_MEAN, IMAGENET_STD, check_normalisation, one_of
+from mambaad.config.model import IMAGENET_MEAN, IMAGENET_STD, check_normalisation, one_of, settle_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,7 @@ class MethodConfig:
     """Channel standard deviations the encoder was trained with."""
 
     def __post_init__(self) -> None:
+        settle_numbers(self)
         one_of("method", self.method, (type(self).method,))
         for name in ("mean", "std"):
             object.__setattr__(self, name, tuple(getattr(self, name)))

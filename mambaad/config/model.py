@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 ScanMethod = Literal["sweep", "scan", "zorder", "zigzag", "hilbert"]
@@ -26,6 +26,23 @@ def one_of(name: str, value: object, allowed: tuple[Any, ...]) -> None:
     """Raise ValueError, naming what is allowed, for another value."""
     if value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
+
+
+def settle_numbers(config: Any) -> None:
+    """Make whole numbers in a dataclass's fields of floats floats, as its record has them: equal settings, one hash.
+
+    Raises ValueError for a fraction in a field of whole numbers.
+    """
+    for place in fields(config):
+        value, kind = getattr(config, place.name), str(place.type)
+        several = isinstance(value, tuple | list)
+        numbers = [number for number in (value if several else (value,)) if type(number) in (int, float)]
+        if "float" in kind:
+            if int in map(type, numbers):
+                settled = tuple(float(v) if type(v) is int else v for v in value) if several else float(value)
+                object.__setattr__(config, place.name, settled)
+        elif "int" in kind and float in map(type, numbers):
+            raise ValueError(f"{place.name} must be whole, got {value}")
 
 
 def check_normalisation(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
@@ -89,6 +106,7 @@ class ModelConfig:
     """Of the map's smoothing, in pixels of the network's input."""
 
     def __post_init__(self) -> None:
+        settle_numbers(self)
         for name in ("depths", "local_kernels", "mean", "std"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         # as JSON has it, so that a config equals its own record
@@ -121,8 +139,8 @@ class ModelConfig:
                 raise ValueError(f"local_kernels must be odd and positive, got {self.local_kernels}")
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"drop_path must be in [0, 1), got {self.drop_path}")
-        if not self.sigma > 0:
-            raise ValueError(f"sigma must be positive, got {self.sigma}")
+        if not 0 < self.sigma < math.inf:
+            raise ValueError(f"sigma must be positive and finite, got {self.sigma}")
         if self.state_size < 1:
             raise ValueError(f"state_size must be positive, got {self.state_size}")
 

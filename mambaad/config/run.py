@@ -21,7 +21,7 @@ from mambaad.config.methods import (
     PUBLISHED_WEIGHTS,
     MethodConfig,
 )
-from mambaad.config.model import LATER, ModelConfig, one_of
+from mambaad.config.model import LATER, ModelConfig, one_of, settle_numbers
 
 Protocol = Literal["exact", "paper"]
 
@@ -62,6 +62,7 @@ class DataConfig:
     """Test images per synthetic category; a third of them good."""
 
     def __post_init__(self) -> None:
+        settle_numbers(self)
         object.__setattr__(self, "categories", tuple(self.categories))
         if self.side not in SIDES:
             raise ValueError(f"side must be {SIDES_IN_WORDS} pixels, got {self.side}")
@@ -102,6 +103,7 @@ class TrainConfig:
     last step."""
 
     def __post_init__(self) -> None:
+        settle_numbers(self)
         object.__setattr__(self, "betas", tuple(self.betas))
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:

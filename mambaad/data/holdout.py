@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from mambaad.data.sample import Sample
 
@@ -16,7 +18,8 @@ def hold_out(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[li
     """The samples without those held out, and those held out, both in their order.
 
     Of each category's training images the share is held out, rounded up, at least five, at most a third: which ones
-    follows from the seed and from the names of their files, not from where they lie.  Test images are never held out.
+    follows from the seed and the names of the category and of its files, not from where they lie.  Test images are
+    never held out.
 
     Args:
         share: of the training images, 0..0.5; 0 holds out none.
@@ -31,11 +34,18 @@ def hold_out(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[li
         for category in dict.fromkeys(sample.category for sample in samples):
             good = [k for k, s in enumerate(samples) if s.split == "train" and s.category == category]
             number = min(max(FEWEST, math.ceil(share * len(good) - 1e-9)), len(good) // 3)
-            chosen |= set(sorted(good, key=lambda k: _rank(samples[k], seed))[:number])
+            folder = os.path.commonpath([samples[k].image.absolute().parent for k in good]) if good else ""
+            names = {k: _name(samples[k].image.absolute(), Path(folder)) for k in good}
+            chosen |= set(sorted(good, key=lambda k: _rank(f"{seed} {category} {names[k]}"))[:number])
     kept = [sample for k, sample in enumerate(samples) if k not in chosen]
     return kept, [samples[k] for k in sorted(chosen)]
 
 
-def _rank(sample: Sample, seed: int) -> str:
-    name = "/".join(sample.image.parts[-3:])
-    return hashlib.sha256(f"{seed} {sample.category} {name}".encode()).hexdigest()
+def _name(image: Path, folder: Path) -> str:
+    """Below the folder that all images of the category share, which counts only where layouts give it its name."""
+    inside = image.relative_to(folder).as_posix()
+    return f"train/good/{inside}" if folder.parts[-2:] == ("train", "good") else inside
+
+
+def _rank(name: str) -> str:
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()

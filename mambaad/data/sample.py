@@ -70,6 +70,12 @@ def index_hash(samples: Iterable[Sample], root: str | Path) -> str:
     return hashlib.sha256("".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
+def names_hash(samples: Iterable[Sample]) -> str:
+    """First 12 hex digits of the SHA-256 over the images' names and sizes in bytes, in their order."""
+    lines = (f"{sample.image.name} {sample.image.stat().st_size}\n" for sample in samples)
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
 def counts(samples: Iterable[Sample]) -> dict[str, dict[str, int]]:
     """Images per category, in order of appearance: `{category: {"train": n, "test_good": n, "test_defect": n}}`.
 

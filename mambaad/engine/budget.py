@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 
 from mambaad.baselines import build_method
-from mambaad.baselines.method import FeatureMethod, FinishedMethod, FittedMethod, TrainedMethod
+from mambaad.baselines.method import FeatureMethod, FinishedMethod, FittedMethod, TexturedMethod, TrainedMethod
 from mambaad.config import RunConfig, config_hash, method_of
 from mambaad.data import DatasetError, Sample
 from mambaad.data.holdout import hold_out
@@ -27,6 +27,7 @@ from mambaad.files import write_json
 
 FILE = "budgets.json"
 STEPS_TIMED = 4  # after one that is not
+SHARES_TIMED = (0.1, 0.3, 0.5, 0.7, 0.9)  # of a training in phases
 RESERVE = 0.1  # of the budget: starting, saving, and a machine that slows down
 
 
@@ -112,8 +113,11 @@ def time_run(
         keeps = execution.features != "off" and isinstance(model, FeatureMethod)
         encode, features = _timed(lambda: model.encode(batch)) if keeps else (0.0, None)
 
-        def step() -> None:
-            loss = model.loss_from_features(features) if keeps else model.loss(batch, 0.0)
+        if isinstance(model, TexturedMethod):
+            model.use_textures(execution.textures)
+
+        def step(progress: float) -> None:
+            loss = model.loss_from_features(features) if keeps else model.loss(batch, progress)
             loss.backward()
             for optimizer in optimizers:
                 optimizer.step()
@@ -121,8 +125,13 @@ def time_run(
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
 
-        step()
-        steps = median(_timed(step)[0] for _ in range(STEPS_TIMED))
+        # a step costs more in one phase than in another; those of the mean are spread over the whole training
+        phases = SHARES_TIMED if getattr(model, "trains_in_phases", False) else (0.0,)
+        times = []
+        for share in phases:
+            step(share)
+            times.append(median(_timed(lambda: step(share))[0] for _ in range(STEPS_TIMED)))  # noqa: B023
+        steps = sum(times) / len(times)
         finish = 0.0
         if isinstance(model, FinishedMethod):  # before it predicts, as it could not otherwise
             finish, _ = _timed(lambda: model.finish([batch], [batch], size, run.data.side, run.train.seed))

@@ -12,8 +12,8 @@ from typing import Any, cast
 
 import torch
 
-from mambaad.baselines import Method
-from mambaad.config import RunConfig
+from mambaad.baselines import Method, method_class
+from mambaad.config import RunConfig, method_of
 from mambaad.data import Sample
 from mambaad.engine.evaluate import evaluate_run
 from mambaad.engine.execution import Execution
@@ -32,7 +32,7 @@ class Curve:
         every: steps between two points; the last step is a point, too.
 
     Raises:
-        ValueError: less than one step between two points.
+        ValueError: less than one step between two points; a method that cannot predict before its last step.
     """
 
     def __init__(
@@ -40,6 +40,8 @@ class Curve:
     ) -> None:
         if every < 1:
             raise ValueError(f"a curve needs at least one step between two points, got {every}")
+        if hasattr(method_class(method_of(run.model)), "finish"):
+            raise ValueError(f"{method_of(run.model)} can predict only after its last step: there is no curve")
         self.path, self.run, self.samples, self.execution = folder / CURVE, run, samples, execution
         self.every = every
         self.points: list[dict[str, Any]] = []

@@ -16,6 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+from mambaad.config import RunConfig, method_of
+
 if TYPE_CHECKING:
     import torch
 
@@ -85,3 +87,21 @@ def check_compiler(device: torch.device) -> None:
             raise ValueError("torch.compile needs Triton on CUDA devices: install triton, or go without compile")
     elif not any(map(shutil.which, filter(None, (os.environ.get("CXX"), "g++", "clang++", "c++")))):
         raise ValueError("torch.compile needs a C++ compiler, and none was found: install g++, or go without compile")
+
+
+def check_run(run: RunConfig, processes: int, phases: bool, encoder_file: str | Path | None) -> None:
+    """Raise ValueError for what cannot be trained as it is asked for, before anything is loaded.
+
+    Args:
+        phases: whether the method trains in phases.
+    """
+    from mambaad.model.encoder_weights import weights_file_name  # torch and timm, which settings do not need
+
+    if run.train.batch_size % processes:
+        raise ValueError(f"a batch of {run.train.batch_size} images does not split among {processes} processes evenly")
+    if phases and run.train.patience is not None:
+        raise ValueError(
+            f"{method_of(run.model)} trains in phases, whose losses cannot be compared: leave out patience"
+        )
+    if encoder_file is not None and (found := weights_file_name(encoder_file)) != run.encoder_weights:
+        raise ValueError(f"the run's encoder weights are {run.encoder_weights}, and the file given is {found}")

@@ -121,6 +121,8 @@ def cache_features(
         about["strides"] = model.encoder.strides
     if side != images.side:
         about["encoder_side"] = side
+    if not all(sample.upright for sample in images.samples):
+        about["upright"] = [sample.upright for sample in images.samples]
 
     def on_host(rows: list[int]) -> Iterator[tuple[Sequence[int], Sequence[np.ndarray]]]:
         for index, scales in fill(rows):

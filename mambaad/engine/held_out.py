@@ -74,6 +74,7 @@ def held_out_loss(
             else:
                 values = [model.loss(batch(start), progress) for start in range(0, len(images), size)]
         model.train()
-        return torch.stack(values).mean()
+        numbers = torch.tensor([min(size, len(images) - start) for start in range(0, len(images), size)])
+        return (torch.stack(values) * numbers.to(device)).sum() / len(images)
 
     return loss

@@ -44,7 +44,7 @@ def read_record(path: str | Path) -> dict[str, Any]:
     """A run record; undefined metrics come back as NaN.  Raises RecordError for anything but a valid record."""
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no JSON, or no text
         raise RecordError(f"the record {path} cannot be read ({error}); remove the file and run again") from error
     _check(record, str(path))
     record["metrics"] = _none_to_nan(record["metrics"])
@@ -75,4 +75,6 @@ def find_record(results: str | Path, run_hash: str) -> dict[str, Any] | None:
 def _none_to_nan(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _none_to_nan(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [_none_to_nan(v) for v in value]
     return math.nan if value is None else value

@@ -174,9 +174,9 @@ def data_folder(data: DataConfig, data_root: str | Path | None, outputs: Path) -
         raise DatasetError(
             f"the data set {data.dataset!r} needs its images: pass the folder that holds them as data_root"
         )
-    size = f"{data.side}px_seed{data.synthetic_seed}_{data.synthetic_train}train_{data.synthetic_test}test"
+    name = f"{data.side}px_seed{data.synthetic_seed}_{data.synthetic_train}train_{data.synthetic_test}test"
     return write_synthetic(
-        outputs / "synthetic" / size,
+        outputs / "synthetic" / "_".join([name, *data.categories]),
         side=data.side,
         seed=data.synthetic_seed,
         train=data.synthetic_train,

@@ -20,8 +20,10 @@ from mambaad.model.checkpoint import read_checkpoint
 class TrainingState:
     """Where training stands: what a continued run needs beside the code and the data."""
 
-    def __init__(self, run: RunConfig) -> None:
+    def __init__(self, run: RunConfig, images: str = "") -> None:
         self.run_hash = run.hash
+        self.images = images
+        """Hash of the training images' names and sizes: a run need not name its images."""
         self.losses: list[float] = []
         self.held_losses: list[float] = []
         self.seconds = 0.0
@@ -45,6 +47,7 @@ class TrainingState:
             return
         extra: dict[str, Any] = {
             "run_hash": self.run_hash,
+            "images": self.images,
             "losses": self.losses,
             "held_losses": self.held_losses,
             "seconds": self.seconds + seconds,
@@ -57,14 +60,19 @@ class TrainingState:
     def load(self, path: Path, model: Method, optimizers: Sequence[torch.optim.Optimizer], fabric: Fabric) -> None:
         """Continue from a state: every process with its own random numbers.
 
-        Raises ValueError for the state of another run, or of another number of processes, which shared the batches
-        among themselves otherwise.
+        Raises ValueError for the state of another run, of other images, or of another number of processes, which shared
+        the batches among themselves otherwise.
         """
         content = read_checkpoint(path)
         if content.get("run_hash") != self.run_hash:
             raise ValueError(
                 f"{path} belongs to the run {content.get('run_hash')}, not to {self.run_hash}: "
                 "remove it or choose another output folder"
+            )
+        if content.get("images", self.images) != self.images:
+            raise ValueError(
+                f"{path} comes from a training on other images: remove it to train from the first step, or choose "
+                "another output folder"
             )
         if "optimizers" not in content or "processes" not in content:
             raise ValueError(

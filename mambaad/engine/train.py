@@ -24,8 +24,9 @@ from mambaad.config import RunConfig, method_of, to_dict
 from mambaad.data import Sample
 from mambaad.data.holdout import hold_out
 from mambaad.data.image_set import ImageSet
+from mambaad.data.sample import names_hash
 from mambaad.device import resolve_device
-from mambaad.engine.execution import Execution, check_compiler, pinned_threads
+from mambaad.engine.execution import Execution, check_compiler, check_run, pinned_threads
 from mambaad.engine.feature_cache import as_features, cache_features
 from mambaad.engine.fit import check_held, finish, fit
 from mambaad.engine.held_out import check_every, held_out_loss, last_step
@@ -81,9 +82,9 @@ def train_run(
         DatasetError: no training images, or fewer than one batch; not the textures that the run names.
         EncoderWeightsError: see `mambaad.model.Encoder`.
         FloatingPointError: the loss became infinite or NaN; the last training state is kept.
-        ValueError: a device that is not there, a training state of another run or number of processes, a batch that
-            does not split evenly, no compiler for `compile`,
-            features kept for a method that needs images.
+        ValueError: a device that is not there, a training state of another run, other images or number of processes, a
+            batch that does not split evenly, no compiler for `compile`, features kept for a method that needs images,
+            patience for one that trains in phases, an encoder file other than the run's.
     """
     execution = execution or Execution()
     with pinned_threads(execution.threads):
@@ -109,9 +110,8 @@ def _train(
     if execution.compile:
         check_compiler(target)
     processes, workers = execution.processes, execution.workers
-    if run.train.batch_size % processes:
-        raise ValueError(f"a batch of {run.train.batch_size} images does not split among {processes} processes evenly")
     phases = getattr(method_class(method_of(run.model)), "trains_in_phases", False)
+    check_run(run, processes, phases, encoder_file)
     fabric = launch(target, processes, run.train.precision, phases)
     torch.manual_seed(run.train.seed)
     model = build_method(run.model, encoder_file or run.encoder_weights)
@@ -135,7 +135,7 @@ def _train(
     wrapped, *wrapped_optimizers = fabric.setup(_Step(model, execution.compile), *optimizers)
 
     state_file = None if out is None else Path(out) / TRAINING_STATE
-    state = TrainingState(run)
+    state = TrainingState(run, names_hash(images.samples))
     if state_file is not None and state_file.is_file():
         state.load(state_file, model, optimizers, fabric)
     show = execution.progress and fabric.is_global_zero

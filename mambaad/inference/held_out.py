@@ -18,6 +18,7 @@ from mambaad.inference.threshold import (
     Threshold,
     above,
     calibrate,
+    check_unseen,
     store_threshold,
     stored_threshold,
     stored_thresholds,
@@ -95,7 +96,9 @@ def calibrate_run(
     execution = execution or Execution(threads=None)
     test = [sample for sample in samples if sample.split == "test" and not sample.is_defect]
     with pinned_threads(execution.threads):
-        scores = _scores(load_method(read_checkpoint(weights)), [*held, *test], run.data.side, execution)
+        content = read_checkpoint(weights)
+        check_unseen(content, [sample.image for sample in held])  # a renamed folder is another category
+        scores = _scores(load_method(content), [*held, *test], run.data.side, execution)
     by_category = {}
     found: dict[str, Any] = {}
     for category in dict.fromkeys(sample.category for sample in held):

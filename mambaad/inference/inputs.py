@@ -33,7 +33,7 @@ def training_samples(X: Images, folder: Path) -> list[Sample]:
             flat = images_in(root)
             if not flat:
                 raise
-            return [Sample(path, root.resolve().name, "train") for path in flat]
+            return [Sample(path, "images", "train") for path in flat]
     samples = []
     for number, image in enumerate(as_list(X)):
         if isinstance(image, str | Path):

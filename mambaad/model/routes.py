@@ -42,8 +42,15 @@ def hybrid_routes(scan: tuple[tuple[str, int], ...], side: int) -> Int64[Tensor,
     return torch.cat([method_routes(method, number, side) for method, number in scan])
 
 
-@lru_cache(maxsize=128)
 def cached_routes(scan: tuple[tuple[str, int], ...], side: int, device: torch.device) -> Int64[Tensor, "K L"]:
     """`hybrid_routes` on a device, kept between calls; do not write into it."""
+    routes = _kept_routes(scan, side, device)
+    if type(routes) is not Tensor:  # made while torch.export traces: a later call needs the numbers themselves
+        _kept_routes.cache_clear()
+    return routes
+
+
+@lru_cache(maxsize=128)
+def _kept_routes(scan: tuple[tuple[str, int], ...], side: int, device: torch.device) -> Int64[Tensor, "K L"]:
     with torch.inference_mode(False):  # or routes first made while predicting could not serve in training
         return hybrid_routes(scan, side).to(device)

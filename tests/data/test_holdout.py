@@ -1,5 +1,6 @@
 """Images held out of training: disjoint, of every category, the same for the same seed wherever they lie."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,6 +40,17 @@ def test_the_choice_follows_from_seed_and_names_alone() -> None:
     _, moved = hold_out([replace(s, image=Path("elsewhere") / s.image) for s in parts("y", a=50)[::-1]], 0.1, seed=1)
     assert [s.image.name for s in held] == sorted(s.image.name for s in moved)
     assert held != hold_out(parts("x", a=50), 0.1, seed=2)[1]
+
+
+def test_where_a_folder_without_a_layout_lies_does_not_matter() -> None:
+    flat = [[Sample(Path(root, f"{k:03}.png"), "images", "train") for k in range(40)] for root in ("a", "b/c/d")]
+    one, other = ([sample.image.name for sample in hold_out(samples, 0.1, seed=3)[1]] for samples in flat)
+    assert one == other
+
+
+def test_names_that_are_no_text_can_be_held_out() -> None:
+    samples = [Sample(Path("x", os.fsdecode(b"\xff" + str(k).encode())), "images", "train") for k in range(20)]
+    assert len(hold_out(samples, 0.1)[1]) == FEWEST
 
 
 def test_nothing_is_held_out_unless_asked() -> None:

@@ -3,12 +3,14 @@
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from small_run import QUIETLY, RUN
+from small_run import MODEL, QUIETLY, RUN
 
+from mambaad.config import MambaADBankConfig
 from mambaad.engine import records
 from mambaad.engine.curve import CURVE, Curve
 from mambaad.engine.run import execute
@@ -38,6 +40,12 @@ def test_a_curve_ends_in_the_records_metrics_and_leaves_the_weights_as_they_are(
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert "curve" not in plain
+
+
+def test_a_method_that_cannot_predict_yet_has_no_curve(drawn: Path, tmp_path: Path) -> None:
+    bank = MambaADBankConfig(backbone=MODEL.backbone, backbone_kwargs=MODEL.backbone_kwargs, network=MODEL, entries=64)
+    with pytest.raises(ValueError, match="mambaad_bank can predict only after its last step"):
+        Curve(tmp_path, replace(RUN, model=bank), [], 2, QUIETLY)
 
 
 def test_an_interrupted_curve_keeps_its_points(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,6 +130,11 @@ def test_a_folder_is_reused_by_the_same_encoder_and_images_alone(
         "normalisation": (model, ImageSet(images.samples, 64, (0.1, 0.2, 0.3), MODEL.std), {}),
         "images": (model, ImageSet(images.samples[:5], 64, MODEL.mean, MODEL.std), {}),
         "precision": (model, images, {"precision": "bf16-mixed"}),
+        "turned as EXIF says": (
+            model,
+            ImageSet([replace(s, upright=False) for s in images.samples], 64, MODEL.mean, MODEL.std),
+            {},
+        ),
     }
     for name, (other, those, options) in others.items():
         encoded.clear()

@@ -5,14 +5,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from small_run import MODEL, QUIETLY, RUN
 
 from mambaad.baselines import build_method
+from mambaad.baselines.destseg import DeSTSeg
 from mambaad.baselines.method import FittedMethod
+from mambaad.baselines.synthetic_anomalies import textures_name
 from mambaad.config import MambaADBankConfig, TrainConfig, for_encoder, preset
 from mambaad.data import DatasetError, load_dataset
 from mambaad.data.image_set import ImageSet
@@ -87,6 +91,32 @@ def test_a_budget_is_for_methods_that_are_trained_in_steps(drawn: Path) -> None:
         budget.time_run(large, samples, QUIETLY)
 
 
+@pytest.mark.parametrize("textured", [False, True])
+def test_a_method_in_phases_is_timed_in_each_of_them_with_its_textures(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, textured: bool
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "baselines")
+    from test_baselines import CONFIGS
+
+    config, execution = CONFIGS["destseg"], QUIETLY
+    if textured:
+        for number in range(3):
+            noise = np.random.default_rng(number).integers(0, 255, (80, 80, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(tmp_path / f"{number}.png")
+        execution = replace(QUIETLY, textures=tmp_path)
+        config = replace(config, textures=textures_name(tmp_path))
+    asked: list[float] = []
+    loss = DeSTSeg.loss
+
+    def noted(self: DeSTSeg, images: torch.Tensor, progress: float = 0.0) -> torch.Tensor:
+        asked.append(progress)
+        return loss(self, images, progress)
+
+    monkeypatch.setattr(DeSTSeg, "loss", noted)
+    budget.time_run(replace(RUN, model=config), load_dataset("synthetic", drawn), execution)
+    assert set(asked) == set(budget.SHARES_TIMED)
+
+
 def test_the_encoder_is_timed_apart_where_its_features_are_kept(drawn: Path) -> None:
     samples = load_dataset("synthetic", drawn)
     assert budget.time_run(RUN, samples, QUIETLY).encode == 0
@@ -139,14 +169,15 @@ class Phased(torch.nn.Module):
 
 
 def test_a_method_without_features_is_asked_for_its_loss_on_the_images(drawn: Path) -> None:
-    """The mean over batches, in eval mode, with the share of steps done; random numbers go on as before."""
+    """The mean over images, in eval mode, with the share of steps done; random numbers go on as before."""
     held = [sample for sample in load_dataset("synthetic", drawn) if sample.split == "train"][:7]
     images = ImageSet(held, RUN.data.side, RUN.model.mean, RUN.model.std)
-    batches = [torch.stack([images[k][0] for k in part]) for part in (range(4), range(4, 7))]
     model: Any = Phased()
     before = torch.get_rng_state()
     found = held_out_loss(RUN, held, torch.device("cpu"))(model, 0.25)
-    assert float(found) == pytest.approx(float(torch.stack([batch.mean() for batch in batches]).mean()) + 25, rel=1e-6)
+    assert float(found) == pytest.approx(
+        float(torch.stack([images[k][0].mean() for k in range(7)]).mean()) + 25, rel=1e-6
+    )
     assert model.training
     assert torch.equal(torch.get_rng_state(), before)
 

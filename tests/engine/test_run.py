@@ -151,6 +151,17 @@ def test_metrics_of_a_run_equal_those_of_its_maps(drawn: Path) -> None:
     assert got["exact"]["mean"] == pytest.approx(wanted, abs=1e-3)
 
 
+def test_synthetic_sets_of_other_categories_lie_side_by_side(tmp_path: Path) -> None:
+    folders = [
+        runner.data_folder(replace(RUN.data, synthetic_train=3, synthetic_test=3, categories=chosen), None, tmp_path)
+        for chosen in (("gear",), ("resistor",))
+    ]
+    assert [sorted(child.name for child in folder.iterdir() if child.is_dir()) for folder in folders] == [
+        ["gear"],
+        ["resistor"],
+    ]
+
+
 def test_evaluation_without_test_images_is_refused(tmp_path: Path, drawn: Path) -> None:
     model = MambaAD(MODEL, weights="random")
     only_good = [s for s in load_dataset("synthetic", drawn) if s.split == "train"]
@@ -165,6 +176,10 @@ def test_records_refuse_what_is_none(tmp_path: Path, record: Path) -> None:
     (tmp_path / "x.json").write_text("{broken")
     with pytest.raises(records.RecordError, match="cannot be read"):
         records.read_record(tmp_path / "x.json")
+    for damaged in (b"\xff\xfe", b"[" * 100_000):
+        (tmp_path / "x.json").write_bytes(damaged)
+        with pytest.raises(records.RecordError, match="cannot be read"):
+            records.read_record(tmp_path / "x.json")
     with pytest.raises(records.RecordError, match="has no metrics"):
         records.write_record(tmp_path / "x.json", {k: v for k, v in content.items() if k != "metrics"})
     with pytest.raises(records.RecordError, match="schema version 99"):
@@ -176,9 +191,11 @@ def test_records_refuse_what_is_none(tmp_path: Path, record: Path) -> None:
 def test_undefined_metrics_survive_the_record(tmp_path: Path, record: Path) -> None:
     content = records.read_record(record)
     content["metrics"]["exact"]["mean"]["pixel_aupro"] = math.nan
+    content["metrics"]["exact"]["bounds"] = {"mean": {"pixel_aupro": (math.nan, 1.0)}}
     path = records.write_record(tmp_path / "runs" / "quick_abc.json", content)
     assert "NaN" not in path.read_text()
     found = records.find_record(tmp_path, "abc")
     assert found is not None
     assert math.isnan(found["metrics"]["exact"]["mean"]["pixel_aupro"])
+    assert math.isnan(found["metrics"]["exact"]["bounds"]["mean"]["pixel_aupro"][0])
     assert records.find_record(tmp_path, "unknown") is None

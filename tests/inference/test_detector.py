@@ -113,7 +113,9 @@ def test_folders_with_and_without_a_layout_and_images_in_memory_give_one_detecto
         assert other.threshold_ is not None
         assert other.threshold_.images == 5
     np.testing.assert_allclose(bank().fit(photographs).score_samples(query), detector.score_samples(query), rtol=1e-4)
-    assert bank().fit(good_images(18)).predict(query).shape == (2,)
+    in_memory = [bank(seed=42).fit(good_images(18)) for _ in range(2)]
+    assert in_memory[0].threshold_ == in_memory[1].threshold_, "the same images are held out"
+    np.testing.assert_array_equal(in_memory[0].score_samples(query), in_memory[1].score_samples(query))
 
 
 def test_it_is_written_and_read_with_its_threshold(detector: Detector, bright: np.ndarray, tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 from small_run import MODEL, QUIETLY, RUN
 
-from mambaad.data import Sample, load_dataset
+from mambaad.data import DatasetError, Sample, load_dataset
+from mambaad.data.contents import content_hashes
+from mambaad.data.holdout import hold_out
 from mambaad.inference.held_out import calibrate_run, false_positives, notes
 from mambaad.inference.threshold import Threshold, stored_thresholds
 from mambaad.model import MambaAD, save_checkpoint
-from mambaad.model.checkpoint import read_checkpoint
+from mambaad.model.checkpoint import TRAINING_FILES, read_checkpoint
 
 
 @given(images=st.integers(1, 60), data=st.data())
@@ -57,6 +59,16 @@ def test_a_category_without_good_test_images_has_a_threshold_and_no_rate(drawn: 
     assert own["false_positives"] is None
     assert stored_thresholds(read_checkpoint(tmp_path / "c.pth"))["gear"].value == own["threshold"]["value"]
     assert notes(found) == [f"gear: {Threshold(**own['threshold']).note}"]
+
+
+def test_images_that_were_trained_on_are_not_taken_for_held_out_ones(drawn: Path, tmp_path: Path) -> None:
+    """As after the folder of the images was renamed, which is the name of their category."""
+    run = replace(RUN, train=replace(RUN.train, holdout=0.3))
+    samples = load_dataset("synthetic", drawn)
+    held = [sample.image for sample in hold_out(samples, 0.3, RUN.train.seed)[1]]
+    save_checkpoint(tmp_path / "c.pth", MambaAD(MODEL, weights="random"), {TRAINING_FILES: content_hashes(held)})
+    with pytest.raises(DatasetError, match="were trained on"):
+        calibrate_run(tmp_path / "c.pth", run, samples, execution=QUIETLY)
 
 
 def test_an_image_held_out_that_cannot_be_read_is_named(drawn: Path, tmp_path: Path) -> None:

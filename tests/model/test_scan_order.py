@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyzorder import ZOrderIndexer
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mambaad.config import SCAN_METHODS
 from mambaad.config.model import ScanMethod
@@ -90,6 +91,14 @@ def test_eight_routes_are_six_paths_where_a_mirrored_curve_is_the_curve_backward
     hilbert, scan = method_routes("hilbert", 8, side), method_routes("scan", 8, side)
     assert torch.equal(hilbert[[0, 3]], hilbert[[7, 4]])
     assert torch.equal(scan[[1, 2]], scan[[6, 5]])
+
+
+def test_routes_made_while_a_graph_is_traced_are_not_kept() -> None:
+    scan, device = (("zigzag", 2),), torch.device("cpu")
+    with FakeTensorMode():
+        assert type(cached_routes(scan, 4, device)) is not torch.Tensor
+    assert torch.equal(cached_routes(scan, 4, device), hybrid_routes(scan, 4))
+    assert cached_routes(scan, 4, device) is cached_routes(scan, 4, device)
 
 
 def test_hybrid_routes_are_the_first_routes_of_each_method() -> None:
