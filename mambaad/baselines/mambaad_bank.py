@@ -100,10 +100,10 @@ class MambaADBank(nn.Module):
         """
         with evaluating(self):
             self.bank.fit((self.bank.encode(batch) for batch in images), number, side, seed)
-            total = torch.zeros(len(self.config.parts), dtype=torch.float64, device=self.mean.device)
+            total = torch.zeros(len(self.config.parts), dtype=torch.float64)
             squares, pixels = torch.zeros_like(total), 0
             for batch in held:
-                parts = self.parts(batch).double()
+                parts = self.parts(batch).cpu().double()  # MPS has no float64
                 total += parts.sum((0, 2, 3))
                 squares += parts.square().sum((0, 2, 3))
                 pixels += parts[:, 0].numel()

@@ -85,9 +85,9 @@ def image_score(maps: Float[Tensor, "B H W"], pool: int = 1) -> Float[Tensor, " 
 def gaussian_filter(maps: Float[Tensor, "B S S"], sigma: float = SIGMA) -> Float[Tensor, "B S S"]:
     """Each map smoothed by itself, as `scipy.ndimage.gaussian_filter` does it by default, on the maps' device."""
     radius = math.floor(TRUNCATE * sigma + 0.5)
-    offsets = torch.arange(-radius, radius + 1, device=maps.device, dtype=torch.float64)
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)  # on the CPU: MPS has no float64
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel = (kernel / kernel.sum()).to(maps.dtype)
+    kernel = (kernel / kernel.sum()).to(maps.dtype).to(maps.device)
     out = maps
     for _ in range(2):  # columns, then rows: filter the last axis and transpose
         # scipy's "reflect" repeats the edge pixel (d c b a | a b c d), which torch has no padding mode for
