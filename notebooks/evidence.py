@@ -14,7 +14,7 @@
 # # Evidence on real images
 #
 # Does the order of the scan matter? Do more routes help? Are both branches of the LSS module needed? The paper answers
-# with one run per row. Here each row is trained with five seeds that all rows share, on photographs of five real
+# with one value per row. Here each row is trained with five seeds that all rows share, on photographs of five real
 # products (bottle, screw, metal plate, glassfiber and circuit board, {doc}`../data`), and every difference comes with
 # an interval. *n* is the number of seeds recorded.
 #
@@ -76,9 +76,10 @@ display(
 # %% [markdown]
 # ## Claims and verdicts
 #
-# The paper's comparisons as claims. *Difference* is the {term}`paired difference` in points of {term}`mAD`, averaged
-# over seeds, first row minus second; *detectable* is the smallest true difference that would be found four times out of
-# five. A difference that is not seen is not a proof of equality: the verdict names the size it stays below.
+# The paper's comparisons as claims, and ours with a memory bank. *Difference* is the {term}`paired difference` in
+# points of {term}`mAD`, averaged over seeds, first row minus second; *detectable* is the smallest true difference that
+# would be found four times out of five. A difference that is not seen is not a proof of equality: the verdict names the
+# size it stays below.
 
 # %% tags=["remove-input"]
 caption = "Every claim, the difference measured (first row minus second, points of mAD), and the verdict."

@@ -14,8 +14,8 @@
 # # Category by category
 #
 # A mean over categories hides which defects are found and which are not. Here are the paper's appendix tables A1 to A16
-# as printed, to search and sort, and ours for the five real categories. Doubtful cells stand as printed;
-# {doc}`audit_published_numbers` lists them.
+# as the NeurIPS text prints them, to search and sort, and ours for the five real categories. Doubtful cells stand as
+# printed; {doc}`audit_published_numbers` lists them, and what an earlier printing had.
 
 # %% tags=["remove-cell"]
 from IPython.display import Markdown, display
@@ -43,8 +43,9 @@ per_category_page.hardest(root=root)
 # %% [markdown]
 # ## Ours, on real images
 #
-# All methods with EfficientNet-Lite0, the same images and as many steps; {doc}`evidence` says what these runs can show.
-# The masks of pcb are boxes around the defects, which no map of a defect can fill.
+# All methods with EfficientNet-Lite0, the same images and as many steps (the memory bank is not trained);
+# {doc}`evidence` says what these runs can show. The masks of pcb are boxes around the defects, which no map of a defect
+# can fill.
 
 # %% tags=["remove-input"]
 table = per_category_page.methods_by_category(results_folder(given.evidence))

@@ -17,8 +17,9 @@
 # find defective images, and defective pixels, compared with five other methods?
 #
 # The paper answers with seven metrics on six data sets, and calls their mean *mAD*: image AU-ROC, AP and F1max, pixel
-# AU-ROC, AP, F1max and AU-PRO. The methods and a memory bank are also trained here, on other images; DiAD in a
-# **reduced form**, trained from scratch: the published one starts from Stable Diffusion, and is far larger.
+# AU-ROC, AP, F1max and AU-PRO. Table 1 has three of the data sets; of the others here are the means of A5 to A10. The
+# methods and a memory bank are also trained here, on other images; DiAD in a **reduced form**, trained from scratch:
+# the published one starts from Stable Diffusion, and is far larger.
 #
 # Beside the real images, what is *ours* depends on the profile:
 #

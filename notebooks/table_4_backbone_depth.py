@@ -18,9 +18,9 @@
 # Fusion and decoder follow the encoder's widths. ResNet50 and WideResNet50 have four times the channels of ResNet34,
 # so their decoders are four times as wide and the whole network about ten times as large.
 #
-# The text says that depth [3,4,6,3] costs slightly more than [2,9,2,2] and is consistently better. In the printed
-# table [2,9,2,2] has *more* parameters and fewer FLOPs, and is slightly higher in pixel AP and AU-PRO. WideResNet50
-# has the highest average.
+# The text says that depth [3,4,6,3] has slightly more parameters than [2,9,2,2] and is consistently better. In the
+# printed table [2,9,2,2] has *more* parameters and fewer FLOPs, and is slightly higher in pixel AP and AU-PRO.
+# WideResNet50 has the highest average.
 #
 # Parameters and FLOPs are computed for every row, whatever the profile. Two printed parameter counts seem to be rounded
 # to a whole number: ResNet50 is printed as 251.0 and has 251.4 million, WideResNet50 is printed as 268.0 and has 267.7.

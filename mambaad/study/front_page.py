@@ -244,7 +244,7 @@ def _reported() -> str:
     printed = load("main_results")
     cells = len(printed[(printed["method"] == "MambaAD") & (printed["metric"] != "mad")])
     alone = cells - len(checks.best_methods())
-    return f"not run; in the paper's own table MambaAD alone is best in {alone} of {cells} cells"
+    return f"not run; in the paper's tables MambaAD alone is best in {alone} of {cells} cells"
 
 
 def _verdict(words: str) -> Markup:

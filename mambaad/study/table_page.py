@@ -185,7 +185,8 @@ def measured(table: Table, evidence: str | Path, group: str = "") -> None:
         display(
             table_view.plain(
                 claims,
-                caption="The paper's claims, and what these runs say: first row minus second, points of mAD.",
+                caption="The claims, and what these runs say: first row minus second, points of mAD."
+                + (" The memory bank is not in the paper." if group in protocol.COMPARISONS else ""),
                 stacked=True,
             )
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.integrate import quad
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
+from mambaad.data.datasets.catalog import dataset_named
 from mambaad.study import published_numbers
 from mambaad.study.audit import checks, claims
 
@@ -52,6 +54,44 @@ def test_lowest_ap_and_f1max_against_every_ranking(anomalous: int, normal: int, 
             found.append((average_precision_score(labels, scores), f1max(labels, scores)))
     lowest = np.min(found, axis=0)
     assert checks.lowest_ap_and_f1max(auroc, anomalous, normal) == pytest.approx(tuple(lowest), abs=1e-12)
+
+
+@pytest.mark.parametrize(("anomalous", "normal"), [(3, 2), (4, 3), (2, 4)])
+@pytest.mark.parametrize("auroc", [1.0, 0.9, 0.75, 0.5, 0.0])
+def test_highest_ap_and_f1max_against_every_ranking(anomalous: int, normal: int, auroc: float) -> None:
+    total = anomalous + normal
+    scores = np.arange(total, 0, -1)
+    found = []
+    for places in itertools.combinations(range(total), anomalous):
+        labels = np.isin(np.arange(total), places)
+        if roc_auc_score(labels, scores) <= auroc + 1e-12:
+            found.append((average_precision_score(labels, scores), f1max(labels, scores)))
+    highest = np.max(found, axis=0)
+    assert checks.highest_ap_and_f1max(auroc, anomalous, normal) == pytest.approx(tuple(highest), abs=1e-12)
+
+
+def test_metrics_of_one_ranking_are_possible() -> None:
+    """Drawn scores on the numbers of images of MVTec-AD, rounded as printed: nothing is reported."""
+    lines = []
+    for seed, (category, counts) in enumerate(dataset_named("mvtec_ad").categories.items()):
+        assert counts is not None
+        _, normal, anomalous = counts
+        random = np.random.default_rng(seed)
+        labels = np.arange(normal + anomalous) < anomalous
+        scores = random.normal(size=labels.size) + labels * random.uniform(1, 4)
+        values = {
+            "image_auroc": roc_auc_score(labels, scores),
+            "image_ap": average_precision_score(labels, scores),
+            "image_f1max": f1max(labels, scores),
+        }
+        lines += [["mvtec", category, "drawn", name, round(100 * value, 1)] for name, value in values.items()]
+    frame = pd.DataFrame(lines, columns=[*checks.KEY, "value"])
+    assert checks.mvtec_image_level(frame).empty
+    assert checks.f1max_below_one_verdict(frame).empty
+    frame.loc[frame["metric"] == "image_ap", "value"] = 10.0
+    frame.loc[frame["metric"] == "image_f1max", "value"] = 50.0
+    assert set(checks.mvtec_image_level(frame)["impossible"]) == {"image_ap and image_f1max"}
+    assert len(checks.f1max_below_one_verdict(frame)) == 15
 
 
 @pytest.mark.parametrize("f1", [0.0, -1.0, 97.8])
@@ -116,6 +156,16 @@ def test_single_items() -> None:
     }
     low = checks.f1max_below_others("realiad", "DiAD", at_least=5).set_index("category")
     assert low.loc["usb", ["DiAD", "lowest_other"]].tolist() == [45.7, 62.9]
+    image = checks.mvtec_image_level(checks.per_category("neurips"))
+    assert image["method"].value_counts().to_dict() == {"DiAD": 11, "UniAD": 7}
+    assert checks.mvtec_image_level(published_numbers.load("single_class")).empty
+    low = checks.f1max_below_one_verdict(checks.per_category("neurips"))
+    assert low.value_counts(["dataset", "method"]).to_dict() == {
+        ("visa", "SimpleNet"): 2,
+        ("coco", "SimpleNet"): 2,
+        ("medical", "SimpleNet"): 1,
+        ("medical", "DiAD"): 1,
+    }
     best = checks.best_methods()
     assert (len(best), best["tie"].sum()) == (11, 2)
     spread = claims.scan_spread().set_index("setting")["mad"].round(1)

@@ -12,8 +12,9 @@ from mambaad.data.synthetic.generate import write_synthetic
 from mambaad.engine import records
 from mambaad.metrics import METRICS
 from mambaad.model import EncoderWeightsError
-from mambaad.study.evidence import curve_report, curves, protocol
+from mambaad.study.evidence import curve_report, curves, protocol, report
 from mambaad.study.evidence.carry_out import carry_out, recorded, replicates
+from mambaad.study.evidence.statistics import verdict
 from mambaad.study.profiles import quick_base
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,7 +119,16 @@ def test_what_is_said_of_simplenet_is_what_its_records_show() -> None:
     assert found
     for record in found.values():
         assert all(round(loss, 2) >= 1 for _, loss in record["train"]["loss"])
-    assert [claim.row for claim in protocol.CLAIMS if claim.caveat] == ["MambaAD"]
+    assert [claim.reference for claim in protocol.CLAIMS if "training that failed" in claim.caveat] == ["SimpleNet"]
+
+
+def test_differences_seen_by_less_than_the_noise_of_a_bootstrap_say_so() -> None:
+    """0.05 points: what another draw of the resampled test sets moves an interval's end by."""
+    for claim in protocol.CLAIMS:
+        found = report.compare(claim, ROOT / "results" / protocol.NAME)
+        seen = verdict(found, claim.sign) in ("supported", "contradicted")
+        edge = found is not None and seen and min(abs(found.low), abs(found.high)) < 0.05
+        assert edge == ("at the edge" in claim.caveat), claim
 
 
 def test_the_curves_are_those_of_the_amendment() -> None:

@@ -180,7 +180,7 @@ def test_chance_is_set_beside_what_was_seen(results: Path) -> None:
     (results / coverage.FILE).write_text(json.dumps({"simulated": lines}))
     chance = report.by_chance(results)
     assert chance.startswith("2 of the 3 intervals about parts of the network exclude zero;")
-    assert "so chance alone would give 1 to 2 if" in chance
+    assert "so chance alone would give 1 to 2 on average if" in chance
     assert chance in report.adjusted(results)
     assert chance in front_page._evidence(results)[0]
 

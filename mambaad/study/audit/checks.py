@@ -8,18 +8,18 @@ the authors' repository) or "neurips" (text of the NeurIPS paper).
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from mambaad.data.datasets.catalog import DATASETS, dataset_named
 from mambaad.study.published_numbers import SEVEN, load, mean_of_seven
 
 Version = Literal["images", "neurips"]
 KEY = ["dataset", "category", "method", "metric"]
-# Test images of MVTec-AD, anomalous and normal, as its authors publish them
-MVTEC_COUNTS = {"bottle": (63, 20), "metal_nut": (93, 22)}
 
 
 def per_category(version: Version = "images", root: Path | None = None) -> pd.DataFrame:
@@ -82,8 +82,9 @@ def mambaad_visa(root: Path | None = None) -> pd.DataFrame:
 
 
 def main_against_appendix(version: Version = "images", root: Path | None = None) -> pd.DataFrame:
-    """Item 3: means in table 1 that differ from the printed means of the appendix."""
-    main = load("main_results", root).rename(columns={"value": "table_1"})
+    """Item 3: means in table 1, which has three data sets, that differ from the printed means of the appendix."""
+    main = load("main_results", root).query("dataset in ['mvtec', 'visa', 'realiad']")
+    main = main.rename(columns={"value": "table_1"})
     appendix = per_category(version, root).query("category == 'mean'").rename(columns={"value": "appendix"})
     both = main.merge(appendix[["dataset", "method", "metric", "appendix"]], on=["dataset", "method", "metric"])
     return both[(both["table_1"] - both["appendix"]).abs() > 0.05].reset_index(drop=True)
@@ -143,6 +144,24 @@ def f1max_below_others(
     return found[found["below"] >= at_least].sort_values("below", ascending=False).reset_index()
 
 
+def f1max_below_one_verdict(frame: pd.DataFrame) -> pd.DataFrame:
+    """Item 11: image F1max below that of calling every image anomalous, 2 p / (1 + p), where p is published.
+
+    Args:
+        frame: per-category values.
+    """
+    rows = frame[(frame["metric"] == "image_f1max") & (frame["category"] != "mean")]
+    lines = []
+    for spec in filter(lambda spec: spec.paper_name, DATASETS.values()):
+        for row in rows[rows["dataset"] == spec.paper_name].itertuples():
+            if counts := spec.categories.get(row.category) or spec.categories.get(f"coco{row.category}"):
+                _, normal, anomalous = counts
+                limit = 100 * 2 * anomalous / (2 * anomalous + normal)
+                if row.value + 0.05 < limit - 1e-9:
+                    lines.append([row.dataset, row.category, row.method, row.value, limit])
+    return pd.DataFrame(lines, columns=["dataset", "category", "method", "image_f1max", "all_anomalous"])
+
+
 def lowest_ap_and_f1max(auroc: float, anomalous: int, normal: int) -> tuple[float, float]:
     """Lowest AP and lowest F1max (shares) of any ranking of so many images with at least this AU-ROC (a share).
 
@@ -162,8 +181,8 @@ def lowest_ap_and_f1max(auroc: float, anomalous: int, normal: int) -> tuple[floa
             best[a, a:] = reachable[a, : budget + 1 - a] + j / (j + a)
     # F1max <= F needs a_j >= 2 j / F - j - anomalous: the lowest F whose total fits the budget
     candidates = sorted({2 * j / (j + a + anomalous) for j in places for a in range(normal + 1)})
-    fits = [f for f in candidates if _inversions_for(f, places, anomalous, normal) <= budget]
-    return float(best.min()) / anomalous, min(fits)
+    lowest = bisect_left(candidates, True, key=lambda f: _inversions_for(f, places, anomalous, normal) <= budget)
+    return float(best.min()) / anomalous, candidates[lowest]
 
 
 def _inversions_for(f1: float, places: np.ndarray, anomalous: int, normal: int) -> float:
@@ -171,16 +190,48 @@ def _inversions_for(f1: float, places: np.ndarray, anomalous: int, normal: int) 
     return math.inf if needed.max() > normal else float(needed.sum())
 
 
-def mvtec_image_level(method: str = "DiAD", root: Path | None = None) -> pd.DataFrame:
-    """Item 12: printed image AP and F1max beside the lowest ones that the printed AU-ROC leaves possible."""
-    frame = load("per_category", root).query("dataset == 'mvtec' and method == @method")
-    wide = frame.pivot(index="category", columns="metric", values="value")
+def highest_ap_and_f1max(auroc: float, anomalous: int, normal: int) -> tuple[float, float]:
+    """Highest AP and highest F1max (shares) of any ranking of so many images with at most this AU-ROC (a share).
+
+    Both are highest where the last anomalous images stand below all normal ones; a_j as in `lowest_ap_and_f1max`.
+    """
+    wrong = math.ceil((1 - auroc) * anomalous * normal - 1e-9)
+    last, rest = divmod(wrong, normal)
+    above = np.zeros(anomalous)
+    above[anomalous - last :] = normal
+    if last < anomalous:
+        above[anomalous - last - 1] = rest
+    places = np.arange(1, anomalous + 1)
+    found, false = places[:, None], np.arange(normal + 1)
+    enough = false * found + normal * (anomalous - found) >= wrong
+    f1 = (2 * found / (found + false + anomalous))[enough]
+    return float((places / (places + above)).mean()), float(f1.max())
+
+
+def mvtec_image_level(frame: pd.DataFrame) -> pd.DataFrame:
+    """Item 12: categories of MVTec-AD where no ranking of the test images can have the printed AU-ROC and the printed
+    AP or F1max, all of them rounded in its favour.
+
+    Args:
+        frame: per-category values.
+    """
+    test_images = {name: counts[1:] for name, counts in dataset_named("mvtec_ad").categories.items() if counts}
+    wide = frame[(frame["dataset"] == "mvtec") & (frame["category"] != "mean")]
+    wide = wide.pivot(index=["method", "category"], columns="metric", values="value")
     lines = []
-    for category, (anomalous, normal) in MVTEC_COUNTS.items():
-        printed = wide.loc[category]
-        ap, f1max = lowest_ap_and_f1max((printed["image_auroc"] - 0.05) / 100, anomalous, normal)
-        line = {name: printed[name] for name in ("image_auroc", "image_ap", "image_f1max")}
-        lines.append({"category": category, **line, "lowest_ap": 100 * ap, "lowest_f1max": 100 * f1max})
+    for (method, category), printed in wide.iterrows():
+        normal, anomalous = test_images[category]
+        auroc = printed["image_auroc"] / 100
+        low = lowest_ap_and_f1max(max(auroc - 0.0005, 0), anomalous, normal)
+        high = highest_ap_and_f1max(min(auroc + 0.0005, 1), anomalous, normal)
+        line = {"method": method, "category": category, "image_auroc": printed["image_auroc"]}
+        impossible = []
+        for name, below, above in zip(("image_ap", "image_f1max"), low, high, strict=True):
+            line |= {name: printed[name], f"{name}_possible": f"{100 * below:.2f} to {100 * above:.2f}"}
+            if not 100 * below - 0.05 - 1e-9 <= printed[name] <= 100 * above + 0.05 + 1e-9:
+                impossible.append(name)
+        if impossible:
+            lines.append({**line, "impossible": " and ".join(impossible)})
     return pd.DataFrame(lines)
 
 

@@ -17,7 +17,7 @@ from IPython.display import HTML
 
 from mambaad.study.evidence import protocol
 from mambaad.study.evidence.carry_out import recorded
-from mambaad.study.evidence.statistics import Estimate, paired_difference
+from mambaad.study.evidence.statistics import Estimate, paired_difference, verdict
 from mambaad.study.page_figures import captioned
 from mambaad.study.table_html import attribute, signed, signed_end
 
@@ -105,7 +105,7 @@ def drawing(found: Sequence[Line], reference: str, records: str) -> str:
 
 def _row(line: Line, top: float, x: Any, records: str) -> list[str]:
     e, y = line.estimate, top + 27
-    state = "" if math.isnan(e.low) or e.low <= 0 <= e.high else " sure"
+    state = " sure" if verdict(e, +1) in ("supported", "contradicted") else ""
     parts = [
         f'<text x="{LEFT}" y="{top + 13}">{html.escape(line.name)}</text>'
         f'<text x="{WIDTH - RIGHT}" y="{top + 13}" text-anchor="end" class="value">{signed(e.value, 1)}</text>'
