@@ -127,7 +127,7 @@ def _contradictions() -> str:
     number = int((found["found"] == "found").sum())
     return (
         f"**An audit lists {number} inconsistencies and doubtful points in the reported numbers**, from swapped rows "
-        "to means that do not follow from their categories; some are corrected in the NeurIPS version "
+        "to values that no ranking of the test images can have; some are corrected in the NeurIPS version "
         "({doc}`notebooks/audit_published_numbers`)."
     )
 

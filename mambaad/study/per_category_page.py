@@ -38,7 +38,7 @@ def published(name: str, caption: str, root: str | Path | None = None) -> HTML:
     Args:
         name: `per_category` (A1 to A12, as the NeurIPS text has them) or `single_class` (A13 to A16).
     """
-    lines = _wide(checks.per_category("neurips", root and Path(root)) if name == "per_category" else load(name, root))
+    lines = _wide(checks.per_category("neurips", root) if name == "per_category" else load(name, root))
     names = [f"{dataset_title(line.dataset)}, {line.category.replace('_', ' ')}" for line in lines.itertuples()]
     columns = [
         Column("method", lines["method"].tolist(), source="reported"),
@@ -49,7 +49,7 @@ def published(name: str, caption: str, root: str | Path | None = None) -> HTML:
 
 def hardest(below: float = HARD, metric: str = "pixel_ap", root: str | Path | None = None) -> HTML:
     """The categories in which the best printed value of a metric lies below a limit: no method finds the defects."""
-    frame = checks.per_category("neurips", root and Path(root)).query("metric == @metric and category != 'mean'")
+    frame = checks.per_category("neurips", root).query("metric == @metric and category != 'mean'")
     best = frame.loc[frame.groupby(["dataset", "category"], sort=False)["value"].idxmax()].query("value < @below")
     ours = frame.query("method == 'MambaAD'").set_index(["dataset", "category"])["value"]
     best = best.sort_values("value")

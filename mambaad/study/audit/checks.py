@@ -22,7 +22,7 @@ Version = Literal["images", "neurips"]
 KEY = ["dataset", "category", "method", "metric"]
 
 
-def per_category(version: Version = "images", root: Path | None = None) -> pd.DataFrame:
+def per_category(version: Version = "images", root: str | Path | None = None) -> pd.DataFrame:
     """The multi-class results per category: dataset, category, method, metric, value.
 
     Raises:
