@@ -34,18 +34,19 @@ def hold_out(samples: Sequence[Sample], share: float, seed: int = 0) -> tuple[li
         for category in dict.fromkeys(sample.category for sample in samples):
             good = [k for k, s in enumerate(samples) if s.split == "train" and s.category == category]
             number = min(max(FEWEST, math.ceil(share * len(good) - 1e-9)), len(good) // 3)
-            folder = os.path.commonpath([samples[k].image.absolute().parent for k in good]) if good else ""
-            names = {k: _name(samples[k].image.absolute(), Path(folder)) for k in good}
-            chosen |= set(sorted(good, key=lambda k: _rank(f"{seed} {category} {names[k]}"))[:number])
+            ranks = dict(zip(good, _ranks([samples[k].image for k in good], f"{seed} {category}"), strict=True))
+            chosen |= set(sorted(good, key=ranks.__getitem__)[:number])
     kept = [sample for k, sample in enumerate(samples) if k not in chosen]
     return kept, [samples[k] for k in sorted(chosen)]
 
 
-def _name(image: Path, folder: Path) -> str:
-    """Below the folder that all images of the category share, which counts only where layouts give it its name."""
-    inside = image.relative_to(folder).as_posix()
-    return f"train/good/{inside}" if folder.parts[-2:] == ("train", "good") else inside
-
-
-def _rank(name: str) -> str:
-    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+def _ranks(images: Sequence[Path], salt: str) -> list[str]:
+    """Hashes of the images' names below the folder that all of them share; that one counts where a layout names it."""
+    absolute = [image.absolute() for image in images]
+    try:
+        folder = Path(os.path.commonpath([image.parent for image in absolute]))
+        layout = "train/good/" if folder.parts[-2:] == ("train", "good") else ""
+        names = [layout + image.relative_to(folder).as_posix() for image in absolute]
+    except ValueError:  # no images, or images on several drives
+        names = [image.as_posix() for image in absolute]
+    return [hashlib.sha256(f"{salt} {name}".encode("utf-8", "surrogateescape")).hexdigest() for name in names]

@@ -10,6 +10,7 @@ from typing import Any
 from mambaad.baselines import Method, load_method
 from mambaad.config import RunConfig
 from mambaad.data import Sample
+from mambaad.data.contents import content_hashes
 from mambaad.data.holdout import hold_out
 from mambaad.engine.execution import Execution, pinned_threads
 from mambaad.inference.predict import score_files
@@ -23,7 +24,7 @@ from mambaad.inference.threshold import (
     stored_threshold,
     stored_thresholds,
 )
-from mambaad.model.checkpoint import read_checkpoint
+from mambaad.model.checkpoint import TRAINING_FILES, read_checkpoint
 
 CONFIDENCE = 0.95
 
@@ -88,6 +89,7 @@ def calibrate_run(
         run held out none.
 
     Raises:
+        DatasetError: most of the images held out were trained on.
         ValueError: a rate that is not between 0 and 1, scores that are not finite, images that cannot be read.
     """
     _, held = hold_out(samples, run.train.holdout, run.train.seed)
@@ -97,7 +99,7 @@ def calibrate_run(
     test = [sample for sample in samples if sample.split == "test" and not sample.is_defect]
     with pinned_threads(execution.threads):
         content = read_checkpoint(weights)
-        check_unseen(content, [sample.image for sample in held])  # a renamed folder is another category
+        held = _unseen(content, held)
         scores = _scores(load_method(content), [*held, *test], run.data.side, execution)
     by_category = {}
     found: dict[str, Any] = {}
@@ -112,6 +114,17 @@ def calibrate_run(
     overall = calibrate([scores[s.image] for s in held], rate, side=run.data.side)
     store_threshold(weights, overall, by_category=by_category)
     return {"rate": rate, "categories": found}
+
+
+def _unseen(content: Mapping[str, Any], held: list[Sample]) -> list[Sample]:
+    """The images held out without copies of images that were trained on.  Raises DatasetError if most were trained on:
+    then the choice was another one, as before the folder of a category got another name."""
+    images = [sample.image for sample in held]
+    trained = set(map(str, content.get(TRAINING_FILES) or ()))
+    unseen = [s for s, found in zip(held, content_hashes(images), strict=True) if found not in trained]
+    if 2 * len(unseen) < len(held):
+        check_unseen(content, images)
+    return unseen
 
 
 def set_later(weights: str | Path) -> Threshold | None:

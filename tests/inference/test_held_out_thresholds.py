@@ -71,6 +71,15 @@ def test_images_that_were_trained_on_are_not_taken_for_held_out_ones(drawn: Path
         calibrate_run(tmp_path / "c.pth", run, samples, execution=QUIETLY)
 
 
+def test_copies_of_training_images_set_no_threshold(drawn: Path, tmp_path: Path) -> None:
+    run = replace(RUN, train=replace(RUN.train, holdout=0.3))
+    samples = load_dataset("synthetic", drawn)
+    held = [sample.image for sample in hold_out(samples, 0.3, RUN.train.seed)[1]]
+    save_checkpoint(tmp_path / "c.pth", MambaAD(MODEL, weights="random"), {TRAINING_FILES: content_hashes(held[:1])})
+    found = calibrate_run(tmp_path / "c.pth", run, samples, execution=QUIETLY)
+    assert found["categories"]["gear"]["threshold"]["images"] == len(held) - 1
+
+
 def test_an_image_held_out_that_cannot_be_read_is_named(drawn: Path, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "c.pth", MambaAD(MODEL, weights="random"))
     broken = tmp_path / "broken.png"
