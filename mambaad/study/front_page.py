@@ -237,7 +237,7 @@ def claims_table(results: str | Path) -> str:
         "interval among many can decide it, so read the counts. The intervals are not adjusted for "
         f"{len(protocol.CLAIMS)} comparisons, so a few may exclude zero by chance."
     )
-    return str(table_html.table(names, columns, caption, head="claimed", stacked=True).data)
+    return f'<div class="whole">{table_html.table(names, columns, caption, head="claimed", stacked=True).data}</div>'
 
 
 def _reported() -> str:

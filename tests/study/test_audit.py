@@ -90,7 +90,7 @@ def test_metrics_of_one_ranking_are_possible() -> None:
     assert checks.f1max_below_one_verdict(frame).empty
     frame.loc[frame["metric"] == "image_ap", "value"] = 10.0
     frame.loc[frame["metric"] == "image_f1max", "value"] = 50.0
-    assert set(checks.mvtec_image_level(frame)["impossible"]) == {"image_ap and image_f1max"}
+    assert set(checks.mvtec_image_level(frame)["impossible"]) == {"AP and F1max"}
     assert len(checks.f1max_below_one_verdict(frame)) == 15
 
 

@@ -229,7 +229,7 @@ def mvtec_image_level(frame: pd.DataFrame) -> pd.DataFrame:
         for name, below, above in zip(("image_ap", "image_f1max"), low, high, strict=True):
             line |= {name: printed[name], f"{name}_possible": f"{100 * below:.2f} to {100 * above:.2f}"}
             if not 100 * below - 0.05 - 1e-9 <= printed[name] <= 100 * above + 0.05 + 1e-9:
-                impossible.append(name)
+                impossible.append({"image_ap": "AP", "image_f1max": "F1max"}[name])
         if impossible:
             lines.append({**line, "impossible": " and ".join(impossible)})
     return pd.DataFrame(lines)
