@@ -124,8 +124,8 @@ plot(
     figure,
     alt="Paths of sweep, scan, zorder, zigzag and hilbert through 8 by 8 tokens.",
     caption="**Five orders** on 8 × 8 tokens, from the ring on, from faint to full. *sweep* jumps back at the end of "
-    "every row; *scan* turns round instead; *zorder* reads blocks and jumps between them; *zigzag* follows the "
-    "diagonals; *hilbert* reads blocks without a jump.",
+    "every row; *scan*, the paper's name for an order and not the scan itself, turns round instead; *zorder* reads "
+    "blocks and jumps between them; *zigzag* follows the diagonals; *hilbert* reads blocks without a jump.",
 )
 
 # %% [markdown]
