@@ -135,6 +135,19 @@ def test_a_record_of_trainings_differs_from_the_presets_as_it_says(path: Path) -
         assert not done["environment"]["code"]["dirty"]
 
 
+def test_other_trainings_move_the_presets_map_by_less_than_a_point() -> None:
+    """As the page says of stochastic depth and the levels of the loss, on screw and bottle."""
+    found = set()
+    for path in TRAININGS:
+        record, usual = (json.loads(p.read_text(encoding="utf-8")) for p in (path, RECORDS / path.name))
+        for change, done in record["changes"].items():
+            found.add((record["category"], change))
+            gain = done["metrics"][own_parts.PRESET]["mad"] - usual["metrics"][own_parts.PRESET]["mad"]
+            assert abs(gain) < 1, (path.name, change)
+    changes = ("no stochastic depth", "levels weigh the same in the loss")
+    assert found >= {(category, change) for category in ("screw", "bottle") for change in changes}
+
+
 @pytest.mark.parametrize("path", CALLS, ids=lambda path: path.stem)
 def test_a_record_of_calls_names_their_options_runs_and_code(path: Path) -> None:
     record = json.loads(path.read_text(encoding="utf-8"))
