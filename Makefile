@@ -33,7 +33,7 @@ reproduce: $(READY) ## run the study here (PROFILE=quick, CORES=2) and build the
 	@echo "Open build/$(PROFILE)/book/_build/html/index.html"
 
 book: $(READY) ## build the book from the committed records, without training
-	@$(call graph,--config profile=$(PROFILE) train=False build=build results=results images=$(IMAGES))
+	@$(call graph,--config profile=$(PROFILE) train=False build=build results=results 'images=$(IMAGES)')
 	@echo "Open build/book/_build/html/index.html"
 
 serve: book ## build the book and show it at http://localhost:8000 (PORT=8000) until Ctrl-C
@@ -43,19 +43,20 @@ serve: book ## build the book and show it at http://localhost:8000 (PORT=8000) u
 records: reproduce ## replace the committed records and tables by the ones just produced
 	@rm -f results/runs/$(PROFILE)_*.json results/tables/*.csv
 	@mkdir -p results/runs results/tables
-	@cp build/$(PROFILE)/results/runs/*.json results/runs/
+	@for run in $$($(BIN)/python -c "from mambaad.study import plan; print(*plan.runs('$(PROFILE)'))"); do \
+		cp "build/$(PROFILE)/results/runs/$(PROFILE)_$$run.json" results/runs/; done
 	@cp build/$(PROFILE)/results/tables/*.csv results/tables/
 
 evidence: $(READY) ## make the runs on real images (DATA=folder of mvtec/ and other/, WEIGHTS=folder of ResNet18 and MobileNetV2)
 	@test -n "$(DATA)" || { echo "name the images: make evidence DATA=folder; mambaad data where real_v1 says which"; exit 2; }
-	@$(SNAKEMAKE) --snakefile evidence.smk --config data=$(DATA) weights=$(WEIGHTS) --unlock >/dev/null 2>&1 || true
-	@$(SNAKEMAKE) --snakefile evidence.smk --keep-going --config data=$(DATA) weights=$(WEIGHTS)
+	@$(SNAKEMAKE) --snakefile evidence.smk --config 'data=$(DATA)' 'weights=$(WEIGHTS)' --unlock >/dev/null 2>&1 || true
+	@$(SNAKEMAKE) --snakefile evidence.smk --keep-going --config 'data=$(DATA)' 'weights=$(WEIGHTS)'
 
 # Bound threads: the times of a run agree better with each other; the metrics' threads are numpy's and are not bound.
 benchmark: $(READY) ## time this library on this machine and replace the benchmark records
 	@OMP_PROC_BIND=true $(BIN)/python -m mambaad benchmark scan stages model scaling methods
 	@$(BIN)/python -m mambaad benchmark metrics
-	@$(BIN)/python -m mambaad benchmark exports --threads 1
+	@$(BIN)/python -m mambaad benchmark exports training --threads 1
 
 # One process per core, each on one thread: the tests' networks are too small to gain from more.  A file stays in one
 # process, since its tests share what is slow to make.

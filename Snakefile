@@ -204,10 +204,11 @@ if IMAGES:
         log: f"{LOGS}/shown_network.log"
         params:
             results=f"{BUILD}/work/{protocol.NAME}",
+            images=shlex.quote(IMAGES),
         threads: 1
         shell:
             # The record goes into a folder of its own: the committed one stays what it is.
-            "rm -rf {params.results} && python -m mambaad evidence --run {SHOWN_RUN} --data {IMAGES}"
+            "rm -rf {params.results} && python -m mambaad evidence --run {SHOWN_RUN} --data {params.images}"
             " --results {params.results} --outputs build/{protocol.NAME} > {log} 2>&1"
 
 
@@ -232,6 +233,7 @@ rule book:
         texts=[str(path) for path in Path("book").rglob("*") if path.is_file()],
         notebooks=expand(f"{SOURCE}/notebooks/{{stem}}.ipynb", stem=NOTEBOOKS),
         own_parts=sorted(map(str, Path("results/own_parts").rglob("*.json"))),
+        evidence=committed("real_v1/tables", "real_v1/runs"),
         protocols=sorted(map(str, Path("results/protocols").glob("*.md"))),
         viewer=["mambaad/assets/viewer.css", "mambaad/assets/viewer.js"],
     output: f"{BOOK}/_build/html/index.html"

@@ -7,6 +7,7 @@ simply repeated; the runs under way continue from their last saved state.
 """
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -43,9 +44,10 @@ for place, run in enumerate(RUNS):
         log: f"{OUTPUTS}/logs/{run}.log"
         params:
             run=run,
-            weights=f"--weights-dir {WEIGHTS}" if WEIGHTS else "",
+            weights=f"--weights-dir {shlex.quote(WEIGHTS)}" if WEIGHTS else "",
+            data=shlex.quote(DATA),
         threads: 1
         priority: len(RUNS) - place
         shell:
-            "python -m mambaad evidence --run {params.run} --data {DATA} {params.weights}"
+            "python -m mambaad evidence --run {params.run} --data {params.data} {params.weights}"
             " --results {RESULTS} --outputs {OUTPUTS} > {log} 2>&1"

@@ -24,7 +24,16 @@ import torch
 from torch.nn import functional as F
 
 from mambaad.baselines.memory_bank import MemoryBank
-from mambaad.config import LITE0_ENCODER, DataConfig, MemoryBankConfig, ModelConfig, RunConfig, TrainConfig, to_dict
+from mambaad.config import (
+    LITE0_ENCODER,
+    DataConfig,
+    MemoryBankConfig,
+    ModelConfig,
+    RunConfig,
+    TrainConfig,
+    config_hash,
+    to_dict,
+)
 from mambaad.config.model import Distance
 from mambaad.data import Sample, index_hash, load_dataset
 from mambaad.data.holdout import hold_out
@@ -77,24 +86,30 @@ def batches(samples: list[Sample], side: int, model: Any) -> Iterator[torch.Tens
 def distances(run: RunConfig, samples: list[Sample], folder: Path, name: str) -> dict[str, Maps]:
     """{part: {"held", "test": maps}}, from the files of an earlier call where they are."""
     kept, held = hold_out(samples, run.train.holdout, run.train.seed)
+    settings_of_bank = MemoryBankConfig(**LITE0_ENCODER)
+    # a file is named by all that it depends on but the code: remove the folder after changing that
+    stems = {
+        **dict.fromkeys(("cosine", "euclidean"), name),
+        **dict.fromkeys(("bank_128", "bank_256"), f"{name}_{config_hash(settings_of_bank)}"),
+    }
     seen = {"held": held, "test": [sample for sample in samples if sample.split == "test"]}
     execution = Execution(features="float32")
     found: dict[str, Maps] = {}
 
     def keep(part: str, maps: Maps) -> None:
-        with atomic_path(folder / f"{name}_{part}.npz") as path, path.open("wb") as file:
+        with atomic_path(folder / f"{stems[part]}_{part}.npz") as path, path.open("wb") as file:
             np.savez(file, **dict[str, Any](maps))
         found[part] = maps
 
     for part in ("bank_128", "bank_256", "cosine", "euclidean"):
-        path = folder / f"{name}_{part}.npz"
+        path = folder / f"{stems[part]}_{part}.npz"
         if path.is_file():
             with np.load(path) as stored:
                 found[part] = dict(stored)
     for side in (SIDE, BANK_SIDE):
         if f"bank_{side}" in found:
             continue
-        bank = MemoryBank(MemoryBankConfig(**LITE0_ENCODER), "imagenet_lite0").eval()
+        bank = MemoryBank(settings_of_bank, "imagenet_lite0").eval()
         good = [sample for sample in kept if sample.split == "train"]
         with torch.no_grad():
             bank.fit((bank.encode(batch) for batch in batches(good, side, bank)), len(good), side, run.train.seed)

@@ -5,7 +5,7 @@
 
 Every recipe is one call of `mambaad train` in a process of its own, one after the other on an otherwise idle machine;
 the seconds are those of the whole call, from start to the last file, and none with --beside, where other work runs on
-the machine.  With --outputs a call that was interrupted goes on.  Records, one per category:
+the machine.  With --outputs a call that was interrupted goes on, and has no seconds.  Records, one per category:
 results/own_parts/defaults/<category>.json; what is measured anew replaces what was there.
 """
 
@@ -45,15 +45,21 @@ LONG = tuple(name for name in RECIPES if "half an hour" in name or "fine" in nam
 def train(data: Path, out: Path, options: list[str], beside: bool) -> dict[str, Any]:
     """One call: seconds, settings' hash, metrics and threads.  Raises CalledProcessError where it fails."""
     command = [sys.executable, "-m", "mambaad", "train", "--data", str(data), "--out", str(out), *options]
+    known = {path.name for path in (out / "runs").glob("*.json")}
+    begun = out.exists() and any(out.iterdir())  # then these seconds are not those of the whole
     started = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
     seconds = time.perf_counter() - started
-    (path,) = (out / "runs").glob("*.json")
+    records = list((out / "runs").glob("*.json"))
+    written = [path for path in records if path.name not in known] or records
+    if len(written) != 1:
+        raise SystemExit(f"{out} holds records of {len(written)} settings; name another folder as --outputs")
+    (path,) = written
     record = json.loads(path.read_text(encoding="utf-8"))
     metrics = record["metrics"]["exact"]["mean"]
     return {
         "options": options,
-        "seconds": None if beside else round(seconds),
+        "seconds": None if beside or begun else round(seconds),
         "hash": record["hash"],
         "steps": record["config"]["train"]["steps"],
         "environment": record["environment"],
@@ -92,7 +98,7 @@ def main() -> None:
             print(
                 category,
                 name,
-                "beside other work" if given.beside else f"{done['seconds']} s",
+                "no time" if done["seconds"] is None else f"{done['seconds']} s",
                 done["metrics"],
                 sep="  ",
                 flush=True,

@@ -34,8 +34,16 @@ def main() -> None:
 
     run = book_run()
     execution = Execution(device="cpu", threads=1, features="float32")
-    record = execute(run, args.results, profile=PROFILE, outputs=args.outputs, execution=execution)
-    trained = load_checkpoint(args.outputs / "runs" / record.stem / "checkpoint.pth")
+    checkpoint = args.outputs / "runs" / f"{PROFILE}_{run.hash}" / "checkpoint.pth"
+    record = execute(
+        run,
+        args.results,
+        profile=PROFILE,
+        outputs=args.outputs,
+        execution=execution,
+        force=not checkpoint.is_file(),  # the committed record has no weights beside it
+    )
+    trained = load_checkpoint(checkpoint)
     save_book_network(trained.state_dict(), {"run": run.hash, "script": "scripts/train_book_network.py"})
 
     drawn = [

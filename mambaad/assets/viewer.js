@@ -78,7 +78,8 @@
       const value = at('threshold');
       for (const line of figure.querySelectorAll('.mb-line')) {
         const {low, high} = line.dataset, width = line.ownerSVGElement.viewBox.baseVal.width;
-        const x = Math.min(Math.max((value - low) / (high - low), 0), 1) * width;
+        const span = high - low || 1;  // of equal scores, which text may round to one
+        const x = Math.min(Math.max((value - low) / span, 0), 1) * width;
         line.setAttribute('x1', x);
         line.setAttribute('x2', x);
       }

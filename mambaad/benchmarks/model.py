@@ -44,7 +44,7 @@ def model_benchmark(
     for (kind, scan), found in times.items():
         row = {"pass": kind, "scan": scan, "batch": len(images[kind]), "side": side, **found}
         row["times_faster_than_loop"] = times[kind, "reference"]["median_ms"] / found["median_ms"]
-        row["scan_share"] = scan_share(calls[kind, scan]) if scan == fused and fused != "chunked" else ""
+        row["scan_share"] = scan_share(calls[kind, scan], device) if scan == fused and fused != "chunked" else ""
         rows.append(row)
     return rows, {"repeats": repeats, "precision": "float32", "encoder": model.config.backbone}
 
@@ -80,7 +80,8 @@ def scaling_benchmark(
     if not device.startswith("cuda"):
         for count in sorted({1, 2, os.cpu_count() or 1}):
             measure("threads", count, 1, middle, start.directions, count)
-    return rows, {"repeats": repeats, "precision": "float32", "exponents_in_pixels": exponents(rows)}
+    facts = {"encoder": start.backbone, "scan": pick_backend(device), "side_of_the_other_axes": middle}
+    return rows, {"repeats": repeats, "precision": "float32", **facts, "exponents_in_pixels": exponents(rows)}
 
 
 def exponents(rows: list[dict[str, Any]]) -> dict[str, float]:
@@ -116,15 +117,16 @@ def _call(model: MambaAD, images: Tensor, kind: str, scan: str) -> Callable[[], 
     return forward if kind == "forward" else step
 
 
-def scan_share(call: Callable[[], Any]) -> float:
-    """Share of a call's time that is spent in the fused scan, by torch's profiler."""
+def scan_share(call: Callable[[], Any], device: str) -> float:
+    """Share of a call's time on its device that is spent in the fused scan, by torch's profiler."""
     from torch.profiler import ProfilerActivity, profile
 
-    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])
+    on_card = device.startswith("cuda")
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if on_card else [])
     with profile(activities=activities) as profiler:
         call()
     events = profiler.key_averages()
-    time = "self_device_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
+    time = "self_device_time_total" if on_card else "self_cpu_time_total"
     whole = sum(getattr(event, time) for event in events)
     names = (SCAN_OPERATIONS, "scan_kernel", "carry_kernel", "adjoint_kernel")
     return sum(getattr(e, time) for e in events if any(n in e.key for n in names)) / whole

@@ -51,7 +51,7 @@ def training_benchmark(
     times = interleaved(calls, repeats, device)
     rows = []
     for (name, features), found in times.items():
-        share = scan_share(calls[name, features])
+        share = scan_share(calls[name, features], device)
         rows.append({"encoder": name, "features": features, "side": side, "batch": batch, **found, "scan_share": share})
     return rows, {"repeats": repeats, "precision": "float32", "depths": list(DEPTHS)}
 

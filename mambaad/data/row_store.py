@@ -172,6 +172,7 @@ def _begin(
     folder: Path, layout: Layout, rows: int, finished: tuple[Stamps, dict[str, int]] | None
 ) -> tuple[Stamps, dict[str, int]]:
     """Empty arrays, or copies of the finished ones, to be filled."""
+    (folder / "index.part.json").unlink(missing_ok=True)  # of an earlier build, whose arrays are gone
     needed = rows * row_bytes(layout)
     free = shutil.disk_usage(folder).free
     if needed > free:

@@ -61,6 +61,14 @@ class Curve:
         model.train()
         if not found:  # not the first of several processes
             return
+        self._add(step, found)
+
+    def end(self, step: int, found: dict[str, Any]) -> None:
+        """Take the metrics of the last step, which a run whose training is over does not come to again."""
+        if not self.points or self.points[-1]["step"] < step:
+            self._add(step, found)
+
+    def _add(self, step: int, found: dict[str, Any]) -> None:
         point = {"step": step} | {protocol: metrics["mean"] for protocol, metrics in found.items()}
         self.points = [kept for kept in self.points if kept["step"] < step] + [point]
         write_json(self.path, {"hash": self.run.hash, "every": self.every, "points": self.points})

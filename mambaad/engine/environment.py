@@ -15,6 +15,9 @@ from mambaad.ops.routed_scan import describe, pick_backend
 
 PACKAGES = ("mambaad", "torch", "timm", "numpy", "scipy", "pillow", "lightning-fabric", "safetensors")
 
+CODE = ("mambaad", "notebooks", "scripts", "Snakefile", "evidence.smk", "pyproject.toml", "requirements.lock")
+"""What a result can depend on beside its data."""
+
 
 def environment(device: str = "cpu") -> dict[str, Any]:
     """Code version, packages, device, threads of this process, and the scan backend that "auto" takes on the device."""
@@ -36,7 +39,7 @@ def environment(device: str = "cpu") -> dict[str, Any]:
 
 
 def code_version() -> dict[str, Any]:
-    """Git commit of the checkout this package runs from, and whether tracked files differ from it."""
+    """Git commit of the checkout this package runs from, and whether its code differs: files changed or added."""
     root = Path(__file__).resolve().parents[2]
 
     def git(*args: str) -> str | None:
@@ -50,5 +53,5 @@ def code_version() -> dict[str, Any]:
     if top is None or Path(top).resolve() != root:  # an installed package inside somebody else's repository
         return {"commit": None, "dirty": None}
     # results and build products change while a study runs; what counts is the code
-    status = git("status", "--porcelain", "--untracked-files=no", "--", "mambaad", "notebooks", "Snakefile")
+    status = git("status", "--porcelain", "--untracked-files=all", "--", *CODE)
     return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}

@@ -75,7 +75,7 @@ def execute(
     path = records.record_path(results, profile, run.hash)
     execution = execution or Execution()
     if not force and (made := _finished(path, run, profile)) is not None:
-        _say_nothing_trained(path, made, execution)
+        _say_nothing_trained(path, made, execution, curve_every)
         return path
     started = time.perf_counter()
     outputs = Path(outputs) if outputs is not None else Path(results).resolve().parent / "outputs"
@@ -137,6 +137,7 @@ def execute(
         if observe is not None and test:
             record |= observe.facts()
         if curve is not None:
+            curve.end(trained.steps, metrics)
             record |= curve.facts()
         written = records.write_record(path, record)
         (folder / TRAINING_STATE).unlink(missing_ok=True)  # now nothing is lost with it
@@ -151,13 +152,15 @@ def _finished(path: Path, run: RunConfig, profile: str) -> dict[str, Any] | None
     return record if record["hash"] == run.hash and record["profile"] == profile else None
 
 
-def _say_nothing_trained(path: Path, record: Mapping[str, Any], execution: Execution) -> None:
+def _say_nothing_trained(path: Path, record: Mapping[str, Any], execution: Execution, curve_every: int | None) -> None:
     """What is no part of the hash may still change digits: say so where a record was made otherwise."""
     made = record.get("execution", {})
     asked = {"processes": execution.processes, "compiled": execution.compile, "features": execution.features}
     if execution.threads is not None:
         asked["threads"] = execution.threads
     others = [f"{name} {made[name]}, not {value}" for name, value in asked.items() if made.get(name, value) != value]
+    if curve_every is not None and record.get("curve", {}).get("every") != curve_every:
+        others.append(f"no curve of every {curve_every} steps")
     how = f" (made with {'; '.join(others)}: remove it to train again)" if others else ""
     print(f"record exists, nothing trained: {path}{how}", file=sys.stderr)
 

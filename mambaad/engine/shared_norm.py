@@ -51,6 +51,8 @@ class SharedBatchNorm(_BatchNorm):
             normalised: Tensor = super().forward(input)
             return cast(Tensor, self.then(normalised))
         self._check_input_dim(input)
+        given = input.dtype
+        input = input.to(torch.promote_types(given, torch.float32))  # of half precision sums would be coarse
         over = [axis for axis in range(input.dim()) if axis != 1]
         along = [1, -1] + [1] * (input.dim() - 2)
         values = input.numel() // input.shape[1] * torch.distributed.get_world_size()
@@ -66,7 +68,7 @@ class SharedBatchNorm(_BatchNorm):
         normalised = centred * torch.rsqrt(variance + self.eps).view(along)
         if self.affine:
             normalised = normalised * self.weight.view(along) + self.bias.view(along)
-        return cast(Tensor, self.then(normalised))
+        return cast(Tensor, self.then(normalised.to(given)))
 
 
 def share_batch_statistics(model: nn.Module) -> None:

@@ -96,7 +96,8 @@ def compare(image: Image.Image, mixed: Image.Image, name: str, *, side: int, at:
 def score_range(groups: Sequence[Sequence[float]], threshold: float | None = None) -> tuple[float, float]:
     """From the lowest to the highest of all scores and the threshold, never empty."""
     values = [score for group in groups for score in group] + ([] if threshold is None else [threshold])
-    return min(values), max(max(values), min(values) + 1e-9)
+    low = min(values)
+    return low, max(max(values), low + max(1e-6 * abs(low), 1e-9))
 
 
 def histogram(

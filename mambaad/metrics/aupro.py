@@ -85,9 +85,13 @@ def region_weights(masks: NDArray[np.bool_]) -> NDArray[np.float64]:
 def threshold_grid(low: float, high: float, thresholds: int) -> NDArray[np.float64]:
     """The published code's thresholds in [low, high): steps of (high - low) / thresholds by numpy.arange.
 
-    Rounding gives one threshold more now and then, next to the highest score.
+    Rounding gives one threshold more now and then, next to the highest score; there is one alone where float64 has no
+    such steps.
     """
-    return np.arange(low, high, (high - low) / thresholds)
+    step = (high - low) / thresholds
+    if not 0 < step < math.inf:
+        return np.full(1, low)
+    return np.arange(low, high, step)
 
 
 def ranked_aupro(r: Ranking, weights: NDArray[np.float64], limit: float = 0.3, thresholds: int | None = None) -> float:

@@ -38,7 +38,6 @@ from mambaad.engine.run import execute
 from mambaad.engine.train import CHECKPOINT, TRAINING_STATE
 from mambaad.files import write_json
 
-EXIT_CODES = {"INT": 130, "TERM": 143}
 RUN = RunConfig(
     model=NETWORK,
     encoder_weights="random",
@@ -180,7 +179,7 @@ def main() -> int:
     record = {
         "kind": "kills",
         "command": f"python scripts/reliability/kills.py --kills {arguments.kills} --processes {arguments.processes} "
-        f"--signal {arguments.signal} --out results/reliability/{arguments.out.name}",
+        f"--signal {arguments.signal} --seed {arguments.seed} --out results/reliability/{arguments.out.name}",
         "signal": number.name,
         "processes": arguments.processes,
         "wanted": arguments.kills,
@@ -192,7 +191,13 @@ def main() -> int:
         "code": [],
     }
     if arguments.out.is_file():
-        record |= {k: v for k, v in json.loads(arguments.out.read_text()).items() if k not in ("command", "wanted")}
+        kept = json.loads(arguments.out.read_text())
+        for name in ("signal", "processes"):
+            if kept[name] != record[name]:
+                parser.error(
+                    f"{arguments.out} was made with {name} {kept[name]}, not {record[name]}: name another file"
+                )
+        record |= {k: v for k, v in kept.items() if k not in ("command", "wanted")}
     record["code"] = sorted({*record["code"], code_version()["commit"] or "unknown"})
     with tempfile.TemporaryDirectory() as place:
         top = Path(place)

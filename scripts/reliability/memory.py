@@ -1,4 +1,4 @@
-"""Evaluate very many images and record the memory in use: it must not grow with their number.
+"""Evaluate very many images and record the memory in use, which should not grow with their number.
 
     python scripts/reliability/memory.py --images 100000 --out results/reliability/memory.json
 

@@ -163,6 +163,11 @@ def test_training_steps_stand_beside_each_other(tmp_path: Path) -> None:
         assert 0 < float(row["scan_share"]) < 1
 
 
+def test_a_share_on_the_cpu_is_one_of_its_own_time_on_a_machine_with_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert model.scan_share(lambda: torch.ones(9, 9) @ torch.ones(9, 9), "cpu") == 0
+
+
 @pytest.mark.skipif(not fits(), reason="needs torch 2.8 or newer, whose exporter writes operators of other domains")
 def test_exports_stand_beside_pytorch(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")

@@ -76,6 +76,10 @@ def test_suites_are_timed_one_after_the_other_and_their_tables_printed(
     calls.clear()
     assert cli.main(["benchmark", "--out", str(tmp_path)]) == 0
     assert [name for name, *_ in calls] == list(machine.SUITES)
+    calls.clear()
+    monkeypatch.setattr("mambaad.device.resolve_device", lambda device: torch.device("cuda"))
+    assert cli.main(["benchmark", "--out", str(tmp_path), "--device", "cuda"]) == 0
+    assert [name for name, *_ in calls] == [name for name in machine.SUITES if name != "exports"]
 
 
 @pytest.mark.parametrize(

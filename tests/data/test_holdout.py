@@ -42,6 +42,14 @@ def test_the_choice_follows_from_seed_and_names_alone() -> None:
     assert held != hold_out(parts("x", a=50), 0.1, seed=2)[1]
 
 
+def test_each_category_has_a_choice_of_its_own() -> None:
+    """Categories whose files have the same names must not lose the same images."""
+    _, held = hold_out(parts("x", a=50, b=50), 0.1)
+    names = {category: [s.image.name for s in held if s.category == category] for category in ("a", "b")}
+    assert len(names["a"]) == len(names["b"]) == FEWEST
+    assert names["a"] != names["b"]
+
+
 def test_where_a_folder_without_a_layout_lies_does_not_matter() -> None:
     flat = [[Sample(Path(root, f"{k:03}.png"), "images", "train") for k in range(40)] for root in ("a", "b/c/d")]
     one, other = ([sample.image.name for sample in hold_out(samples, 0.1, seed=3)[1]] for samples in flat)

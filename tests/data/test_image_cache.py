@@ -243,6 +243,30 @@ def test_a_rebuild_that_dies_never_shows_the_old_stamp_with_new_pixels(
     assert_same_as_files(samples[:4], tmp_path / "cache")
 
 
+@pytest.mark.filterwarnings("ignore:the cache .* is damaged")
+def test_a_build_killed_twice_never_takes_empty_rows_for_done(
+    samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First between the arrays' and the index's move into place, then before the new build notes anything."""
+    replace, write_index = os.replace, row_store._write_index
+
+    def dies_at_the_index(source: Path, target: Path) -> None:
+        if target.name == "index.json":
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for name, value in (("os.replace", dies_at_the_index), ("_write_index", dies)):
+        owner = row_store if name == "_write_index" else row_store.os
+        monkeypatch.setattr(owner, name.removeprefix("os."), value)
+        with pytest.raises(KeyboardInterrupt):
+            open_quietly(samples[:3], tmp_path / "cache")
+        monkeypatch.setattr(owner, name.removeprefix("os."), replace if owner is not row_store else write_index)
+    assert_same_as_files(samples[:3], tmp_path / "cache")
+
+
 def test_two_processes_build_one_cache(samples: list[Sample], tmp_path: Path) -> None:
     """Both start at once; together they decode every file exactly once, and both read the same pixels."""
     go = tmp_path / "go"

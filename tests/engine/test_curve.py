@@ -5,6 +5,7 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Never
 
 import pytest
 import torch
@@ -40,6 +41,27 @@ def test_a_curve_ends_in_the_records_metrics_and_leaves_the_weights_as_they_are(
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert "curve" not in plain
+
+
+def test_a_run_whose_training_is_over_has_its_last_point(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"profile": "quick", "data_root": drawn, "outputs": tmp_path, "execution": QUIETLY}
+
+    def fails(*_: object, **__: object) -> Never:
+        raise OSError("after training")
+
+    monkeypatch.setattr("mambaad.engine.run.count", fails)
+    with pytest.raises(OSError, match="after training"):
+        execute(RUN, tmp_path / "results", **options)  # type: ignore[arg-type]
+    monkeypatch.undo()
+    path = execute(RUN, tmp_path / "results", curve_every=4, **options)  # type: ignore[arg-type]
+    found = records.read_record(path)
+    (point,) = found["curve"]["points"]
+    assert point == {"step": 6} | {name: values["mean"] for name, values in found["metrics"].items()}
+    capsys.readouterr()
+    execute(RUN, tmp_path / "results", curve_every=2, **options)  # type: ignore[arg-type]
+    assert "made with no curve of every 2 steps: remove it to train again" in capsys.readouterr().err
 
 
 def test_a_method_that_cannot_predict_yet_has_no_curve(drawn: Path, tmp_path: Path) -> None:

@@ -59,6 +59,31 @@ def test_the_code_is_a_commit_with_or_without_changes(monkeypatch: pytest.Monkey
     assert code_version() == {"commit": "abc", "dirty": None}
 
 
+def test_whatever_a_result_can_depend_on_counts_as_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*arguments: str) -> None:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True, capture_output=True)
+
+    git("init")
+    for name in module.CODE:
+        assert (ROOT / name).exists(), name
+        path = tmp_path / name if "." in name or name == "Snakefile" else tmp_path / name / "engine" / "file.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("before")
+    git("add", ".")
+    git("commit", "-m", "all")
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "mambaad" / "engine" / "environment.py"))
+    assert code_version()["dirty"] is False
+    (tmp_path / "notes.txt").write_text("no code")
+    assert code_version()["dirty"] is False
+    for name in ("scripts/engine/file.py", "evidence.smk", "mambaad/engine/added.py"):
+        (tmp_path / name).write_text("after")
+        assert code_version()["dirty"] is True, name
+        git("add", name)
+        git("commit", "-m", "more")
+        assert code_version()["dirty"] is False
+
+
 def test_somebody_else_s_repository_and_no_git_are_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = {"commit": None, "dirty": None}
     answers(monkeypatch, show_toplevel=str(ROOT.parent), HEAD="abc", status="")

@@ -127,7 +127,8 @@ def test_a_folder_is_reused_by_the_same_encoder_and_images_alone(
     torch.manual_seed(4)
     others = {
         "weights": (MambaAD(MODEL, weights="random"), images, {}),
-        "normalisation": (model, ImageSet(images.samples, 64, (0.1, 0.2, 0.3), MODEL.std), {}),
+        "mean": (model, ImageSet(images.samples, 64, (0.1, 0.2, 0.3), MODEL.std), {}),
+        "standard deviation": (model, ImageSet(images.samples, 64, MODEL.mean, (0.1, 0.2, 0.3)), {}),
         "images": (model, ImageSet(images.samples[:5], 64, MODEL.mean, MODEL.std), {}),
         "precision": (model, images, {"precision": "bf16-mixed"}),
         "turned as EXIF says": (

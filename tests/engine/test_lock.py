@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mambaad.engine.lock import locked
+from mambaad.engine.lock import HOLDER, locked
 
 HOLD = "import sys\nfrom pathlib import Path\nfrom mambaad.engine.lock import locked\n" + (
     "with locked(Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()\n"
@@ -23,7 +23,8 @@ def test_a_second_process_is_told_who_holds_the_folder_and_a_killed_one_lets_go(
             pass
         other.kill()
     with locked(tmp_path):
-        pass
+        assert (tmp_path / HOLDER).is_file()
+    assert not (tmp_path / HOLDER).exists()
 
 
 def test_temporary_files_of_killed_writers_are_cleared_away(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 
 from mambaad.config import ModelConfig
-from mambaad.engine.shared_norm import SharedBatchNorm, share_batch_statistics
+from mambaad.engine.shared_norm import SharedBatchNorm, _Sum, share_batch_statistics
 from mambaad.model import MambaAD
 
 
@@ -50,6 +50,33 @@ def test_a_process_alone_normalises_as_torch_does(alone: None, shape: tuple[int,
     torch.testing.assert_close(ours(x), reference(x))
     with pytest.raises(ValueError, match=r"expected \(B, C\)"):
         ours.train()(torch.zeros(2, 5, 3))
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_in_half_precision_statistics_are_as_exact_as_torchs(alone: None, momentum: float | None) -> None:
+    torch.manual_seed(0)
+    theirs = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, momentum=momentum))
+    ours = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, momentum=momentum))
+    ours.load_state_dict(theirs.state_dict())
+    share_batch_statistics(ours)
+    for _ in range(2):
+        images = torch.randn(4, 3, 16, 16) + 3
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            one, other = ours(images), theirs(images)
+        assert one.dtype == other.dtype == torch.bfloat16
+        torch.testing.assert_close(one, other, atol=0.05, rtol=0.02)  # a rounding of bfloat16, twice
+    torch.testing.assert_close(ours[1].running_mean, theirs[1].running_mean, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours[1].running_var, theirs[1].running_var, atol=1e-5, rtol=1e-4)
+
+
+def test_sums_and_their_gradients_are_those_of_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda value: value.mul_(3))  # three that hold the same
+    value = torch.ones(2, requires_grad=True)
+    total = _Sum.apply(value)
+    assert total.tolist() == [3, 3]
+    (total * torch.tensor([1.0, 2.0])).sum().backward()
+    assert value.grad is not None
+    assert value.grad.tolist() == [3, 6]
 
 
 def test_frozen_parameters_stay_frozen_and_keys_stay() -> None:

@@ -238,6 +238,14 @@ def test_the_grid_has_no_value_when_fewer_than_two_rates_are_left() -> None:
     assert math.isnan(aupro(1 - masks.astype(float), masks, thresholds=100))
 
 
+@pytest.mark.parametrize("scale", [5e-324, 1.7e308])
+def test_scores_at_the_ends_of_float64_have_an_exact_value_and_no_grid(scale: float) -> None:
+    _, masks = category()
+    maps = np.where(masks, scale, -scale)
+    assert aupro(maps, masks) == pytest.approx(1, abs=EXACT)
+    assert math.isnan(aupro(maps, masks, thresholds=100))
+
+
 @pytest.mark.parametrize("thresholds", [None, 100])
 def test_torch_and_numpy_agree(thresholds: int | None) -> None:
     maps, masks = category()

@@ -95,8 +95,9 @@ def test_a_batch_of_no_image_is_fine(run: Any) -> None:
         (0, torch.zeros(2, 16), r"x must have 3 axes, got 2"),
         (1, torch.zeros(2, 16, 2, 9), r"axis 3 of projected must be 10 to go with x, A and dt_proj, got 9"),
         (2, torch.zeros(2, 15, dtype=torch.int64), r"axis 1 of routes must be 16 .* got 15"),
-        (2, torch.full((2, 16), 16), r"routes must hold tokens, 0 to L - 1"),
-        (2, torch.full((2, 16), -1), r"routes must hold tokens, 0 to L - 1"),
+        (2, torch.full((2, 16), 16), r"each route must hold every token, 0 to L - 1, once"),
+        (2, torch.full((2, 16), -1), r"each route must hold every token, 0 to L - 1, once"),
+        (2, torch.zeros(2, 16, dtype=torch.int64), r"each route must hold every token, 0 to L - 1, once"),
         (4, torch.zeros(2, 7), r"axis 1 of dt_bias must be 8 .* got 7"),
         (6, torch.zeros(8), r"D must have 2 axes, got 1"),
     ],
@@ -107,6 +108,12 @@ def test_sizes_and_routes_that_do_not_fit_are_refused(run: Any, place: int, wron
     with pytest.raises(Exception, match=says):
         run(tensors)
     assert run(arguments(2, 16, 8, 2, 4, 2)).shape == (2, 16, 8)  # and the session goes on
+
+
+def test_a_graph_without_a_route_is_refused(run: Any) -> None:
+    x, projected, *rest = arguments(2, 16, 8, 1, 4, 2)
+    with pytest.raises(Exception, match="at least one route"):
+        run([x, projected[:, :, :0], *(tensor[:0] for tensor in rest)])
 
 
 def test_float64_is_refused_by_the_graph_and_by_torch() -> None:

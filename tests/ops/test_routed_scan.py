@@ -194,6 +194,18 @@ def test_native_holds_for_tiny_and_huge_steps(bias: float, instruction_set: str)
 
 @needs_library
 @pytest.mark.parametrize("instruction_set", native.instruction_sets())
+@pytest.mark.parametrize("bias", [-1e20, -torch.inf])
+def test_steps_of_nothing_leave_the_skip_alone(bias: float, instruction_set: str) -> None:
+    inputs = make_inputs(random_routes(2, 100))
+    inputs[4] = torch.full_like(inputs[4], bias)
+    found = outputs_and_gradients(inputs, function=native.routed_scan_native, instruction_set=instruction_set)
+    expected = defined(inputs)
+    torch.testing.assert_close(found["y"].double(), expected["y"], rtol=1e-5, atol=1e-6)
+    assert all(float((found[name] - value).abs().max()) < 1e-5 for name, value in expected.items())
+
+
+@needs_library
+@pytest.mark.parametrize("instruction_set", native.instruction_sets())
 @pytest.mark.parametrize("rate", [1e-3, 1e-2, 0.1])
 def test_slow_decays_do_not_drift(instruction_set: str, rate: float) -> None:
     """4096 equal decays near 1, each rounded to float32: the exponential may add little to those rounding errors."""

@@ -149,7 +149,7 @@ def _read_index(folder: Path, sizes: dict[str, int]) -> dict[str, Any] | None:
         listed = {mask for split in index["splits"] for _, mask in split["test"] if mask}
         drawn = {f"{part}/{name}" for part in index["masks"] for name in os.listdir(folder / part)}
         return index if listed <= drawn else None
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, LookupError, TypeError):
         return None
 
 

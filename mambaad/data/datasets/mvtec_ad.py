@@ -10,6 +10,7 @@ The synthetic set is written in it too.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,11 +59,15 @@ def load_category(
         )
     samples = [Sample(path, category, "train") for path in train]
     for kind in kinds_in(folder / "test"):
-        truth = {path.stem: path for path in images_in(folder / "ground_truth" / kind)} if kind != "good" else {}
+        drawn = images_in(folder / "ground_truth" / kind) if kind != "good" else []
         images = images_in(folder / "test" / kind)
+        truth = {path.stem: path for path in drawn}
         found = [truth.get(f"{path.stem}_mask", truth.get(path.stem)) for path in images]
-        if by_position and None in found and len(truth) == len(images):
-            found = list(images_in(folder / "ground_truth" / kind))
+        if by_position and None in found and len(drawn) == len(images):
+            found = list(drawn)
+        elif truth:
+            _refuse_doubles(images, "images", on_fault)
+            _refuse_doubles(drawn, "masks", on_fault)
         for path, mask in zip(images, found, strict=True):
             if kind != "good" and masks and mask is None:
                 expected = folder / "ground_truth" / kind / f"{path.stem}_mask.png"
@@ -71,6 +76,14 @@ def load_category(
                 _compare_sizes(path, mask, on_fault)
             samples.append(Sample(path, category, "test", kind, mask))
     return samples
+
+
+def _refuse_doubles(paths: Sequence[Path], what: str, on_fault: OnFault) -> None:
+    """Images and masks find each other by their names without suffix."""
+    for stem, number in Counter(path.stem for path in paths).items():
+        if number > 1:
+            where = paths[0].parent
+            on_fault(f"{where}: {number} {what} are called {stem}, so their masks cannot be told; rename them")
 
 
 def _compare_sizes(image: Path, mask: Path, on_fault: OnFault) -> None:

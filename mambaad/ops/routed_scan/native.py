@@ -24,7 +24,7 @@ _OUTPUTS = ("y", "states", "dy", "dx", "dprojected", "ddt_proj", "ddt_bias", "dA
 
 
 class _Scan(ctypes.Structure):
-    """`Scan` of routed_scan.c."""
+    """`Scan` of native/routed_scan.h."""
 
     _fields_ = [(name, ctypes.c_int64) for name in _SIZES] + [(name, ctypes.c_void_p) for name in _INPUTS + _OUTPUTS]
 

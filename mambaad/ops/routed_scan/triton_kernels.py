@@ -1,4 +1,4 @@
-"""GPU kernels of the routed scan, in Triton.  `triton_scan.py` allocates, launches and adds up what they write.
+"""GPU kernels of the routed scan, in Triton.  `triton.py` allocates, launches and adds up what they write.
 
 Axes: B batch, K scan routes, L tokens, D channels, N state size, R rank of the step sizes, P = R + 2N; T steps of a
 tile, BD channels of a block, S segments of time.  A program has one image, one route, one block of channels and one

@@ -33,6 +33,11 @@ def test_masks_of_other_names_are_paired_by_position(tmp_path: Path) -> None:
         mask.rename(truth / f"label_{k}.png")
     found = [s for s in load_dataset("medical", root, ["liver"]) if s.defect == "hole"]
     assert [s.mask.name for s in found if s.mask is not None] == [f"label_{k}.png" for k in range(len(masks))]
+    double = truth / "label_0.bmp"
+    double.write_bytes((truth / "label_0.png").read_bytes())
+    with pytest.raises(DatasetError, match="2 masks are called label_0, so their masks cannot be told; rename them"):
+        load_dataset("medical", root)
+    double.unlink()
     (truth / "label_0.png").unlink()
     with pytest.raises(DatasetError, match="without a mask"):
         load_dataset("medical", root)

@@ -31,6 +31,8 @@ static INLINE vf FN(at_least)(vf v, float low) {
 }
 
 /* 2^(a b) for a b <= 0, relative error below 3e-7 plus rounding, less towards a b = 0; under 2^-126 it counts as about 0.
+   With LANES 16 that ends at a b = -1e16, beyond which the rest f is no longer small: step sizes and A that far from
+   what a network learns are not worth an instruction per state and step.
 
    a b is split into the nearest multiple of a step and a rest f in [-step / 2, step / 2]; 2^f is a polynomial with the
    value 1 and the slope log 2 at 0: slow decays, whose errors would add up over the steps, are the most exact.  Adding the constant `round` leaves the multiple in the low bits. */
@@ -92,8 +94,9 @@ static INLINE vf FN(log1p)(vf e) {
 
 /* softplus(z) = log(1 + exp z), and exp(-|z|) for its derivative */
 static INLINE vf FN(softplus)(vf z, vf *small) {
-    vf magnitude = (vf)((vi)z & 0x7fffffff);
-    *small = FN(exp2_product)(magnitude, FN(all)(-1.44269504f));
+    vf minus = (vf)((vi)z | (int32_t)0x80000000);
+    minus = FN(at_least)(minus, -200.0f); /* exp(-200) is 0 in float32; see exp2_product on large arguments */
+    *small = FN(exp2_product)(minus, FN(all)(1.44269504f));
     return FN(at_least)(z, 0.0f) + FN(log1p)(*small);
 }
 

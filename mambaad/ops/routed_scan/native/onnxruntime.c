@@ -12,6 +12,8 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #if defined(_WIN32)
 #define EXPORTED __declspec(dllexport)
@@ -96,6 +98,8 @@ static void task(void *job, size_t i) {
     if (routed_scan_task(&j->scan, j->set, (int64_t)i)) atomic_store(&j->failed, 1);
 }
 
+static const char no_memory[] = "RoutedScan found no memory for its buffers";
+
 /* Data and sizes of one input. */
 static Status *read_input(Table t, const Context *context, int i, const void **data, int64_t sizes[4]) {
     const Value *value;
@@ -134,9 +138,21 @@ static Status *compute(void *kernel, Context *context) {
             }
     /* a graph may come from anywhere, and the kernel reads and writes through the routes */
     const int64_t *routes = data[ROUTES];
-    for (int64_t i = 0; i < K * L; i++)
-        if (routes[i] < 0 || routes[i] >= L)
-            return CREATE_STATUS(t)(INVALID_ARGUMENT, "RoutedScan: routes must hold tokens, 0 to L - 1");
+    unsigned char *seen = calloc(L ? (size_t)L : 1, 1);
+    if (!seen) return CREATE_STATUS(t)(FAIL, no_memory);
+    int permutations = 1;
+    for (int64_t k = 0; k < K && permutations; k++) {
+        for (int64_t i = 0; i < L && permutations; i++) {
+            int64_t token = routes[k * L + i];
+            permutations = token >= 0 && token < L && !seen[token];
+            if (permutations) seen[token] = 1;
+        }
+        memset(seen, 0, (size_t)L);
+    }
+    free(seen);
+    if (!permutations)
+        return CREATE_STATUS(t)(INVALID_ARGUMENT, "RoutedScan: each route must hold every token, 0 to L - 1, once");
+    if (!K) return CREATE_STATUS(t)(INVALID_ARGUMENT, "RoutedScan: routes must hold at least one route");
 
     Value *y;
     void *values;
@@ -154,7 +170,7 @@ static Status *compute(void *kernel, Context *context) {
         0,
     };
     TRY(PARALLEL(t)(context, task, (size_t)(B * job.scan.stretches), 0, &job));
-    return atomic_load(&job.failed) ? CREATE_STATUS(t)(FAIL, "RoutedScan found no memory for its buffers") : 0;
+    return atomic_load(&job.failed) ? CREATE_STATUS(t)(FAIL, no_memory) : 0;
 }
 
 static const char *name(const Operator *self) { return (void)self, "RoutedScan"; }
