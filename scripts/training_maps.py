@@ -46,7 +46,8 @@ def main() -> None:
     root = data_folder(run.data, None, args.outputs)
     samples = load_dataset(run.data.dataset, root, run.data.categories)
     kept = args.outputs / "points.json"
-    points: list[dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8"))["points"] if kept.is_file() else []
+    earlier = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    points: list[dict[str, Any]] = earlier["points"] if earlier.get("hash") == run.hash else []
 
     def watch(method: Any, step: int, is_last: bool) -> None:
         if step not in STEPS and not is_last:
@@ -56,7 +57,7 @@ def main() -> None:
             seen = look(model, example, step)
         model.train()
         points[:] = [point for point in points if point["step"] < step] + [to_json(seen)]
-        write_json(kept, {"points": points})
+        write_json(kept, {"hash": run.hash, "points": points})
 
     with pinned_threads(execution.threads):
         if not points:

@@ -12,6 +12,7 @@ from mambaad.data import Sample
 from mambaad.data.tiles import Tiling
 from mambaad.inference import report_page
 from mambaad.inference.charts import loss_chart
+from mambaad.inference.pages import histogram
 from mambaad.inference.predict import predict_files, score_files
 from mambaad.inference.weights_hub import check
 
@@ -70,3 +71,13 @@ def test_before_the_first_use_there_is_nothing_to_compare_with(tmp_path: Path, m
     monkeypatch.setenv("MAMBAAD_PINS", str(tmp_path / "none.json"))
     (tmp_path / "w.pth").write_bytes(b"weights")
     assert check("mvtec", tmp_path / "w.pth") is None
+
+
+@pytest.mark.parametrize("score", [0.0, 12.3456789, -3e-12, 2e7, 1e300])
+def test_equal_scores_have_a_histogram_whose_line_lies_inside(score: float) -> None:
+    drawn = histogram([[score] * 3, []], score)
+    found = re.search(r'data-low="(.*?)" data-high="(.*?)" x1="(.*?)"', drawn)
+    assert found is not None
+    low, high, x = map(float, found.groups())
+    assert low < high
+    assert x == 0

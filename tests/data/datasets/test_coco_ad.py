@@ -122,6 +122,14 @@ def test_the_index_is_built_once_and_again_for_other_annotations(
     assert load_dataset("coco0", root) == first
     assert load_dataset("coco3", root)
     assert not built
+    index = root / coco_ad.INDEX_FOLDER / coco_ad.INDEX_FILE
+    whole = json.loads(index.read_text())
+    kinds: list[Any] = [None, [], whole | {"splits": 3}, whole | {"splits": [{}]}]
+    for damaged in kinds:
+        index.write_text(json.dumps(damaged))
+        assert load_dataset("coco0", root) == first
+        assert built, damaged
+        built.clear()
     before = index_hash(first, root)
 
     path = root / coco_ad.ANNOTATIONS["val"]
