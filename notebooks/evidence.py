@@ -121,8 +121,8 @@ else:
 # <../protocols/real_v1_methods_resnet18>`). Equal steps are not equal chances: this says which method is best after a
 # short training on a CPU. The memory bank is not trained at all.
 #
-# **SimpleNet did not train** with EfficientNet-Lite0, and UniAD is near chance for whole images;
-# {doc}`table_1_main_results` says why.
+# **SimpleNet did not train** with EfficientNet-Lite0 and hardly began to with ResNet18, and UniAD is near chance for
+# whole images; {doc}`table_1_main_results` says why.
 
 # %% tags=["remove-input"]
 for group, encoder in protocol.COMPARISONS.items():

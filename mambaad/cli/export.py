@@ -12,7 +12,11 @@ from mambaad.cli.options import AddCommand, set_threads
 def add(command: AddCommand) -> None:
     """Add the command."""
     sub = command("export", _export, "write a checkpoint as an ONNX or torch.export graph, compared with PyTorch")
-    sub.add_argument("--weights", required=True, help="checkpoint file, or the name of published weights")
+    sub.add_argument(
+        "--weights",
+        required=True,
+        help="checkpoint file, folder that was --out of mambaad train, or the name of published weights",
+    )
     sub.add_argument(
         "--format",
         default="onnx",

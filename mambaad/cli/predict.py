@@ -155,6 +155,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     if arguments.watch is not None:
         return watch(arguments)
     images = find_images(arguments.images, exclude=arguments.out)
+    _tell_other_formats(arguments.images)
     content = read_checkpoint(resolve(arguments.weights))
     side = stored_side(content) if arguments.side is None else arguments.side
     threshold, by_category = stored_threshold(content), stored_thresholds(content)
@@ -187,7 +188,8 @@ def _predict(arguments: argparse.Namespace) -> int:
         device=arguments.device,
     )
     tiles = "" if tiling is None else f" in tiles of {tiling.tile} pixels"
-    print(f"{len(done.rows)} images scored at side {side}{tiles}: {arguments.out / 'scores.csv'}")
+    images_scored = f"{len(done.rows)} image{'s' * (len(done.rows) != 1)} scored"
+    print(f"{images_scored} at side {side}{tiles}: {arguments.out / 'scores.csv'}")
     if threshold is None:
         print("no threshold: mambaad calibrate sets one from good images")
     else:
@@ -232,6 +234,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     region = region_hash(None if arguments.region is None else read_mask(arguments.region))
     check_output(arguments.out or resolve(arguments.weights))
     images = find_images(arguments.data)
+    _tell_other_formats(arguments.data)
     check_good_alone(arguments.data, images)
     path = resolve(arguments.weights)
     content = read_checkpoint(path)
@@ -248,6 +251,10 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         batch_size=arguments.batch_size,
         device=arguments.device,
     )
+    if failed:
+        code = _report_failed(failed)
+        print("no threshold is stored: restore these files or take them away", file=sys.stderr)
+        return code
     threshold = calibrate(list(scores.values()), arguments.fpr, side=side, tiling=tiling, region=region)
     written = store_threshold(path, threshold, arguments.out)
     print(f"{threshold.note}\nstored in {written}")
@@ -256,7 +263,14 @@ def _calibrate(arguments: argparse.Namespace) -> int:
             f"it replaces the thresholds of single categories, which were of other images: {', '.join(dropped)}; "
             "images of every category are now compared with this one"
         )
-    return _report_failed(failed)
+    return 0
+
+
+def _tell_other_formats(folder: Path) -> None:
+    from mambaad.data.datasets.mvtec_ad import of_other_formats
+
+    if folder.is_dir() and (left := of_other_formats(folder)):
+        print(f"{folder}: {left}", file=sys.stderr)
 
 
 def _report_failed(failed: Mapping[Path, str]) -> int:

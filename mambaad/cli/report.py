@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 
 from mambaad.cli.options import SIDE, WEIGHTS, AddCommand, device_options, set_threads
@@ -33,19 +34,25 @@ def add(command: AddCommand) -> None:
 
 def _report(arguments: argparse.Namespace) -> int:
     from mambaad.engine.execution import Execution
+    from mambaad.files import check_output
     from mambaad.inference.report import find_run, make_report
     from mambaad.inference.report_page import write_page
 
     if arguments.pictures < 0:
         raise ValueError(f"--pictures must be 0 or more, got {arguments.pictures}")
     record = find_run(arguments.out, arguments.run_hash)
+    page = arguments.page or record.parent / record.stem / "report.html"
+    try:
+        check_output(page)
+    except ValueError as error:
+        raise ValueError(f"{error} (--page names the file)") from error
     found = make_report(
         record,
         arguments.data,
         pictures=arguments.pictures,
         execution=Execution(device=arguments.device, threads=arguments.threads),
     )
-    page = write_page(found, arguments.page or record.parent / record.stem / "report.html")
+    write_page(found, page)
     print(f"report: {page} ({page.stat().st_size / 1e6:.1f} MB)")
     return 0
 
@@ -82,5 +89,6 @@ def _serve(arguments: argparse.Namespace) -> int:
         print(f"open http://{arguments.host}:{opened.getsockname()[1]} (Ctrl-C ends it)", flush=True)
         if not local:
             print("everyone who reaches this address can send images", flush=True)
-        serve(app, opened)
+        with suppress(KeyboardInterrupt):  # it has no other end
+            serve(app, opened)
     return 0

@@ -104,6 +104,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from mambaad.cli.settings import settle
     from mambaad.data import DatasetError, load_dataset
     from mambaad.data.contents import CONTENT_CACHE, contents_hash
+    from mambaad.data.datasets.mvtec_ad import of_other_formats
     from mambaad.data.detect import guess_layout
     from mambaad.data.row_store import CacheError
     from mambaad.engine.budget import with_budget
@@ -130,6 +131,8 @@ def _train(arguments: argparse.Namespace) -> int:
     except DatasetError as error:
         raise DatasetError(f"{error}; or name the layout with --dataset") from error
     samples = load_dataset(dataset, data, run.data.categories)
+    if (left := of_other_formats(data)) and is_first():
+        print(f"{data}: {left}", file=sys.stderr)
     index = contents_hash(samples, data, out / CONTENT_CACHE)
     run = replace(run, data=replace(run.data, dataset=dataset, index_hash=index))
     execution = Execution(**{"threads": None} | dict(settings.execution))
@@ -144,7 +147,7 @@ def _train(arguments: argparse.Namespace) -> int:
     if is_first():
         print(f"preset: {settings.preset} ({settings.reason})")
         if settings.minutes is not None:
-            print(f"steps: {run.train.steps} (in {settings.minutes:g} minutes)")
+            print(f"steps: {run.train.steps} (in {settings.minutes:g} min)")
         print(f"settings:\n{replace(settings, run=run, dataset=dataset, minutes=None).as_yaml()}", flush=True)
     carry_out = partial(
         execute,
@@ -168,6 +171,11 @@ def _train(arguments: argparse.Namespace) -> int:
     checkpoint = out / "runs" / f"own_{run.hash}" / CHECKPOINT
     print(f"checkpoint: {checkpoint}\nrecord: {record}")
     content = json.loads(record.read_text(encoding="utf-8"))
+    if run.train.patience is not None and run.train.steps and content["train"]["steps"] < run.train.steps:
+        print(
+            f"stopped after {content['train']['steps']} of {run.train.steps} steps: the loss of the images held out "
+            f"had not fallen in {run.train.patience} check{'s' * (run.train.patience > 1)}"
+        )
     print_metrics(content["metrics"])
     found = {}
     if run.train.holdout and checkpoint.is_file():

@@ -74,8 +74,8 @@ def check_held(model: Method, held: Sequence[Sample]) -> None:
     """Raise ValueError, before anything is trained, if a method that finishes on images held out would have none."""
     if isinstance(model, FinishedMethod) and not held:
         raise ValueError(
-            "this method needs good images that it is not trained on, and there are none: set holdout above 0 and "
-            "give three good images or more, or --method memory_bank"
+            "this method needs good images that it is not trained on, and there are none: give three good images or "
+            "more, with a holdout above 0, or take the method memory_bank"
         )
 
 

@@ -37,6 +37,8 @@ from mambaad.progress import progress as show_progress
 from mambaad.progress import tracked
 
 MAP_FORMATS = ("npy", "tiff", "none")
+WATCHED = "watch.json"
+"""Beside the scores of a watched folder: what they were made with."""
 COLUMNS = ("image", "score", "anomalous", "error")
 GALLERY_IMAGES = 1000
 LARGEST_OVERLAY = 1024  # pixels on the long side
@@ -67,8 +69,8 @@ class Outcome:
 def find_images(path: str | Path, exclude: str | Path | None = None) -> list[Path]:
     """The image itself, or every image below a folder, sorted.
 
-    Left out are hidden files, masks in folders named ground_truth, and what an earlier call wrote into `exclude`, its
-    output folder.
+    Left out are hidden files, masks in folders named ground_truth, and what earlier calls wrote: into `exclude`, the
+    output folder of this one, and into folders that hold their scores.csv.
 
     Raises DatasetError if there is none.
     """
@@ -90,6 +92,8 @@ def images_below(path: Path, exclude: str | Path | None = None) -> list[Path]:
         # an output folder of its own is left out whole; one that holds the images, only what predict writes there
         out = Path(exclude).resolve()
         own = (out / "maps", out / "overlays") if path.resolve().is_relative_to(out) else (out,)
+    others = {table.parent for table in path.rglob("scores.csv")}
+    own += tuple((other / name).resolve() for other in others for name in ("maps", "overlays"))
     return sorted(
         p
         for p in path.rglob("*")
@@ -136,8 +140,8 @@ def predict_files(
 
     Raises:
         ValueError: a device that is not there, a side the scan order cannot fill or that the threshold is not of, a
-            region of another shape than an image, an unknown format of maps, a batch size below 1, two images of one
-            NAME, scores that are not finite.
+            region of another shape than an image, an output folder that holds the scores of a watched folder, an
+            unknown format of maps, a batch size below 1, two images of one NAME, scores that are not finite.
         DatasetError: a mask cannot be read; everything but metrics.json is written then.
     """
     if batch_size < 1 or gallery < 0:
@@ -158,6 +162,8 @@ def predict_files(
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file: name a folder for the scores, maps and pictures")
+    if (out / WATCHED).exists():
+        raise ValueError(f"{out} holds the scores of a watched folder, which would be lost: name another folder")
     out.mkdir(parents=True, exist_ok=True)
     temporary = temporary_sibling(out / "maps")
     map_folder = temporary if maps == "none" else out / "maps"

@@ -109,6 +109,8 @@ def make_app(served: Served, *, hosts: tuple[str, ...] = LOOPBACK, largest_bytes
 
 async def _body(request: Request, largest: int) -> bytes:
     """The request's content, read no further than allowed."""
+    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+        raise Refused(415, "the request holds a form: send the image itself (curl --data-binary @photo.png)")
     declared = request.headers.get("content-length", "0")
     if declared.isdigit() and int(declared) > largest:
         raise Refused(413, _too_large(largest))

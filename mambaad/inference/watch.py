@@ -30,13 +30,20 @@ from mambaad.device import resolve_device
 from mambaad.engine.lock import locked
 from mambaad.files import atomic_path, write_json, write_text
 from mambaad.inference.gallery import colour_scale, overlay
-from mambaad.inference.predict import COLUMNS, LARGEST_OVERLAY, MAP_FORMATS, as_text, images_below, name_below, save_map
+from mambaad.inference.predict import (
+    COLUMNS,
+    LARGEST_OVERLAY,
+    MAP_FORMATS,
+    WATCHED,
+    as_text,
+    images_below,
+    name_below,
+    save_map,
+)
 from mambaad.inference.scoring import score_of
 from mambaad.inference.threshold import Threshold
 from mambaad.model import check_side
 
-SETTINGS = "watch.json"
-"""Beside scores.csv: what its scores were made with."""
 INTERVAL = 1.0
 PATIENCE = 10  # intervals for which an image that cannot be read is tried again
 
@@ -218,7 +225,7 @@ def _save_overlay(path: Path, anomaly_map: np.ndarray, threshold: Threshold, out
 
 def _open_table(table: Path, made_with: Mapping[str, Any]) -> set[str]:
     """Make or repair scores.csv; the names whose last line has a score."""
-    settings = table.parent / SETTINGS
+    settings = table.parent / WATCHED
     if not table.exists():
         write_json(settings, made_with)
         write_text(table, ",".join(COLUMNS) + "\n")

@@ -165,7 +165,7 @@ def _methods(results: Path) -> str:
             kind = verdict(report.compare(claim, results), claim.sign)
             encoders.setdefault(claim.reference, {}).setdefault(kind, []).append(encoder)
         if (found := report.verdicts(results, [group])).total():
-            doubtful = [claim.caveat for claim in claims_of if claim.caveat]
+            doubtful = [claim.caveat for claim in claims_of if claim.caveat and report.compare(claim, results)]
             caveat = f" ({_comparisons(len(doubtful))} {doubtful[0]})" if doubtful else ""
             parts.append(f"with {encoder}, of {found.total()} claims, {report.counted(found)}{caveat}")
     turned: dict[str, list[str]] = {}

@@ -60,6 +60,19 @@ def test_a_threshold_that_was_set_later_is_left_by_the_same_training(
         assert stored_threshold(read_checkpoint(checkpoint)) == later
 
 
+def test_what_is_left_out_and_why_a_training_ended_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = photographs(tmp_path / "parts" / "train" / "good", 6, 0)
+    (good / "phone.heic").write_bytes(b"a photograph")
+    network = ["--method", "mambaad", "--depths", "2", "2", "2", "2", "--directions", "2", "--scan", "sweep"]
+    short = ["--batch-size", "1", "--steps", "40", "--lr", "1e-12", "--patience", "1", "--holdout", "0.3"]
+    train(tmp_path / "parts", tmp_path / "out", *network, *short)
+    said = capsys.readouterr()
+    assert "left out, since their formats are not read: .heic (1); save them as PNG or JPEG" in said.err
+    assert "steps: the loss of the images held out had not fallen in 1 check\n" in said.out
+    (record,) = (tmp_path / "out" / "runs").glob("*.json")
+    assert f"stopped after {json.loads(record.read_text())['train']['steps']} of 40 steps" in said.out
+
+
 def test_the_same_training_with_another_rate_sets_the_threshold_anew(tmp_path: Path) -> None:
     photographs(tmp_path / "parts" / "train" / "good", 40, 0)
     checkpoint = train(tmp_path / "parts", tmp_path / "out", "--holdout", "0.3", "--fpr", "0.5")

@@ -483,8 +483,34 @@ def test_the_script_reads_deep_and_turned_images_as_prediction_does(
     assert found == pytest.approx(wanted.score.tolist(), rel=1e-4)
     Image.new("F", (8, 8), 0.5).save(tmp_path / "float.tif")
     monkeypatch.setattr(sys, "argv", [str(RUNNER), str(exported.graph), str(tmp_path / "float.tif")])
-    with pytest.raises(SystemExit, match="expected 8 or 16 bits per channel"):
+    with pytest.raises(SystemExit):
         runpy.run_path(str(RUNNER), run_name="__main__")
+    assert "float.tif: expected 8 or 16 bits per channel" in capsys.readouterr().err
+
+
+@exports
+def test_the_script_says_what_it_could_not_read_and_goes_on(
+    exported: ExportedBank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    (tmp_path / "notes.png").write_text("no image")
+    Image.new("RGB", (9, 9)).save(tmp_path / "two.tif", save_all=True, append_images=[Image.new("RGB", (9, 9))])
+    wrong = [str(tmp_path / name) for name in ("notes.png", "two.tif", "")]
+    monkeypatch.setattr(sys, "argv", [str(RUNNER), str(exported.graph), *wrong, exported.files[0]])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(RUNNER), run_name="__main__")
+    assert stop.value.code == 1
+    said = capsys.readouterr()
+    assert [line.split("\t")[2] for line in said.out.splitlines()] == [exported.files[0]]
+    assert len(said.err.splitlines()) == 3
+    assert "two.tif: expected one picture, got 2" in said.err
+    (tmp_path / "other").mkdir()
+    other = tmp_path / "other" / Path(exported.files[0]).name
+    maps = ["--maps", str(tmp_path / "maps")]
+    monkeypatch.setattr(sys, "argv", [str(RUNNER), str(exported.graph), exported.files[0], str(other), *maps])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(RUNNER), run_name="__main__")
+    assert "two images have the same name" in capsys.readouterr().err
+    assert not (tmp_path / "maps").exists()
 
 
 @exports

@@ -15,10 +15,11 @@ import mambaad
 from mambaad import cli
 from mambaad.config import ModelConfig
 from mambaad.data import DatasetError
+from mambaad.data.datasets.mvtec_ad import of_other_formats
 from mambaad.data.transforms import load_image
 from mambaad.inference import predict as predict_module
 from mambaad.inference.ground_truth import find_truth, measure
-from mambaad.inference.predict import Outcome, find_images, predict_files, score_files
+from mambaad.inference.predict import WATCHED, Outcome, find_images, predict_files, score_files
 from mambaad.inference.threshold import Threshold, calibrate, store_threshold
 from mambaad.metrics import evaluate_protocols
 
@@ -96,6 +97,30 @@ def test_masks_and_earlier_overlays_are_no_images_and_those_below_the_output_are
         Image.new("L", (8, 8)).save(folder / own / "one_mask.png")
     assert [p.name for p in find_images(folder, exclude=folder)] == ["one.png", "three.png", "two.bmp", "two.jpg"]
     assert find_images(folder / "a", exclude=folder) == [folder / "a" / "one.png"]
+
+
+def test_overlays_of_another_call_are_no_images(model: mambaad.MambaAD, folder: Path) -> None:
+    predict(model, folder, folder / "out")
+    predict(model, folder, folder / "other")
+    assert table(folder / "other") == table(folder / "out")
+
+
+def test_the_scores_of_a_watched_folder_are_not_replaced(model: mambaad.MambaAD, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / WATCHED).write_text("{}")
+    with pytest.raises(ValueError, match="holds the scores of a watched folder, which would be lost"):
+        predict(model, folder, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [WATCHED]
+
+
+def test_photographs_of_other_formats_are_told(tmp_path: Path) -> None:
+    assert of_other_formats(tmp_path) == ""
+    for name in ("a/one.HEIC", "two.heic", "three.gif", "four.png", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert of_other_formats(tmp_path) == (
+        "left out, since their formats are not read: .gif (1), .heic (2); save them as PNG or JPEG"
+    )
 
 
 def test_a_file_name_is_no_formula_in_a_spreadsheet(model: mambaad.MambaAD, tmp_path: Path) -> None:

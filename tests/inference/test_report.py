@@ -172,6 +172,14 @@ def test_a_run_is_found_or_asked_for(run: Path, tmp_path: Path, capsys: pytest.C
     assert cli.main(["report", str(run), "--pictures", "-1"]) == 2
 
 
+def test_a_page_that_cannot_be_written_is_told_before_the_evaluation(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mambaad.inference.report.make_report", lambda *_, **__: pytest.fail("it began"))
+    assert cli.main(["report", str(run), "--page", str(tmp_path)]) == 2
+    assert "is a folder: name a file to write to (--page names the file)" in capsys.readouterr().err
+
+
 def test_names_stay_text_and_a_run_without_test_images_has_a_page(
     run: Path, drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

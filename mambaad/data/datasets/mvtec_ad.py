@@ -20,6 +20,19 @@ from mambaad.data.sample import DatasetError, OnFault, Sample, raise_fault, sele
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
+OTHER_FORMATS = (".heic", ".heif", ".avif", ".jxl", ".gif", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".psd")
+"""Photographs and pictures that are not read."""
+
+
+def of_other_formats(folder: Path) -> str:
+    """What to say of photographs below a folder whose formats are not read; nothing if there are none."""
+    found = Counter(p.suffix.lower() for p in folder.rglob("*") if p.suffix.lower() in OTHER_FORMATS)
+    if not found:
+        return ""
+    kinds = ", ".join(f"{suffix} ({number})" for suffix, number in sorted(found.items()))
+    return f"left out, since their formats are not read: {kinds}; save them as PNG or JPEG"
+
+
 def images_in(folder: Path) -> list[Path]:
     """The image files directly in `folder`, by name; hidden files are not images."""
     if not folder.is_dir():
