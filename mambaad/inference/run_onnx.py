@@ -48,8 +48,8 @@ def main() -> int:
 def read(path: Path, side: int) -> np.ndarray:
     """An image (side, side, 3), uint8.  Raises OSError or ValueError for a file that is none."""
     with Image.open(path) as image:
-        if getattr(image, "n_frames", 1) > 1:
-            raise ValueError(f"expected one picture, got {image.n_frames}")
+        if (pictures := getattr(image, "n_frames", 1)) > 1:
+            raise ValueError(f"expected one picture, got {pictures}")
         upright = ImageOps.exif_transpose(image)
     if upright.mode[0] in "IF":  # 16-bit grey, which convert("RGB") would clip at 255
         deep = np.asarray(upright)
