@@ -8,6 +8,7 @@ Paper: section 4.1; the rule for masks is the published code's.
 from __future__ import annotations
 
 import io
+import logging
 import struct
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +17,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from mambaad.data.sample import DatasetError
+
+# What Pillow logs of a file that it cannot read is in its exception, too; found by scripts/reliability/fuzz.py.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 # Pillow's names of one-channel modes with more than 8 bits; `convert("RGB")` would clip them at 255.
 _DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")

@@ -253,7 +253,7 @@ def listing(folder: Path, fed: set[Path]) -> set[tuple[str, bytes]]:
 def unexpected(code: object, said: str, printed: str, data_set: bool, readings: int) -> str:
     """What is wrong with an ending, in words; nothing where it is one of those allowed."""
     lines = said.strip().splitlines()
-    if "Traceback" in said:
+    if "Traceback (most recent call last)" in said:
         return said
     if code == 0 and not lines:
         return ""

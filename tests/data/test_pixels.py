@@ -1,6 +1,8 @@
 """From files to pixels: the resize rule by hand, every mode of image, and an error for every broken file."""
 
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -196,3 +198,20 @@ def test_a_second_image_without_dimensions_is_a_damaged_file(tmp_path: Path) -> 
     path.write_bytes(bytes(content) + bytes(6))
     with pytest.raises(DatasetError, match=r"damaged\.tif: cannot be read as an image"):
         read_rgb(path)
+
+
+def test_what_pillow_logs_of_a_broken_file_is_said_once(tmp_path: Path) -> None:
+    """In a process of its own, since pytest catches what is logged."""
+    path = tmp_path / "many_samples.tif"
+    Image.new("RGB", (12, 9)).save(path)
+    samples_per_pixel = b"\x15\x01\x03\x00\x01\x00\x00\x00"
+    content = path.read_bytes()
+    assert content.count(samples_per_pixel + b"\x03\x00") == 1
+    path.write_bytes(content.replace(samples_per_pixel + b"\x03\x00", samples_per_pixel + b"\x03\x01"))
+    code = "import sys; from mambaad import cli; from mambaad.data.pixels import read_rgb; from pathlib import Path\n"
+    code += "sys.exit(cli.exit_code(lambda: bool(read_rgb(Path(sys.argv[1]))), 'read'))"
+    call = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "cannot be read as an image" in line

@@ -111,7 +111,8 @@ def test_benchmarks_without_a_record(tmp_path: Path) -> None:
 
 def test_benchmarks_with_the_committed_records() -> None:
     page = run_cells("benchmarks")
-    assert set(page["suites"]) == {"scan", "stages", "model", "scaling", "metrics", "exports", "training"}
+    timed = {"scan", "stages", "model", "scaling", "metrics", "exports", "training", "step_before"}
+    assert set(page["suites"]) == timed
     assert all("cpu" in found for found in page["suites"].values())
     assert len(page["sentences"]) == 2  # two passes
     rows = page["suites"]["scan"]["cpu"][0].set_index(["form", "pass"])

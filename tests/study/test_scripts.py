@@ -88,6 +88,7 @@ def test_kills_of_another_kind_are_not_added_to_a_record(
         (0, "", "", False, False),
         (2, "one line\n", "", False, False),
         (2, "one\ntwo\n", "", False, True),
+        (2, "unknown key 'Traceback'\n", "", False, False),
         (2, "", "", False, True),
         (1, "", "", False, True),
         (1, "", "", True, True),
