@@ -213,6 +213,6 @@ def test_two_methods_are_compared_at_both_lengths(tmp_path: Path, monkeypatch: p
     known[curves.with_resnet18("RD4AD").name][1] = end(29.5)
     said = curve_report.distance(tmp_path)
     assert "is +9.0 points of mAD after 600 steps and +2.0 after 2400" in said
-    assert "MambaAD 37.0 and 50.0, RD4AD 46.0 and 52.0; by seed +8.0, +10.0 and +4.5, −0.5; n = 2" in said
+    assert "MambaAD 37.0 and 50.0, RD4AD 46.0 and 52.0; by seed +8.0, +10.0 and +4.5, −0.5; n\xa0=\xa02" in said
     known.pop("RD4AD")
     assert curve_report.distance(tmp_path) == ""

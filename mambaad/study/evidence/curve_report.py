@@ -71,7 +71,7 @@ def distance(results: str | Path) -> str:
     seeds = f"seed {both[0]} alone"
     if len(both) > 1:
         by_seed = [", ".join(map(in_points, values[1] - values[0])) for values in (starts, ends)]
-        seeds = f"by seed {by_seed[0]} and {by_seed[1]}; n = {len(both)}"
+        seeds = f"by seed {by_seed[0]} and {by_seed[1]}; n\xa0=\xa0{len(both)}"
     return (
         f"With ResNet18, {theirs} minus {ours} is {in_points(theirs_start - ours_start)} points of mAD after "
         f"{protocol.TRAIN.steps} steps and {in_points(theirs_end - ours_end)} after {curves.LENGTH} ({ours} "
@@ -85,7 +85,7 @@ def figure(results: str | Path) -> HTML | None:
     if not any(found for _, found in rows):
         return None
     with style():
-        drawing, ax = plt.subplots(figsize=(WIDTH, 3.4))
+        drawing, ax = plt.subplots(figsize=(WIDTH, 5))
         for (watched, records_of), colour in zip(rows, (ORANGE, SKY, GREEN, BLUE, PINK, GREY), strict=True):
             for number, record in enumerate(records_of.values()):
                 curve = curves.mad(record)
@@ -94,7 +94,7 @@ def figure(results: str | Path) -> HTML | None:
                 ax.plot(best, curve[best], "o", color=colour, markerfacecolor="none", markersize=8)
         ax.set_xlabel("step")
         ax.set_ylabel("mAD (%)")
-        ax.legend(loc="lower right")
+        drawing.legend(loc="outside lower left", ncols=1)
     shown = [watched.name for watched, found in rows if found]
     return plot(
         drawing,
