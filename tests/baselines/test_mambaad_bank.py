@@ -88,7 +88,7 @@ def test_wrong_settings_are_refused(changes: dict[str, Any], message: str) -> No
 
 def test_training_without_images_held_out_is_refused(drawn: Path) -> None:
     run = replace(RUN, model=CONFIG, train=replace(RUN.train, steps=1))
-    with pytest.raises(ValueError, match="set holdout above 0"):
+    with pytest.raises(ValueError, match="with a holdout above 0"):
         train_run(run, load_dataset("synthetic", drawn), execution=QUIETLY)
 
 

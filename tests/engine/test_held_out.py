@@ -185,5 +185,5 @@ def test_a_method_without_features_is_asked_for_its_loss_on_the_images(drawn: Pa
 def test_a_map_of_parts_needs_images_held_out_before_anything_is_trained(drawn: Path) -> None:
     laptop = preset("laptop").run
     run = replace(laptop, data=RUN.data, train=replace(RUN.train, holdout=0.0))
-    with pytest.raises(ValueError, match="give three good images or more, or --method memory_bank"):
+    with pytest.raises(ValueError, match="give three good images or more, with a holdout above 0, or take"):
         train_run(run, load_dataset("synthetic", drawn), execution=QUIETLY)
