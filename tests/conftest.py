@@ -1,6 +1,8 @@
 """Shared fixtures.  Public tensor functions are checked against their axis names while under test."""
 
-from collections.abc import Generator
+import gc
+import sys
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -57,3 +59,11 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from mambaad.data.synthetic.generate import write_synthetic  # after the import hook
 
     return write_synthetic(tmp_path_factory.mktemp("set") / "data", side=64, train=9, test=6, categories=("gear",))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_session_is_left_for_a_fork() -> Iterator[None]:
+    """A session of onnxruntime that waits for the garbage collector hangs a forked process that collects it there."""
+    yield
+    if "onnxruntime" in sys.modules:
+        gc.collect()
