@@ -195,7 +195,7 @@ def test_native_holds_for_tiny_and_huge_steps(bias: float, instruction_set: str)
 @needs_library
 @pytest.mark.parametrize("instruction_set", native.instruction_sets())
 @pytest.mark.parametrize("bias", [-1e20, -torch.inf])
-def test_steps_of_nothing_leave_the_skip_alone(bias: float, instruction_set: str) -> None:
+def test_step_sizes_of_zero_leave_the_skip_connection_alone(bias: float, instruction_set: str) -> None:
     inputs = make_inputs(random_routes(2, 100))
     inputs[4] = torch.full_like(inputs[4], bias)
     found = outputs_and_gradients(inputs, function=native.routed_scan_native, instruction_set=instruction_set)
