@@ -117,7 +117,7 @@ else:
 # ## MambaAD and the other methods (tables 1 and 6)
 #
 # The same encoder, images, steps and seeds for all of a comparison: EfficientNet-Lite0 in the first ({doc}`amendment
-# <../protocols/real_v1_methods>`), then ResNet18, and for three of them MobileNetV2 ({doc}`amendment
+# <../protocols/real_v1_methods>`), then ResNet18, and for three of them MobileNetV2 and V1 ({doc}`amendment
 # <../protocols/real_v1_methods_resnet18>`). Equal steps are not equal chances: this says which method is best after a
 # short training on a CPU. The memory bank is not trained at all.
 #
@@ -240,8 +240,8 @@ if len(moved):
 # make evidence DATA=folder WEIGHTS=folder
 # ```
 #
-# `WEIGHTS` holds ResNet18 and MobileNetV2, under the names that `mambaad evidence` asks for; without it their runs are
-# left out.
+# `WEIGHTS` holds ResNet18, MobileNetV1 and V2, under the names that `mambaad evidence` asks for; without it their runs
+# are left out.
 #
 # A single run: `mambaad evidence --data folder --run HASH --results build/again`, with a hash that
 # `mambaad evidence --list` prints. It ends by saying whether its mAD lies where the recorded seeds let one expect a

@@ -14,7 +14,7 @@ def add(command: AddCommand) -> None:
     """Add the command."""
     sub = command("evidence", _evidence, "make the runs of the protocol real_v1, or say how far they are")
     sub.add_argument("--data", type=Path, help="root of the images: mvtec/ and other/ (`mambaad data where real_v1`)")
-    sub.add_argument("--weights-dir", type=Path, help="folder of local encoder weights (ResNet18, MobileNetV2)")
+    sub.add_argument("--weights-dir", type=Path, help="folder of local encoder weights (ResNet18, MobileNetV1 and V2)")
     sub.add_argument("--results", type=Path, default=COMMITTED, help="folder of the records")
     sub.add_argument("--outputs", type=Path, default=Path("build/real_v1"), help="folder of checkpoints and features")
     sub.add_argument("--run", dest="run_hashes", metavar="HASH", nargs="+", help="only these runs")

@@ -7,15 +7,13 @@ Seeds are paired: every row of a group is run with the same ones.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from mambaad.config import (
     DataConfig,
-    MethodConfig,
     ModelConfig,
     RunConfig,
     TrainConfig,
@@ -43,6 +41,7 @@ PRIMARY = "mad"
 
 RESNET18 = "resnet18_imagenet_stride16.safetensors@b266fd631121"
 """Name of local weights, as a run names them: a file that is not part of the project."""
+MOBILENETV1 = "mobilenetv1_100_imagenet_stride16.safetensors@34dfd1d4dcfd"
 MOBILENETV2 = "mobilenetv2_100_imagenet_stride16.safetensors@94f55360c02a"
 
 
@@ -60,7 +59,7 @@ class Row:
 
     def run(self, seed: int) -> RunConfig:
         """The row's run of one seed."""
-        return dataclasses.replace(self.base, train=dataclasses.replace(self.base.train, seed=seed))
+        return replace(self.base, train=replace(self.base.train, seed=seed))
 
 
 @dataclass(frozen=True)
@@ -76,18 +75,12 @@ class Claim:
 
 
 def base(encoder: str = "imagenet_lite0") -> RunConfig:
-    """The main model under this protocol, with EfficientNet-Lite0, "resnet18" or "mobilenetv2"."""
+    """The main model under this protocol: EfficientNet-Lite0, "resnet18", "mobilenetv1" or "mobilenetv2"."""
+    as_trained = {"backbone_kwargs": {"pad_type": "same"}, "mean": (0.5,) * 3, "std": (0.5,) * 3}
     local: dict[str, tuple[str, dict[str, Any]]] = {
         "resnet18": (RESNET18, {"backbone": "resnet18"}),
-        "mobilenetv2": (
-            MOBILENETV2,
-            {
-                "backbone": "mobilenetv2_100",
-                "backbone_kwargs": {"pad_type": "same"},
-                "mean": (0.5,) * 3,
-                "std": (0.5,) * 3,
-            },
-        ),
+        "mobilenetv1": (MOBILENETV1, {"backbone": "mobilenetv1_100", **as_trained}),
+        "mobilenetv2": (MOBILENETV2, {"backbone": "mobilenetv2_100", **as_trained}),
     }
     weights, changes = local.get(encoder, (encoder, named_encoder(encoder) or {}))
     return RunConfig(model=ModelConfig(depths=DEPTHS, **changes), encoder_weights=weights, data=DATA, train=TRAIN)
@@ -145,7 +138,9 @@ def _table_4() -> list[Row]:
         Row(group, f"EfficientNet-Lite0 [{_commas(depths)}]", _changed(base(), {"depths": depths}), in_paper=False)
         for depths in ((2, 2, 2, 2), (2, 9, 2, 2), (3, 4, 6, 3))
     ]
-    return [*found, Row(group, f"MobileNetV2 [{_commas(DEPTHS)}]", base("mobilenetv2"), in_paper=False)]
+    for k in (2, 1):
+        found.append(Row(group, f"MobileNetV{k} [{_commas(DEPTHS)}]", base(f"mobilenetv{k}"), in_paper=False))
+    return found
 
 
 METHODS = "methods"
@@ -154,7 +149,14 @@ METHODS_RESNET18 = "methods_resnet18"
 """The same with another encoder; its amendment is results/protocols/real_v1_methods_resnet18.md."""
 METHODS_MOBILENETV2 = "methods_mobilenetv2"
 """A third encoder, for the methods whose place changed with the second; the same amendment."""
-COMPARISONS = {METHODS: "EfficientNet-Lite0", METHODS_RESNET18: "ResNet18", METHODS_MOBILENETV2: "MobileNetV2"}
+METHODS_MOBILENETV1 = "methods_mobilenetv1"
+"""A fourth one, wider than the second, for these methods; the same amendment."""
+COMPARISONS = {
+    METHODS: "EfficientNet-Lite0",
+    METHODS_RESNET18: "ResNet18",
+    METHODS_MOBILENETV2: "MobileNetV2",
+    METHODS_MOBILENETV1: "MobileNetV1",
+}
 """The groups that compare methods, and the encoder that all of a group's have."""
 
 
@@ -166,7 +168,7 @@ def _methods() -> list[Row]:
     diad = for_encoder("diad", {**_encoder(main), **changes}, SIDE)
     return [
         *found[:-1],
-        Row(METHODS, "DiAD, reduced", _with(main, diad, _as_long(recipe)), in_paper=False),
+        Row(METHODS, "DiAD, reduced", replace(main, model=diad, train=_as_long(recipe)), in_paper=False),
         found[-1],
     ]
 
@@ -179,10 +181,14 @@ def _compared_methods(group: str, main: RunConfig) -> list[Row]:
         recipe = published_recipe(method)
         train = _as_long(recipe)
         if method in ("rd4ad", "destseg"):  # in proportion to the batch: the benchmark's rule for RD4AD and MambaAD
-            train = dataclasses.replace(train, lr=recipe.lr * TRAIN.batch_size / recipe.batch_size)
-        found.append(Row(group, name, _with(main, for_encoder(method, encoder, SIDE), train)))
-    bank = for_encoder("memory_bank", encoder, SIDE)
-    return [*found, Row(group, "memory bank", _with(main, bank, published_recipe("memory_bank")), in_paper=False)]
+            train = replace(train, lr=recipe.lr * TRAIN.batch_size / recipe.batch_size)
+        found.append(Row(group, name, replace(main, model=for_encoder(method, encoder, SIDE), train=train)))
+    bank = replace(main, model=for_encoder("memory_bank", encoder, SIDE), train=published_recipe("memory_bank"))
+    return [*found, Row(group, "memory bank", bank, in_paper=False)]
+
+
+def _three_methods(group: str, main: RunConfig) -> list[Row]:
+    return [row for row in _compared_methods(group, main) if row.name in ("MambaAD", "RD4AD", "memory bank")]
 
 
 def _encoder(run: RunConfig) -> dict[str, Any]:
@@ -191,11 +197,7 @@ def _encoder(run: RunConfig) -> dict[str, Any]:
 
 def _as_long(recipe: TrainConfig) -> TrainConfig:
     """A method's recipe at the protocol's length."""
-    return dataclasses.replace(recipe, steps=TRAIN.steps, batch_size=TRAIN.batch_size)
-
-
-def _with(run: RunConfig, model: MethodConfig, train: TrainConfig) -> RunConfig:
-    return dataclasses.replace(run, model=model, train=train)
+    return replace(recipe, steps=TRAIN.steps, batch_size=TRAIN.batch_size)
 
 
 GROUPS: Mapping[str, Callable[[], list[Row]]] = {
@@ -207,11 +209,8 @@ GROUPS: Mapping[str, Callable[[], list[Row]]] = {
     TABLE_7.name: partial(_of_table, TABLE_7, TABLE_7_ROWS),
     METHODS: _methods,
     METHODS_RESNET18: lambda: _compared_methods(METHODS_RESNET18, base("resnet18")),
-    METHODS_MOBILENETV2: lambda: [
-        row
-        for row in _compared_methods(METHODS_MOBILENETV2, base("mobilenetv2"))
-        if row.name in ("MambaAD", "RD4AD", "memory bank")
-    ],
+    METHODS_MOBILENETV2: lambda: _three_methods(METHODS_MOBILENETV2, base("mobilenetv2")),
+    METHODS_MOBILENETV1: lambda: _three_methods(METHODS_MOBILENETV1, base("mobilenetv1")),
 }
 """In the order in which they are run: the most informative first."""
 
@@ -221,9 +220,7 @@ REFERENCES = {
     TABLE_3.name: "local + global",
     TABLE_4.name: "ResNet18 [3,4,6,3]",
     TABLE_7.name: "M 2, 3, 1×1-DW-1×1 {5,7}",
-    METHODS: "MambaAD",
-    METHODS_RESNET18: "MambaAD",
-    METHODS_MOBILENETV2: "MambaAD",
+    **dict.fromkeys(COMPARISONS, "MambaAD"),
 }
 """The row that the paper proposes, which the others of its table are compared with."""
 WITHIN_LITE0 = "EfficientNet-Lite0 [2,2,2,2]"
@@ -272,7 +269,11 @@ CLAIMS = (
     *(Claim(METHODS_RESNET18, "MambaAD", other, +1) for other in ("RD4AD", "UniAD")),
     Claim(METHODS_RESNET18, "MambaAD", "SimpleNet", +1, caveat="against a training that hardly began"),
     *(Claim(METHODS_RESNET18, "MambaAD", other, +1) for other in ("DeSTSeg", "memory bank")),
-    *(Claim(METHODS_MOBILENETV2, "MambaAD", other, +1) for other in ("RD4AD", "memory bank")),
+    *(
+        Claim(group, "MambaAD", other, +1)
+        for group in (METHODS_MOBILENETV2, METHODS_MOBILENETV1)
+        for other in ("RD4AD", "memory bank")
+    ),
 )
 """What the paper says of its rows, as differences that this protocol can test, and comparisons with a memory bank."""
 
@@ -291,7 +292,7 @@ def queue() -> Iterator[tuple[Row, int, RunConfig]]:
 
 
 def _changed(run: RunConfig, changes: dict[str, Any]) -> RunConfig:
-    return dataclasses.replace(run, model=dataclasses.replace(run.model, **changes))
+    return replace(run, model=replace(run.model, **changes))
 
 
 def _commas(depths: tuple[int, ...]) -> str:
