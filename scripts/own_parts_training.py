@@ -59,6 +59,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "levels weigh the same in the loss": {},
     "warm-up of 200 steps": {"warmup_steps": 200},
     "learning rate 0.001": {"lr": 1e-3},
+    "learning rate 0.005": {"lr": 5e-3},
     "cosine in the loss": {},
 }
 LOSSES = {"levels weigh the same in the loss": levels_weigh_the_same, "cosine in the loss": cosine_loss}

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -63,6 +64,21 @@ def test_a_category_has_no_part_in_the_choice_of_its_own_map(tmp_path: Path) -> 
     assert "| nut | b | −10.0 | +5.0 |" in text
     assert "| bolt | b | +20.0 | +5.0 |" in text
     assert "It is ahead in 3 of 4 in mAD and 4 of 4 in AU-PRO." in text
+
+
+def test_unseen_surfaces_compare_calls_of_the_same_seed(tmp_path: Path) -> None:
+    write(tmp_path, "nut", 0, {"other": (50.0, 80.0)})
+    (tmp_path / own_parts.UNSEEN).mkdir()
+
+    def calls(*mads: float) -> dict[str, Any]:
+        return {str(seed): {"metrics": {"mad": mad, "pixel_aupro": 2 * mad}} for seed, mad in enumerate(mads)}
+
+    recipes = {own_parts.WITHOUT: calls(41.0, 38.0, 10.0), own_parts.BANK_ALONE: calls(40.0, 40.0)}
+    (tmp_path / own_parts.UNSEEN / "sand.json").write_text(json.dumps({"category": "sand", "recipes": recipes}))
+    text = own_parts.page(tmp_path).replace("\u00a0", " ")
+    assert "Of 2 pairs of a surface and a seed the call without any option is ahead of the bank in 1 in mAD" in text
+    assert "| sand | no option | 3 | 30 / 59 | −0.5 (−2.0 to +1.0) | −1.0 (−4.0 to +2.0) |" in text
+    assert "| sand | memory bank alone | 2 | 40 / 80 | – | – |" in text
 
 
 def test_other_trainings_are_compared_with_the_presets_seed_by_seed(tmp_path: Path) -> None:

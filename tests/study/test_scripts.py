@@ -121,3 +121,29 @@ def test_a_reader_that_changes_a_file_is_seen(tmp_path: Path) -> None:
 
         found, _ = script.portion(st.integers(5, 9), read, 3, 0, tmp_path, {tmp_path / "fed"}, "settings")
         assert found == endings
+
+
+def test_unseen_surfaces_are_spoilt_within_their_masks_and_tested_beside_what_is_trained_on(tmp_path: Path) -> None:
+    pytest.importorskip("skimage", reason="needs scikit-image, of the extra dev")
+    import own_parts_unseen as script
+    from PIL import Image
+    from scipy.ndimage import binary_dilation
+
+    assert script.LEFT[1] <= script.RIGHT[0]
+    rng = np.random.default_rng(0)
+    for defect in script.DEFECTS:
+        image = script.piece(script.photograph("brick"), script.RIGHT, rng)
+        spoilt, mask = script.spoil(image, defect, script.piece(script.photograph("grass"), script.RIGHT, rng), rng)
+        assert mask.any()
+        changed = np.abs(spoilt - image).max(2)
+        assert not changed[~binary_dilation(mask)].any(), defect
+        assert changed[mask].mean() > 0.01, defect
+    script.write("gravel", tmp_path)
+    assert len(list(tmp_path.glob("train/good/*.png"))) == script.TRAIN
+    for defect in script.DEFECTS:
+        images, masks = (sorted(tmp_path.glob(f"{place}/{defect}/*.png")) for place in ("test", "ground_truth"))
+        assert len(images) == len(masks) == script.EACH
+    left = np.floor(script.photograph("gravel") * 255 + 0.5).astype(np.uint8)[:, slice(*script.LEFT)]
+    first = np.asarray(Image.open(tmp_path / "train/good/000.png"))[..., 0]
+    windows = np.lib.stride_tricks.sliding_window_view(left, first.shape)
+    assert (windows[:, :, 0] == first[0]).all(-1).any(), "training images are pieces of the left part"
