@@ -47,7 +47,7 @@ records: reproduce ## replace the committed records and tables by the ones just 
 		cp "build/$(PROFILE)/results/runs/$(PROFILE)_$$run.json" results/runs/; done
 	@cp build/$(PROFILE)/results/tables/*.csv results/tables/
 
-evidence: $(READY) ## make the runs on real images (DATA=folder of mvtec/ and other/, WEIGHTS=folder of ResNet18 and MobileNetV2)
+evidence: $(READY) ## make the runs on real images (DATA=folder of mvtec/ and other/, WEIGHTS=folder of ResNet18 and the MobileNets)
 	@test -n "$(DATA)" || { echo "name the images: make evidence DATA=folder; mambaad data where real_v1 says which"; exit 2; }
 	@$(SNAKEMAKE) --snakefile evidence.smk --config 'data=$(DATA)' 'weights=$(WEIGHTS)' --unlock >/dev/null 2>&1 || true
 	@$(SNAKEMAKE) --snakefile evidence.smk --keep-going --config 'data=$(DATA)' 'weights=$(WEIGHTS)'

@@ -123,7 +123,7 @@ if TRAIN and PROFILE == "quick":
         output: directory(DATA)
         log: f"{LOGS}/data.log"
         shell:
-            "python -m mambaad reproduce --profile {PROFILE} --prepare --data-dir {DATA} > {log} 2>&1"
+            "python -m mambaad reproduce --profile {PROFILE} --prepare --data-dir {output:q} > {log} 2>&1"
 
 
 if TRAIN:
@@ -140,12 +140,13 @@ if TRAIN:
             log: f"{LOGS}/runs_{number}.log"
             params:
                 runs=" ".join(runs),
+                data=shlex.quote(DATA),
             threads: 1
             resources: **RUN_RESOURCES
             priority: 1  # the long jobs first
             shell:
                 "python -m mambaad reproduce"
-                " --profile {PROFILE} --run {params.runs} --results {RESULTS} --data-dir {DATA} > {log} 2>&1"
+                " --profile {PROFILE} --run {params.runs} --results {RESULTS} --data-dir {params.data} > {log} 2>&1"
 
 
 EXECUTE = (

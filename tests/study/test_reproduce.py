@@ -1,6 +1,7 @@
 """`mambaad reproduce`: which runs it names, before any is made."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,37 @@ def test_the_paper_profile_asks_for_its_images_and_makes_one_job_of_each_run(tmp
     printed = done.stdout + done.stderr
     assert done.returncode == 0, printed
     assert printed.count("python -m mambaad reproduce --profile paper --run") == len(plan.runs("paper"))
+
+
+@pytest.mark.parametrize(
+    ("graph", "names", "command"),
+    [
+        ("evidence.smk", ("data", "weights"), "python -m mambaad evidence --run"),
+        ("Snakefile", ("images",), "python -m mambaad evidence --run"),
+        ("Snakefile", ("data",), "python -m mambaad reproduce --profile paper --run"),
+    ],
+)
+def test_folders_with_spaces_and_quotes_reach_the_commands_whole(
+    tmp_path: Path, graph: str, names: tuple[str, ...], command: str
+) -> None:
+    """What a shell makes of each command names the folder as one word."""
+    options = [f"results={tmp_path / 'records'}"] if graph == "evidence.smk" else [f"build={tmp_path / 'build'}"]
+    if "images" in names:
+        options += ["train=False", f"results={ROOT / 'results'}"]
+    if "data" in names and graph == "Snakefile":
+        options += ["profile=paper", "train=True"]
+    folders = {name: tmp_path / f"the line's {name}" for name in names}
+    for name, folder in folders.items():
+        folder.mkdir()
+        options.append(f"{name}={folder}")
+    words = ["--snakefile", graph, "--cores", "1", "-n", "--nolock", "--printshellcmds", "--config", *options]
+    done = subprocess.run([sys.executable, "-m", "snakemake", *words], cwd=ROOT, capture_output=True, text=True)
+    printed = done.stdout + done.stderr
+    assert done.returncode == 0, printed
+    commands = [line.strip() for line in printed.splitlines() if command in line]
+    assert commands, printed
+    for line in commands:
+        assert {str(folder) for folder in folders.values()} <= set(shlex.split(line)), line
 
 
 def test_cluster_profiles_name_options_of_snakemake() -> None:
