@@ -61,8 +61,8 @@ table_page.overview(TABLE_4, frame, results_folder(given.evidence))
 # %% [markdown]
 # ## What the measurements say
 #
-# Rows are compared within an encoder only: two rows should differ in one thing. MobileNetV2 has a single depth, so it
-# is compared with nothing here; {doc}`table_1_main_results` sets it against other methods.
+# Rows are compared within an encoder only: two rows should differ in one thing. The MobileNets have a single depth, so
+# they are compared with nothing here; {doc}`table_1_main_results` sets them against other methods.
 
 # %% tags=["remove-input"]
 table_page.measured(TABLE_4, results_folder(given.evidence))

@@ -146,7 +146,7 @@ def read(found: Mapping[str, Maps], parts: tuple[str, ...], side: int, sigma: fl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("categories", nargs="*", default=list(FOLDERS), choices=[*FOLDERS, []])
+    parser.add_argument("categories", nargs="*", default=[], choices=[*FOLDERS, []])
     parser.add_argument("--data", type=Path, required=True, help="folder of mvtec/ and other/")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, default=1000)

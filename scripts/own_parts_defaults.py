@@ -69,7 +69,7 @@ def train(data: Path, out: Path, options: list[str], beside: bool) -> dict[str, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("categories", nargs="*", default=list(FOLDERS), choices=[*FOLDERS, []])
+    parser.add_argument("categories", nargs="*", default=[], choices=[*FOLDERS, []])
     parser.add_argument("--data", type=Path, required=True, help="folder of mvtec/ and other/")
     parser.add_argument("--out", type=Path, default=Path("results/own_parts/defaults"))
     parser.add_argument(

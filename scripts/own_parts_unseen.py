@@ -110,7 +110,7 @@ def write(surface: str, root: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("surfaces", nargs="*", default=list(SURFACES), choices=[*SURFACES, []])
+    parser.add_argument("surfaces", nargs="*", default=[], choices=[*SURFACES, []])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=[name for name in RECIPES if name not in LONG])
     parser.add_argument("--threads", type=int, default=1)

@@ -1,5 +1,6 @@
 """The scripts that write records say what was run, and take nothing for their own that another call left."""
 
+import importlib
 import json
 import subprocess
 from dataclasses import replace
@@ -147,3 +148,24 @@ def test_unseen_surfaces_are_spoilt_within_their_masks_and_tested_beside_what_is
     first = np.asarray(Image.open(tmp_path / "train/good/000.png"))[..., 0]
     windows = np.lib.stride_tricks.sliding_window_view(left, first.shape)
     assert (windows[:, :, 0] == first[0]).all(-1).any(), "training images are pieces of the left part"
+
+
+@pytest.mark.parametrize("name", ["own_parts_defaults", "own_parts_unseen"])
+def test_without_a_category_all_are_measured(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = importlib.import_module(name)
+    done = {"seconds": None, "metrics": {"mad": 50.0}}
+    monkeypatch.setattr(script, "train", lambda *_, **__: done)
+    words = [
+        "--out",
+        str(tmp_path),
+        *(["--data", "data"] if name == "own_parts_defaults" else ["--images", str(tmp_path)]),
+    ]
+    monkeypatch.setattr("sys.argv", [name, *words])
+    script.main()
+    expected = script.FOLDERS if name == "own_parts_defaults" else script.SURFACES
+    assert {path.stem for path in tmp_path.glob("*.json")} == set(expected)
+    for path in tmp_path.glob("*.json"):
+        recipes = json.loads(path.read_text())["recipes"]
+        assert set(recipes) == set(script.RECIPES) - set(script.LONG)
+        if name == "own_parts_unseen":
+            assert all(set(seeds) == {"0", "1", "2"} for seeds in recipes.values())
