@@ -242,9 +242,10 @@ plot(
 )
 
 # %% [markdown]
-# The two protocols agree within about a point on the maps of a trained network, and can differ by many on hard ones.
-# So a difference between two papers may be one of detectors, or one of grids. In this book, runs on real images show
-# *exact* metrics and the synthetic rows those of the published code; every record holds both.
+# On the maps of trained networks the two protocols mostly agree within a point or two, but not always: in our runs on
+# real images the AU-PRO of DeSTSeg differs by four to eight. So a difference between two papers may be one of
+# detectors, or one of grids. In this book, runs on real images show *exact* metrics and the synthetic rows those of the
+# published code; every record holds both.
 #
 # There is one more difference. *exact* calls an image defective if the data set says so; *paper* if its mask still has
 # a pixel after the resize to network size. Tiny defects can vanish there; each record counts them (`relabelled`).

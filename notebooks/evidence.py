@@ -129,7 +129,7 @@ for group, encoder in protocol.COMPARISONS.items():
     if found := lines(group, protocol.REFERENCES[group], folder):
         display(Markdown(f"With {encoder}:"), forest(found, protocol.REFERENCES[group], RECORDS))
     else:
-        display(Markdown(f"No run of another method with {encoder} is recorded yet."))
+        display(Markdown(f"With {encoder} no other method shares a recorded seed with MambaAD yet."))
 
 # %% [markdown]
 # ## Category by category

@@ -19,7 +19,7 @@ from mambaad.study import plan, table_html
 from mambaad.study.audit import checks, claims
 from mambaad.study.book_network import book_network, book_run
 from mambaad.study.compare import SHOWN, Case, compare
-from mambaad.study.evidence import curve_report, protocol, report
+from mambaad.study.evidence import method_report, protocol, report
 from mambaad.study.evidence.statistics import verdict
 from mambaad.study.published_numbers import load, repository_root
 from mambaad.study.table_html import Column, Markup
@@ -153,36 +153,7 @@ def _evidence(results: Path) -> list[str]:
             + "".join(f"; {clause}" for clause in (whole, chance) if clause)
             + "."
         )
-    return [*found, _methods(results)] if methods.total() else found
-
-
-def _methods(results: Path) -> str:
-    """The comparisons of methods, encoder by encoder; methods whose verdict turns with the encoder are named."""
-    encoders: dict[str, dict[str, list[str]]] = {}  # by method and verdict
-    parts = []
-    for group, encoder in protocol.COMPARISONS.items():
-        claims_of = [claim for claim in protocol.CLAIMS if claim.group == group]
-        for claim in claims_of:
-            kind = verdict(report.compare(claim, results), claim.sign)
-            encoders.setdefault(claim.reference, {}).setdefault(kind, []).append(encoder)
-        if (found := report.verdicts(results, [group])).total():
-            doubtful = [claim.caveat for claim in claims_of if claim.caveat and report.compare(claim, results)]
-            caveat = f" ({_comparisons(len(doubtful))} {doubtful[0]})" if doubtful else ""
-            parts.append(f"with {encoder}, of {found.total()} claims, {report.counted(found)}{caveat}")
-    turned: dict[str, list[str]] = {}
-    for name, kinds in encoders.items():
-        if {"supported", "contradicted"} <= kinds.keys():
-            ahead, behind = (" and ".join(kinds[kind]) for kind in ("supported", "contradicted"))
-            words = f"with {ahead}, and behind with {behind}"
-            turned.setdefault(words, []).append("the memory bank" if name == "memory bank" else name)
-    lead = "Whether MambaAD beats another method depends on the encoder" if turned else "MambaAD against other methods"
-    differ = "".join(f" It is ahead of {' and '.join(names)} {words}." for words, names in turned.items())
-    said = " ".join(filter(None, (f"**{lead}: {'; '.join(parts)}.**{differ}", curve_report.distance(results))))
-    return (
-        f"{said} All methods of a comparison had the same encoder and the same number of steps, which favours those "
-        "that learn quickly. The {term}`memory bank` is not in the paper; DiAD was not judged "
-        "({doc}`notebooks/table_1_main_results`)."
-    )
+    return [*found, method_report.sentence(results)] if methods.total() else found
 
 
 def judged(results: str | Path) -> list[tuple[Claimed, int, Counter[str]]]:

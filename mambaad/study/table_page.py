@@ -174,7 +174,9 @@ def measured(table: Table, evidence: str | Path, group: str = "") -> None:
         )
         return
     if sentence := report.finding(group, evidence):
-        display(HTML(f"<p>On these images, {sentence}</p>"))
+        judged = report.verdicts(evidence, [group]).total()
+        none = f"These runs test no claim yet: a verdict needs {report.FEWEST_SEEDS} seeds of both rows."
+        display(HTML(f"<p>{f'On these images, {sentence}' if judged else none}</p>"))
     if note := machines.note(group, evidence):
         display(HTML(f'<p>{note}; <a href="evidence.html#noise-floor">Evidence</a> measures it.</p>'))
     for reference in protocol.references_of(group):

@@ -1,6 +1,7 @@
 """The protocol real_v1 and its runs: what is fixed stays fixed, and a run measures what its record says."""
 
 import dataclasses
+import hashlib
 from pathlib import Path
 from statistics import fmean
 from typing import Any, cast
@@ -14,7 +15,8 @@ from mambaad.engine import records
 from mambaad.metrics import METRICS
 from mambaad.model import EncoderWeightsError
 from mambaad.study.evidence import curve_report, curves, protocol, report
-from mambaad.study.evidence.carry_out import carry_out, recorded, replicates
+from mambaad.study.evidence.carry_out import Resampling, carry_out, recorded, replicates
+from mambaad.study.evidence.resample import draws, resampled_metrics
 from mambaad.study.evidence.statistics import verdict
 from mambaad.study.profiles import quick_base
 
@@ -31,6 +33,26 @@ def test_the_runs_are_those_that_were_fixed() -> None:
     for value in (train.steps, train.lr, protocol.SIDE, protocol.REPLICATES, data.index_hash):
         assert f"`{value}`" in text, f"results/protocols/real_v1.md does not state {value}"
     assert f"`{protocol.base().hash}`" in text
+
+
+def test_every_run_is_resampled_on_the_same_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither seed nor blocks are in a run's hash: other draws would be paired with those of earlier records."""
+    assert protocol.BLOCKS == {"glassfiber": 5}
+    labels = np.array([False] * 7 + [True] * 11)
+    counts = draws(labels, protocol.REPLICATES, protocol.RESAMPLE_SEED, 5)
+    assert hashlib.sha256(counts.astype("<i8").tobytes()).hexdigest().startswith("6bd53623e356")
+    maps = np.random.default_rng(0).random((18, 8, 8), dtype=np.float32)
+    masks = np.zeros((18, 8, 8), dtype=bool)
+    masks[labels, :2] = True
+    scores = maps.max(axis=(1, 2))
+    monkeypatch.setattr("mambaad.study.evidence.carry_out.mean_and_mad", dict)
+    for category, block in (("glassfiber", 5), ("screw", 1)):
+        resampling = Resampling()
+        resampling(category, maps, masks, labels, scores)
+        expected = draws(labels, protocol.REPLICATES, protocol.RESAMPLE_SEED, block)
+        np.testing.assert_array_equal(
+            resampling.facts()["replicates"][category], resampled_metrics(maps, masks, labels, scores, expected)
+        )
 
 
 def test_rows_differ_from_the_main_model_in_what_their_table_varies_only() -> None:

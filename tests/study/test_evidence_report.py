@@ -12,8 +12,9 @@ import pytest
 from test_explanations import run_cells
 
 from mambaad.metrics import METRICS
-from mambaad.study import front_page
-from mambaad.study.evidence import coverage, explorer, protocol, report
+from mambaad.study import front_page, tables
+from mambaad.study.evidence import coverage, explorer, method_report, protocol, report
+from mambaad.study.evidence.carry_out import recorded
 from mambaad.study.evidence.forest import forest, lines
 from mambaad.study.evidence.long_table import long_table, write_tables
 from mambaad.study.evidence.protocol import Row
@@ -22,7 +23,7 @@ from mambaad.study.published_numbers import repository_root
 GROUP = "table_5_scan_methods"
 
 
-def write(folder: Path, row: Row, seed: int, mad: float, device: str = "CPU A(R), 2 cores") -> None:
+def write(folder: Path, row: Row, seed: int, mad: float, device: str = "CPU A(R), 2 cores", commit: str = "a") -> None:
     """A record with just what the report reads, and two image replicates."""
     run = row.run(seed)
     metrics = {**dict.fromkeys(METRICS, mad), "mad": mad}
@@ -34,7 +35,7 @@ def write(folder: Path, row: Row, seed: int, mad: float, device: str = "CPU A(R)
         "hash": run.hash,
         "config": {},
         **dict.fromkeys(fields),
-        "environment": {"device": device},
+        "environment": {"device": device, "code": {"commit": commit}},
     }
     values = [mad, mad + 0.1, mad - 0.1]
     record |= {"metrics": {"exact": part, "paper": part}, "replicates": dict.fromkeys((*METRICS, "mad"), values)}
@@ -176,7 +177,8 @@ def test_claims_about_methods_name_their_encoder() -> None:
 
 def test_chance_is_set_beside_what_was_seen(results: Path) -> None:
     assert report.by_chance(results) == ""
-    lines = [{"seeds": 5, "images": k, "coverage": share} for k, share in ((0, 0.2), (1, 0.6))]
+    lines = [{"seeds": 4, "images": k, "coverage": share} for k, share in ((0, 0.2), (1, 0.6))]
+    lines.append({"seeds": 5, "images": 0, "coverage": 1.0})  # the comparisons of this fixture have four
     (results / coverage.FILE).write_text(json.dumps({"simulated": lines}))
     chance = report.by_chance(results)
     assert chance.startswith("2 of the 3 intervals about parts of the network exclude zero;")
@@ -206,6 +208,10 @@ def test_the_whole_decoder_is_compared_with_a_plain_one_from_three_seeds_on(tmp_
     assert report.whole_decoder(tmp_path).startswith(
         "MambaAD's full decoder scores 1.0 points of mAD below a plain Mamba decoder (−1.0, "
     )
+    write(tmp_path, rows["+ LSS + HSS"], 0, 76.0)
+    assert report.whole_decoder(tmp_path).startswith(
+        "MambaAD's full decoder and a plain Mamba decoder show no difference (+1.0, "
+    )
 
 
 def test_rows_are_compared_within_an_encoder(tmp_path: Path) -> None:
@@ -234,9 +240,26 @@ def test_the_page_runs_with_and_without_records(
 def test_the_front_page_counts_and_cites(tmp_path: Path, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sentences = front_page.findings("results")
     assert len(sentences) == 5
-    assert "reproduced to the digit" in sentences[0]
+    assert all("{doc}`" in sentence for sentence in sentences[:4])
     assert "Of 0 reported" in front_page.findings(tmp_path)[0]
     assert "Of 32 reported" in sentences[0], "a network that table 3 names for two data sets counts once"
+    (tmp_path / "tables").mkdir()
+    lines = [
+        ("local", "mvtec", "params_m", tables.COUNT_EQUAL),
+        ("local", "visa", "params_m", tables.COUNT_EQUAL),  # the same network
+        ("global", "mvtec", "params_m", "differs"),
+        ("global", "mvtec", "flops_g", tables.COUNT_EQUAL),
+        ("global", "mvtec", "mad", "no count"),
+    ]
+    frame = pd.DataFrame(lines, columns=["method", "dataset", "metric", "note"]).assign(paper=1.0, ours=1.0)
+    frame[["method", "dataset", "metric", "paper", "ours", "note"]].to_csv(
+        tmp_path / "tables" / "table_3_lss_branches.csv", index=False
+    )
+    monkeypatch.setattr(front_page.claims, "findings", lambda: pd.DataFrame({"found": ["found", "found", "not found"]}))
+    counts, audit, *_ = front_page.findings(tmp_path)
+    assert "Of 3 reported parameter and FLOP counts" in counts
+    assert "other methods, 2 are reproduced to the digit" in counts
+    assert "An audit lists 2 inconsistencies" in audit
     (ablations,) = front_page._evidence(results)
     assert "of 3 claims tested" in ablations
     assert "1 is supported, 1 is contradicted, 1 shows no difference" in ablations
@@ -252,10 +275,32 @@ def test_a_method_that_is_ahead_with_one_encoder_only_is_named(tmp_path: Path) -
                 values = {"MambaAD": 80.0, "RD4AD": mad, "UniAD": 50.0}
                 if row.name in values:
                     write(tmp_path, row, seed, values[row.name] + 0.1 * (seed % 2 if row.name == "RD4AD" else 0))
-    said = front_page._methods(tmp_path)
-    assert "depends on the encoder: with EfficientNet-Lite0, of 2 claims, 2 are supported" in said
-    assert "with ResNet18, of 2 claims, 1 is supported, 1 is contradicted.**" in said
+    said = method_report.sentence(tmp_path)
+    assert (
+        "depends on the encoder: with EfficientNet-Lite0 (4 seeds), of 5 claims, 2 are supported, 3 not tested" in said
+    )
+    assert "with ResNet18 (4 seeds), of 5 claims, 1 is supported, 1 is contradicted, 3 not tested.**" in said
     assert "It is ahead of RD4AD with EfficientNet-Lite0, and behind with ResNet18." in said
+
+
+def test_the_metric_protocols_differ_as_the_pages_say() -> None:
+    """04_measuring and differences_from_published.md: AU-PRO by both protocols, of every network that was trained."""
+    records = repository_root() / "results" / protocol.NAME
+    gaps: dict[bool, list[float]] = {True: [], False: []}
+    for group in protocol.GROUPS:
+        for row in protocol.rows(group):
+            for record in recorded(row, records).values():
+                exact, paper = (record["metrics"][name]["mean"]["pixel_aupro"] for name in ("exact", "paper"))
+                gaps[row.name == "DeSTSeg"].append(abs(paper - exact))
+    assert (round(min(gaps[True])), round(max(gaps[True]))) == (4, 8)
+    assert max(gaps[False]) < 2
+
+
+def test_names_are_listed_as_a_reader_would() -> None:
+    assert report.listed(["a"]) == "a"
+    assert report.listed(["a", "b"]) == "a and b"
+    assert report.listed(iter(["a", "b", "c"])) == "a, b and c"
+    assert report.listed(["a", "b, small", "c"]) == "a; b, small and c"
 
 
 def test_table_1_says_of_the_encoders_what_the_records_say() -> None:
@@ -269,9 +314,15 @@ def test_table_1_says_of_the_encoders_what_the_records_say() -> None:
     for name in ("RD4AD", "memory bank"):
         assert found[protocol.METHODS, name] == found[protocol.METHODS_MOBILENETV2, name] == "supported"
         assert found[protocol.METHODS_RESNET18, name] == "contradicted"
+        assert found[protocol.METHODS_MOBILENETV1, name] == "not tested here"
     assert found[protocol.METHODS, "DeSTSeg"] == "supported"
     alike = [key for key, words in found.items() if key[0] in protocol.COMPARISONS and words.startswith("no diff")]
     assert alike == [(protocol.METHODS_RESNET18, "DeSTSeg")]
+
+
+def test_every_comparison_bears_on_one_claim_of_the_front_page() -> None:
+    for claim in protocol.CLAIMS:
+        assert sum(front_page._bears(claim, claimed) for claimed in front_page.CLAIMED) == 1, claim
 
 
 @pytest.mark.parametrize(
@@ -303,3 +354,18 @@ def test_the_front_page_s_files_hold_what_the_functions_say(tmp_path: Path, monk
         assert methods == (5, Counter({"not tested here": 5})), "DiAD, which no run tests, is one of the paper's five"
         assert bank[0] == 1
     assert table.count('class="verdict') == len(front_page.CLAIMED) + 1
+
+
+def test_the_claims_table_shows_each_claim_with_its_own_verdict(results: Path) -> None:
+    """Each line of the table against the function that judges, caveats at their own comparisons."""
+    records = repository_root() / "results" / protocol.NAME
+    for folder in (results, records):
+        page = re.sub(r"&\w+;|\s+", " ", front_page.claims_table(folder))
+        rows = re.findall(r"<tr\b.*?</tr>", page)
+        for claimed, number, verdicts in front_page.judged(folder):
+            (row,) = (row for row in rows if claimed.sentence in row)
+            assert re.findall(r'class="verdict[^>]*>([^<]*)<', row) == [front_page.overall(number, verdicts)]
+            caveats = {claim.caveat for claim in protocol.CLAIMS if claim.caveat}
+            own = {claim.caveat for claim in protocol.CLAIMS if claim.caveat and front_page._bears(claim, claimed)}
+            assert {caveat for caveat in caveats if caveat in row} == own
+    assert "31 of 42 cells" in page

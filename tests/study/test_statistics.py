@@ -7,6 +7,7 @@ import pytest
 
 from mambaad.study.evidence import coverage
 from mambaad.study.evidence.statistics import Estimate, paired_difference, row_mean, smaller_than, verdict
+from mambaad.study.published_numbers import repository_root
 
 
 def simulated(
@@ -53,6 +54,11 @@ def test_too_few_seeds_are_no_verdict() -> None:
     assert alone.n == 1
 
 
+def test_three_seeds_are_enough_for_a_verdict() -> None:
+    row, reference = simulated(np.random.default_rng(2), effect=9.0, seeds=3)
+    assert verdict(paired_difference(row, reference), +1) == "supported"
+
+
 def test_pairs_are_the_seeds_in_common() -> None:
     row, reference = {0: [5.0, 5.0], 1: [6.0, 6.0], 7: [90.0, 90.0]}, {0: [4.0, 4.0], 1: [4.0, 4.0]}
     found = paired_difference(row, reference)
@@ -86,7 +92,16 @@ def test_what_can_be_detected_is_found_four_times_out_of_five() -> None:
 
 def test_by_chance_some_intervals_exclude_zero() -> None:
     lines = [{"seeds": 5, "images": k, "coverage": share} for k, share in ((0, 0.875), (1, 0.95))]
+    lines.append({"seeds": 3, "images": 0, "coverage": 0.5})
     assert coverage.by_chance(lines, 40) == pytest.approx((2.0, 5.0))
+    assert coverage.by_chance(lines, 40, 3) == pytest.approx((20.0, 20.0))
+
+
+def test_the_simulations_on_record_are_of_these_intervals() -> None:
+    """The line with the fewest draws of chance in it; without the widening it would be 0.76."""
+    stored = coverage.stored(repository_root() / "results" / "real_v1")
+    (line,) = (line for line in stored if line["seeds"] == 3 and line["images"] == 0)
+    assert line["coverage"] == coverage.coverage(3, 0.0)
 
 
 def test_simulated_coverage_is_said_by_number_of_seeds() -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 from mambaad.study.evidence import protocol
 from mambaad.study.evidence.carry_out import recorded, replicates
 from mambaad.study.evidence.protocol import Row
-from mambaad.study.evidence.report import TITLES, in_points, interval
+from mambaad.study.evidence.report import TITLES, in_points, interval, listed
 from mambaad.study.evidence.statistics import Estimate, paired_difference
 
 
@@ -29,7 +29,7 @@ def processors(results: str | Path) -> Counter[str]:
 
 def apart(results: str | Path) -> list[tuple[str, Row]]:
     """(group, row) wherever no seed of the row was run on the processor of its reference's run: what the processor and
-    the later code shift in all seeds is then part of the difference, and not of its interval."""
+    other code shift in all seeds is then part of the difference, and not of its interval."""
     found = []
     for group in protocol.GROUPS:
         for reference in protocol.references_of(group):
@@ -54,11 +54,11 @@ def sentences(results: str | Path, again: str | Path) -> str:
     made = processors(results)
     if not made:
         return ""
-    words = [f"Of the protocol's runs, {' and '.join(f'{count} were made on {name}' for name, count in made.items())}."]
+    words = [f"Of the protocol's runs, {listed(f'{count} were made on {name}' for name, count in made.items())}."]
     if alone := Counter(group for group, _ in apart(results)):
         rows = ", ".join(f"{TITLES[group]} ({count} row{'s' * (count > 1)})" for group, count in alone.items())
         words.append(
-            f"In some comparisons row and reference never met the same processor, and the row has later code: {rows}. "
+            f"In some comparisons row and reference never met the same processor{_other_code(results)}: {rows}. "
             "A shift that this causes in all seeds is part of the difference, and not of its interval."
         )
     first, second = recorded(protocol.base_row(), results), recorded(protocol.base_row(), again)
@@ -104,11 +104,25 @@ def note(group: str, results: str | Path) -> str:
     if not alone:
         return ""
     every = len(alone) == len(protocol.rows(group)) - 1
-    which = "All other rows" if every else " and ".join(f"<em>{html.escape(row.name)}</em>" for row in alone)
+    which = "All other rows" if every else listed(f"<em>{html.escape(row.name)}</em>" for row in alone)
     return (
-        f"{which} {'were' if len(alone) > 1 else 'was'} run on another processor, and with later code, than the "
-        "reference. A shift that this causes in all seeds is part of the differences"
+        f"{which} {'were' if len(alone) > 1 else 'was'} run on another processor than the reference"
+        f"{_other_code(results, group)}. A shift that this causes in all seeds is part of the differences"
     )
+
+
+def _other_code(results: str | Path, group: str = "") -> str:
+    """Whether the rows of `apart`, all or a group's, were run with other code than their references, in words."""
+    differ = []
+    for name, row in apart(results):
+        if group in ("", name):
+            base = next(own for own in protocol.references_of(name) if row in protocol.compared_with(name, own))
+            reference = next(other for other in protocol.rows(name) if other.name == base)
+            ours, theirs = recorded(row, results), recorded(reference, results)
+            differ += [_code(ours[seed]) != _code(theirs[seed]) for seed in ours.keys() & theirs.keys()]
+    if not any(differ):
+        return ""
+    return ", and with other code" if all(differ) else ", and some with other code"
 
 
 def _said(found: Estimate) -> str:
@@ -117,6 +131,10 @@ def _said(found: Estimate) -> str:
 
 def _processor(record: dict[str, Any]) -> str:
     return str(record["environment"]["device"]).removeprefix("CPU ").partition(",")[0].replace("(R)", "").strip()
+
+
+def _code(record: dict[str, Any]) -> object:
+    return record["environment"].get("code", {}).get("commit")
 
 
 def _mad(record: dict[str, Any]) -> float:

@@ -69,6 +69,13 @@ def row_means(group: str, results: str | Path) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def listed(names: Iterable[str]) -> str:
+    """ "a, b and c"; semicolons where a name has a comma of its own."""
+    *first, last = names
+    comma = "; " if any("," in name for name in (*first, last)) else ", "
+    return f"{comma.join(first)} and {last}" if first else last
+
+
 def interval(estimate: Estimate, difference: bool = False) -> str:
     """ "71.2 to 73.4", or nothing where there is none; the ends of a difference as `table_html.signed_end` has them."""
     if math.isnan(estimate.low):
@@ -150,7 +157,9 @@ def by_chance(results: str | Path) -> str:
     simulated, found = coverage.stored(results), about_parts(results)
     if not simulated or not found.total():
         return ""
-    low, high = coverage.by_chance(simulated, found.total())
+    parts = [compare(claim, results) for claim in protocol.CLAIMS if claim.group not in protocol.COMPARISONS]
+    fewest = min(part.n for part in parts if part and part.n >= FEWEST_SEEDS)  # the least covered of them
+    low, high = coverage.by_chance(simulated, found.total(), fewest)
     return (
         f"{found.total() - found['no difference seen']} of the {found.total()} intervals about parts of the network "
         "exclude zero; intervals from so few seeds are somewhat too narrow, so chance alone would give "
@@ -206,11 +215,11 @@ def whole_decoder(results: str | Path) -> str:
     if len(set(ours) & set(theirs)) < FEWEST_SEEDS:
         return ""
     found = paired_difference(ours, theirs)
+    numbers = f"({in_points(found.value)}, {interval(found, difference=True)}, {found.n} seeds)"
+    if found.low <= 0 <= found.high:
+        return f"MambaAD's full decoder and a plain Mamba decoder show no difference {numbers}"
     side = "below" if found.value < 0 else "above"
-    return (
-        f"MambaAD's full decoder scores {abs(found.value):.1f} points of mAD {side} a plain Mamba decoder "
-        f"({in_points(found.value)}, {interval(found, difference=True)}, {found.n} seeds)"
-    )
+    return f"MambaAD's full decoder scores {abs(found.value):.1f} points of mAD {side} a plain Mamba decoder {numbers}"
 
 
 def depth_outside_the_paper(results: str | Path) -> str:
