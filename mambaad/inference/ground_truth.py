@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mambaad.data import DatasetError, Sample
-from mambaad.data.datasets.mvtec_ad import IMAGE_SUFFIXES
+from mambaad.data.datasets.mvtec_ad import images_in
 from mambaad.data.transforms import load_mask
 from mambaad.inference.threshold import above
 from mambaad.metrics import per_category
@@ -22,35 +22,41 @@ BATCH = 32
 def find_truth(images: Sequence[Path], root: str | Path, ground_truth: str | Path | None = None) -> list[Sample] | None:
     """What the images' folders tell about them, as samples; None if they tell nothing.
 
-    An image is good if the folder it lies in is called "good", otherwise defective, and its mask is the file
-    <stem>_mask.* or <stem>.* in the folder of the same name below the ground truth. Without `ground_truth` the images
-    must lie in test/<kind>, with ground_truth/<kind> beside test.
+    An image is good if the folder it lies in is called "good", otherwise defective, and its mask is the image file
+    called <stem>_mask or <stem> in the folder of the same name below the ground truth. Without `ground_truth` the
+    images must lie in test/<kind>, with ground_truth/<kind> beside test.
 
     Args:
         root: the folder predicted.
         ground_truth: folder of masks, with the same folders as `root`.
 
     Raises:
-        DatasetError: no such folder; a defective image without a mask.
+        DatasetError: no such folder; a defective image without a mask; two images or two masks that differ in their
+            suffixes alone.
     """
     if ground_truth is not None and not Path(ground_truth).is_dir():
         raise DatasetError(f"{ground_truth} does not exist: a folder of masks was expected as ground truth")
     samples = []
+    drawn: dict[Path, dict[str, Path]] = {}
+    """Masks by folder and stem."""
     for image in images:
         kind = image.parent.name
         if ground_truth is not None:
             relative = image.parent.relative_to(root) if image.parent.is_relative_to(root) else Path()
             folder, category = Path(ground_truth) / relative, relative.parts[0] if len(relative.parts) > 1 else "all"
         else:
-            test = image.resolve().parent.parent
+            test = image.parent.resolve().parent  # an image may be a link to a file elsewhere
             folder, category = test.parent / "ground_truth" / kind, test.parent.name
             if test.name != "test" or not (test.parent / "ground_truth").is_dir():
                 return None
         if kind == "good":
             samples.append(Sample(image, category, "test"))
             continue
-        masks = (p for stem in (f"{image.stem}_mask", image.stem) for p in sorted(folder.glob(f"{stem}.*")))
-        mask = next((p for p in masks if p.suffix.lower() in IMAGE_SUFFIXES), None)
+        if folder not in drawn:
+            drawn[folder] = _by_stem(images_in(folder), "masks")
+            if drawn[folder]:
+                _by_stem(images_in(image.parent), "images")
+        mask = drawn[folder].get(f"{image.stem}_mask", drawn[folder].get(image.stem))
         if mask is None:
             raise DatasetError(
                 f"{image}: no mask {image.stem}_mask.png in {folder}; add it, or put good images into folders named "
@@ -58,6 +64,20 @@ def find_truth(images: Sequence[Path], root: str | Path, ground_truth: str | Pat
             )
         samples.append(Sample(image, category, "test", kind, mask))
     return samples
+
+
+def _by_stem(paths: Sequence[Path], what: str) -> dict[str, Path]:
+    """Files by their names without suffix, by which images and masks find each other.  Raises DatasetError if two of
+    them have one name."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in found:
+            raise DatasetError(
+                f"{path.parent}: {what} {found[path.stem].name} and {path.name} have one name, so it cannot be told "
+                "which mask belongs to which image; rename one of them"
+            )
+        found[path.stem] = path
+    return found
 
 
 def measure(

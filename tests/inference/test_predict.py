@@ -266,6 +266,24 @@ def test_folders_that_tell_nothing_are_no_ground_truth(folder: Path, parts: Path
     assert find_truth(find_images(parts / "test"), parts / "test") is None
 
 
+def test_a_mask_belongs_to_the_image_of_its_whole_name(parts: Path) -> None:
+    scratch, masks = parts / "test" / "scratch", parts / "ground_truth" / "scratch"
+    for name in ("part", "part.1", "a1", "a[1]"):
+        Image.new("L", (8, 8)).save(scratch / f"{name}.png")
+        Image.new("L", (8, 8)).save(masks / f"{name}.png")
+    truth = find_truth(find_images(scratch), scratch)
+    assert truth is not None
+    assert len(truth) == 6
+    for sample in truth:
+        assert sample.mask is not None
+        assert sample.mask.stem.removesuffix("_mask") == sample.image.stem
+    for twice in (masks / "part.bmp", scratch / "a1.jpg"):
+        Image.new("L", (8, 8)).save(twice)
+        with pytest.raises(DatasetError, match=rf"{twice.name}.* have one name, .* rename one of them"):
+            find_truth(find_images(scratch), scratch)
+        twice.unlink()
+
+
 def test_large_categories_are_measured_from_histograms(parts: Path) -> None:
     truth = find_truth(find_images(parts / "test"), parts / "test")
     assert truth is not None
