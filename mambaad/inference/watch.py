@@ -30,13 +30,13 @@ from mambaad.device import resolve_device
 from mambaad.engine.lock import locked
 from mambaad.files import atomic_path, write_json, write_text
 from mambaad.inference.gallery import colour_scale, overlay
+from mambaad.inference.image_files import images_below
 from mambaad.inference.predict import (
     COLUMNS,
     LARGEST_OVERLAY,
     MAP_FORMATS,
     WATCHED,
     as_text,
-    images_below,
     name_below,
     save_map,
 )

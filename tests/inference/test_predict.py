@@ -17,6 +17,7 @@ from mambaad.config import ModelConfig
 from mambaad.data import DatasetError
 from mambaad.data.datasets.mvtec_ad import of_other_formats
 from mambaad.data.transforms import load_image
+from mambaad.engine.lock import LOCK, locked
 from mambaad.inference import predict as predict_module
 from mambaad.inference.ground_truth import find_truth, measure
 from mambaad.inference.predict import WATCHED, Outcome, find_images, predict_files, score_files
@@ -57,6 +58,11 @@ def table(out: Path) -> dict[str, dict[str, str]]:
         return {row["image"]: row for row in csv.DictReader(file)}
 
 
+def written(out: Path) -> list[str]:
+    """What a call leaves in its folder for the user."""
+    return sorted(p.name for p in out.iterdir() if not p.name.startswith("."))
+
+
 def test_every_image_has_a_score_a_map_and_an_overlay_and_a_broken_one_its_reason(
     model: mambaad.MambaAD, folder: Path, tmp_path: Path
 ) -> None:
@@ -80,8 +86,8 @@ def test_every_image_has_a_score_a_map_and_an_overlay_and_a_broken_one_its_reaso
     page = (out / "gallery.html").read_text()
     assert page.count("<li data-name=") == 3
     assert "1 not read" in page
-    assert sorted(p.name for p in out.iterdir()) == ["gallery.html", "maps", "overlays", "scores.csv"]
-    assert not list(out.rglob(".*"))
+    assert written(out) == ["gallery.html", "maps", "overlays", "scores.csv"]
+    assert [p.name for p in out.rglob(".*")] == [LOCK]
 
 
 def test_the_output_is_no_input_of_the_next_call(model: mambaad.MambaAD, folder: Path) -> None:
@@ -113,6 +119,17 @@ def test_the_scores_of_a_watched_folder_are_not_replaced(model: mambaad.MambaAD,
     assert [path.name for path in (tmp_path / "out").iterdir()] == [WATCHED]
 
 
+def test_two_calls_do_not_write_into_one_folder_at_once(model: mambaad.MambaAD, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    predict(model, folder, out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with locked(out), pytest.raises(ValueError, match=r"is in use by process .* choose another output folder"):
+        predict(model, folder / "a", out)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    predict(model, folder / "a", out)
+    assert list(table(out)) == ["one.png"]
+
+
 def test_photographs_of_other_formats_are_told(tmp_path: Path) -> None:
     assert of_other_formats(tmp_path) == ""
     for name in ("a/one.HEIC", "two.heic", "three.gif", "four.png", "notes.txt"):
@@ -139,7 +156,7 @@ def test_maps_as_tiff_or_not_at_all_change_no_score(model: mambaad.MambaAD, fold
     with Image.open(tmp_path / "tiff" / "maps" / "a" / "one.png.tiff") as image:
         assert image.mode == "F"
         np.testing.assert_array_equal(np.asarray(image), np.load(tmp_path / "npy" / "maps" / "a" / "one.png.npy"))
-    assert sorted(p.name for p in (tmp_path / "none").iterdir()) == ["gallery.html", "scores.csv"]
+    assert written(tmp_path / "none") == ["gallery.html", "scores.csv"]
     assert not (tmp_path / "npy" / "gallery.html").exists()
     assert "the 1 most anomalous of 3 images" in (tmp_path / "tiff" / "gallery.html").read_text()
     assert "href=" not in (tmp_path / "none" / "gallery.html").read_text()
@@ -173,7 +190,7 @@ def test_an_interrupted_call_leaves_the_earlier_scores(
             with pytest.raises(KeyboardInterrupt):
                 predict(model, folder, out)
         assert table(out) == wanted
-        assert not [p for p in out.iterdir() if p.name.startswith(".")]
+        assert [p.name for p in out.iterdir() if p.name.startswith(".")] == [LOCK]
     predict(model, folder, out)
     assert table(out) == wanted
 
@@ -318,7 +335,7 @@ def test_predict_command(
     mask.write_bytes(b"no image")
     assert cli.main([*call, str(parts / "test")]) == 2
     assert "cannot be read as a mask" in capsys.readouterr().err
-    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == ["gallery.html", "maps", "overlays", "scores.csv"]
+    assert written(tmp_path / "o") == ["gallery.html", "maps", "overlays", "scores.csv"]
     mask.unlink()
     assert cli.main([*call, str(parts / "test")]) == 0
     assert "no metrics: " in capsys.readouterr().err
