@@ -38,9 +38,14 @@ TOLERANCE = 1e-5
 with other threads or on another machine, and calibration puts the threshold on the score of an image."""
 
 
+def limit(threshold: float) -> float:
+    """The score beyond which an image is above a threshold by more than rounding."""
+    return threshold + TOLERANCE * abs(threshold)
+
+
 def above(score: float, threshold: float) -> bool:
     """Whether a score is above a threshold by more than rounding."""
-    return score > threshold + TOLERANCE * abs(threshold)
+    return score > limit(threshold)
 
 
 @dataclass(frozen=True, kw_only=True)
