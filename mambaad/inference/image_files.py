@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from mambaad.data import DatasetError
@@ -9,7 +10,7 @@ from mambaad.data.datasets.mvtec_ad import IMAGE_SUFFIXES
 
 
 def find_images(path: str | Path, exclude: str | Path | None = None) -> list[Path]:
-    """The image itself, or every image below a folder, sorted.
+    """The image itself, or every image below a folder, sorted; links to folders are followed, each folder once.
 
     Left out are hidden files, masks in folders named ground_truth, and what earlier calls wrote: into `exclude`, the
     output folder of this one, and into folders that hold their scores.csv.
@@ -28,19 +29,42 @@ def find_images(path: str | Path, exclude: str | Path | None = None) -> list[Pat
 
 
 def images_below(path: Path, exclude: str | Path | None = None) -> list[Path]:
-    """The images that `find_images` finds below a folder; none is no error."""
-    own: tuple[Path, ...] = ()
+    """The images that `find_images` finds below a folder; none is no error.
+
+    Folders that go away meanwhile are no error either: whoever watches a folder shares it with others.
+    """
+    root = path.resolve()
+    left_out: set[Path] = set()
     if exclude is not None:
         # an output folder of its own is left out whole; one that holds the images, only what predict writes there
         out = Path(exclude).resolve()
-        own = (out / "maps", out / "overlays") if path.resolve().is_relative_to(out) else (out,)
-    others = {table.parent for table in path.rglob("scores.csv")}
-    own += tuple((other / name).resolve() for other in others for name in ("maps", "overlays"))
-    return sorted(
-        p
-        for p in path.rglob("*")
-        if p.suffix.lower() in IMAGE_SUFFIXES
-        and not any(part.startswith(".") or part == "ground_truth" for part in p.relative_to(path).parts)
-        and p.is_file()
-        and not any(p.resolve().is_relative_to(folder) for folder in own)
-    )
+        left_out = {out / "maps", out / "overlays"} if root.is_relative_to(out) else {out}
+    seen = {root}
+    """Folders by their real paths, so that links that lead in circles end."""
+
+    def to_enter(folder: Path) -> bool:
+        if folder.name.startswith(".") or folder.name == "ground_truth":
+            return False
+        real = folder.resolve()
+        if not left_out.isdisjoint((real, *real.parents)):
+            return False
+        if folder.is_symlink():
+            inside = real.relative_to(root).parts if real.is_relative_to(root) else None
+            met = inside is not None and not any(part.startswith(".") for part in inside)  # under its own name
+            if met or "ground_truth" in real.parts:
+                return False
+        if real in seen:
+            return False
+        seen.add(real)
+        return True
+
+    found: list[Path] = []
+    if left_out.isdisjoint((root, *root.parents)):
+        for name, folders, files in os.walk(path, followlinks=True):
+            here = Path(name)
+            if "scores.csv" in files:
+                left_out |= {(here / own).resolve() for own in ("maps", "overlays")}
+            folders[:] = [folder for folder in sorted(folders) if to_enter(here / folder)]
+            images = (here / file for file in files if not file.startswith("."))
+            found += [image for image in images if image.suffix.lower() in IMAGE_SUFFIXES and image.is_file()]
+    return sorted(found)

@@ -183,9 +183,10 @@ def check_good_alone(folder: str | Path, images: Sequence[Path]) -> None:
     Defective images push the threshold up, images of the training push it down. Seen are the folders below it, its own
     name and those above it (train, test), and siblings: a folder beside one named good holds something else.
     """
-    root = Path(folder).resolve()
+    root = Path(folder).absolute()
     root = root.parent if root.is_file() else root
-    below = {part for image in images for part in Path(image).resolve().relative_to(root).parts[:-1]}
+    below = {part for image in images for part in Path(image).absolute().relative_to(root).parts[:-1]}
+    root = root.resolve()  # not before: images may be links to files elsewhere
     what = "name a folder of good images alone that were not trained on"
     if mixed := sorted(below & {"train", "test", "ground_truth"}):
         raise DatasetError(f"{folder} holds the folders {', '.join(mixed)}: {what}")

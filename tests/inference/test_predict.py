@@ -111,6 +111,33 @@ def test_overlays_of_another_call_are_no_images(model: mambaad.MambaAD, folder: 
     assert table(folder / "other") == table(folder / "out")
 
 
+def test_links_to_folders_are_followed_and_every_image_is_found_once(folder: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "elsewhere"
+    (outside / "deep").mkdir(parents=True)
+    Image.new("L", (8, 8)).save(outside / "deep" / "far.png")
+    (outside / "back").symlink_to(folder)
+    (folder / "line").symlink_to(outside)
+    (folder / "same").symlink_to(outside)
+    (folder / "0").symlink_to(folder / "a")
+    (outside / "deep").rename(folder / ".kept")
+    (outside / "deep").symlink_to(folder / ".kept")
+    names = [p.relative_to(folder).as_posix() for p in find_images(folder)]
+    assert names == ["a/one.png", "line/deep/far.png", "three.png", "two.bmp", "two.jpg"]
+
+
+def test_a_folder_that_goes_away_during_a_look_is_no_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "b").mkdir()
+    scan = os.scandir
+
+    def without_b(path: str) -> object:
+        if Path(path).name == "b":
+            raise FileNotFoundError(path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", without_b)
+    assert len(find_images(folder)) == 4
+
+
 def test_the_scores_of_a_watched_folder_are_not_replaced(model: mambaad.MambaAD, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / WATCHED).write_text("{}")
@@ -299,6 +326,16 @@ def test_a_mask_belongs_to_the_image_of_its_whole_name(parts: Path) -> None:
         with pytest.raises(DatasetError, match=rf"{twice.name}.* have one name, .* rename one of them"):
             find_truth(find_images(scratch), scratch)
         twice.unlink()
+
+
+def test_links_to_images_have_the_ground_truth_of_their_folder(parts: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    wanted = find_truth(find_images(parts / "test"), parts / "test")
+    for number, image in enumerate(find_images(parts / "test")):
+        image.rename(store / f"{number}.png")
+        image.symlink_to(store / f"{number}.png")
+    assert find_truth(find_images(parts / "test"), parts / "test") == wanted
 
 
 def test_large_categories_are_measured_from_histograms(parts: Path) -> None:
