@@ -65,7 +65,7 @@ class Outcome:
     rows: tuple[Row, ...]
     failed: Mapping[Path, str]
     metrics: Mapping[str, Any] | None
-    """Content of metrics.json; None without ground truth."""
+    """Content of metrics.json; None without ground truth, or if no image of it could be read."""
 
 
 def predict_files(
@@ -154,10 +154,10 @@ def predict_files(
             shown = (overlays, gallery, tuple(by_category))
             drawn = next(iter(by_category.values())) if len(by_category) == 1 else threshold
             _paint(rows, failed, out, drawn, map_folder, suffix, shown, root, progress)
-        if truth is not None:
-            scored = {row.path: row for row in rows}
+        scored = {row.path: row for row in rows}
+        if measured := [sample for sample in truth or () if sample.image in scored]:
             metrics = measure(
-                [sample for sample in truth if sample.image in scored],
+                measured,
                 side,
                 lambda image: _load_map(map_folder / (scored[image].name + suffix)),
                 lambda image: scored[image].score,

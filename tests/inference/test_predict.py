@@ -338,6 +338,20 @@ def test_links_to_images_have_the_ground_truth_of_their_folder(parts: Path, tmp_
     assert find_truth(find_images(parts / "test"), parts / "test") == wanted
 
 
+def test_where_no_image_can_be_read_the_reasons_are_told(
+    model: mambaad.MambaAD, parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for image in find_images(parts / "test"):
+        image.write_bytes(b"no image")
+    weights, out = tmp_path / "c.pth", tmp_path / "o"
+    mambaad.save_checkpoint(weights, model, {"run": {"data": {"side": 64}}})
+    call = ["predict", str(parts / "test"), "--weights", str(weights), "--device", "cpu", "--out", str(out)]
+    assert cli.main(call) == 1
+    assert capsys.readouterr().err.count("not read: ") == 6
+    assert written(out) == ["scores.csv"]
+    assert all(row["error"] for row in table(out).values())
+
+
 def test_large_categories_are_measured_from_histograms(parts: Path) -> None:
     truth = find_truth(find_images(parts / "test"), parts / "test")
     assert truth is not None
