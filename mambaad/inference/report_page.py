@@ -69,7 +69,8 @@ def write_page(report: Report, path: str | Path) -> Path:
 def _summary(report: Report) -> str:
     record = report.record
     line = (
-        f'<p class="note">Run <code>{record["hash"]}</code>, {report.run.data.side} × {report.run.data.side} pixels, '
+        f'<p class="note">Run <code>{escape(str(record["hash"]))}</code>, '
+        f"{report.run.data.side} × {report.run.data.side} pixels, "
         f"{escape(_images(record['data']['counts']))}. "
     )
     if report.evaluated is None:

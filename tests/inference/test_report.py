@@ -209,11 +209,12 @@ def test_names_stay_text_and_a_run_without_test_images_has_a_page(
     assert script not in text
     assert script in Page(text).text
     content = json.loads(record.read_text())
-    record.write_text(json.dumps({**content, "metrics": {}}))
+    record.write_text(json.dumps({**content, "metrics": {}, "hash": script}))
     threshold = calibrate([0.1] * 3, 0.3, side=64)
     store_threshold(checkpoint(run), threshold, by_category={"gear": calibrate([9.0] * 9, 0.1, side=64)})
     page, text = page_of(run, capsys)
     assert "no test images" in page.text
+    assert script not in text
     assert not page.all("img")
     assert f"The checkpoint's {threshold.note}." in page.text
     assert "gear: threshold 9 from 9 good images" in page.text
