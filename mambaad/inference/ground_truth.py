@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from mambaad.data import DatasetError, Sample
 from mambaad.data.datasets.mvtec_ad import images_in
 from mambaad.data.transforms import load_mask
-from mambaad.inference.threshold import above
+from mambaad.inference.threshold import Threshold, category_for
 from mambaad.metrics import per_category
 from mambaad.metrics.per_category import CategoryMetrics, Piece, measure_category
 
@@ -85,25 +85,29 @@ def measure(
     side: int,
     load_map: Callable[[Path], np.ndarray],
     score: Callable[[Path], float],
-    threshold: float | None = None,
-    anomalous: Callable[[Path], bool] | None = None,
+    threshold: Threshold | None = None,
+    by_category: Mapping[str, Threshold] | None = None,
     exact_bytes: int = EXACT_BYTES,
 ) -> dict[str, Any]:
     """Metrics in percent as `mambaad.engine.evaluate.evaluate_samples` gives them, from maps that are there already.
 
-    With a threshold also "threshold": its value, the share (0..1) of good images called anomalous and of defective
-    ones, and the number of both.
+    With a threshold also "threshold": the share (0..1) of good images called anomalous and of defective ones, the
+    number of both, and the "value" that all were compared with, or where there were several, "values": those by
+    category, under "" that of other images.
 
     Args:
         side: of the maps, in pixels.
         load_map: the float32 map (side, side) of an image.
         score: the score of an image.
-        anomalous: whether an image is called so, as by a threshold of its category; None: above `threshold`.
+        threshold: of images that none of their category is known for.
+        by_category: thresholds of single categories, as `mambaad.inference.threshold.threshold_for` takes them.
         exact_bytes: maps of a category larger than this are measured from histograms, not exactly.
 
     Raises:
         DatasetError: a mask cannot be read.
     """
+    limits = {**(by_category or {}), **({} if threshold is None else {"": threshold})}
+    used: dict[str, float] = {}
     called: dict[bool, list[bool]] = {False: [], True: []}
 
     def pieces(own: list[Sample]) -> Iterator[Piece]:
@@ -112,9 +116,10 @@ def measure(
             maps = np.stack([load_map(sample.image) for sample in some])
             scores = [score(sample.image) for sample in some]
             for sample, own_score in zip(some, scores, strict=True):
-                if threshold is not None:
-                    over = above(own_score, threshold) if anomalous is None else anomalous(sample.image)
-                    called[sample.is_defect].append(over)
+                name = category_for(sample.image.absolute(), by_category or {})
+                if name in limits:
+                    used[name] = limits[name].value
+                    called[sample.is_defect].append(limits[name].exceeded_by(own_score))
             masks = np.stack([_mask(sample, side) for sample in some])
             yield maps, masks, [sample.is_defect for sample in some], scores
 
@@ -123,8 +128,9 @@ def measure(
         own = [sample for sample in samples if sample.category == category]
         found[category] = measure_category(pieces(own), len(own), side, exact_bytes)
     report: dict[str, Any] = per_category.report(found)
-    if threshold is not None:
-        report["threshold"] = {"value": threshold}
+    if used:
+        one = len(set(used.values())) == 1
+        report["threshold"] = {"value": next(iter(used.values()))} if one else {"values": used}
         for kind, rate, number in (
             (False, "false_positive_rate", "good_images"),
             (True, "true_positive_rate", "defective_images"),

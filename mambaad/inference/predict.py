@@ -161,8 +161,8 @@ def predict_files(
                 side,
                 lambda image: _load_map(map_folder / (scored[image].name + suffix)),
                 lambda image: scored[image].score,
-                None if threshold is None else threshold.value,
-                lambda image: bool(scored[image].anomalous),
+                threshold,
+                by_category,
             )
             write_json(out / "metrics.json", metrics)
     return Outcome(tuple(rows), failed, metrics)

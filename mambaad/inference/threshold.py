@@ -246,9 +246,15 @@ def threshold_for(
         name: the image's path; folders nearer to the image count first.
         otherwise: for an image of no known category.
     """
+    category = category_for(name, by_category)
+    return by_category[category] if category else otherwise
+
+
+def category_for(name: str | Path, by_category: Mapping[str, Threshold]) -> str:
+    """The category whose threshold an image has, as `threshold_for` finds it; "" for none."""
     if len(by_category) == 1:
-        return next(iter(by_category.values()))
-    return next((by_category[part] for part in reversed(Path(name).parts[:-1]) if part in by_category), otherwise)
+        return next(iter(by_category))
+    return next((part for part in reversed(Path(name).parts[:-1]) if part in by_category), "")
 
 
 def stored_side(content: Mapping[str, Any], default: int = 256) -> int:

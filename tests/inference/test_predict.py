@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any, Never
 
@@ -336,6 +337,27 @@ def test_links_to_images_have_the_ground_truth_of_their_folder(parts: Path, tmp_
         image.rename(store / f"{number}.png")
         image.symlink_to(store / f"{number}.png")
     assert find_truth(find_images(parts / "test"), parts / "test") == wanted
+
+
+def test_rates_name_the_thresholds_that_they_are_of(model: mambaad.MambaAD, parts: Path, tmp_path: Path) -> None:
+    both = tmp_path / "both"
+    for name in "ab":
+        shutil.copytree(parts, both / name)
+    low, high = (Threshold.given(value, 64) for value in (0.0, 9.0))
+    truth = find_truth(find_images(both), both)
+
+    def measured(**thresholds: Any) -> dict[str, Any]:
+        done = predict(model, both, tmp_path / "o", truth=truth, overlays=False, gallery=0, **thresholds)
+        assert done.metrics is not None
+        return dict(done.metrics["threshold"])
+
+    found = measured(threshold=high, by_category={"a": low, "b": low})
+    assert (found["value"], found["false_positive_rate"]) == (0.0, 1.0)
+    found = measured(threshold=high, by_category={"a": low, "b": high})
+    assert "value" not in found
+    assert found["values"] == {"a": 0.0, "b": 9.0}
+    assert (found["false_positive_rate"], found["good_images"], found["true_positive_rate"]) == (0.5, 6, 0.5)
+    assert measured(threshold=high, by_category={"b": low, "c": low})["values"] == {"b": 0.0, "": 9.0}
 
 
 def test_where_no_image_can_be_read_the_reasons_are_told(
