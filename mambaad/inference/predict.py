@@ -9,6 +9,7 @@ cost the scores.
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,6 +44,8 @@ WATCHED = "watch.json"
 """Beside the scores of a watched folder: what they were made with."""
 COLUMNS = ("image", "score", "anomalous", "error")
 GALLERY_IMAGES = 1000
+LONGEST_NAME = 255  # bytes, on the usual file systems
+LONGEST_SUFFIX = len(".tiff")
 LARGEST_OVERLAY = 1024  # pixels on the long side
 
 
@@ -89,8 +92,8 @@ def predict_files(
 ) -> Outcome:
     """Write scores.csv, maps/NAME.npy, overlays/NAME.jpg, gallery.html and, with `truth`, metrics.json below `out`.
 
-    NAME is the image's path below `root`, its suffix included. A file that cannot be read gets its reason in scores.csv
-    instead of a score.
+    NAME is the image's path below `root`, its suffix included. A file that cannot be read, or whose name leaves no room
+    for another suffix, gets its reason in scores.csv instead of a score.
 
     Args:
         tiling: predict tile by tile; maps then have the image's own size. None: every image is resized to `side`.
@@ -135,8 +138,10 @@ def predict_files(
     metrics: dict[str, Any] | None = None
     with locked(out), _scratch_folder(out) as temporary:
         map_folder = temporary if maps == "none" else out / "maps"
-        with show_progress(len(images), "scores", progress, unit="image") as bar:
-            for path, anomaly_map in predicted(model, images, side, batch_size, target, failed, bar, tiling, counts):
+        failed |= {path: reason for path in images if (reason := too_long(path))}
+        fine = [path for path in images if path not in failed]
+        with show_progress(len(fine), "scores", progress, unit="image") as bar:
+            for path, anomaly_map in predicted(model, fine, side, batch_size, target, failed, bar, tiling, counts):
                 score = score_of(model, anomaly_map)
                 if not np.isfinite(score):
                     raise ValueError(f"the score of {path} is {score}: the checkpoint is damaged, take another one")
@@ -216,6 +221,14 @@ def _paint(
     finally:
         if page is not None:
             page.discard()
+
+
+def too_long(path: Path) -> str:
+    """Why no map and no overlay can have an image's name plus a suffix; nothing if they can."""
+    size = len(os.fsencode(path.name))
+    if size + LONGEST_SUFFIX <= LONGEST_NAME:
+        return ""
+    return f"{path}: its name has {size} bytes, which leaves no room for the suffix of its map; shorten it"
 
 
 def save_map(path: Path, anomaly_map: np.ndarray) -> None:

@@ -39,6 +39,7 @@ from mambaad.inference.predict import (
     as_text,
     name_below,
     save_map,
+    too_long,
 )
 from mambaad.inference.scoring import score_of
 from mambaad.inference.threshold import Threshold
@@ -192,6 +193,9 @@ def _load(
     loaded, failed = {}, {}
     for path in paths:
         waits = watched.waiting[path]
+        if reason := too_long(path):
+            failed[path] = reason
+            continue
         try:
             tensor = load_image(path, side, model.config.mean, model.config.std)
         except DatasetError as error:

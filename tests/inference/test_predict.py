@@ -176,6 +176,20 @@ def test_a_file_name_is_no_formula_in_a_spreadsheet(model: mambaad.MambaAD, tmp_
     assert set(table(tmp_path / "out")) == {"'=cmd.png"}
 
 
+@pytest.mark.parametrize("maps", ["npy", "tiff"])
+def test_a_name_too_long_for_a_suffix_does_not_cost_the_other_scores(
+    model: mambaad.MambaAD, folder: Path, tmp_path: Path, maps: str
+) -> None:
+    longest, too_long = f"{'é' * 123}.png", f"{'é' * 124}.png"  # 250 and 252 bytes
+    for name in (longest, too_long):
+        Image.new("RGB", (8, 8)).save(folder / name)
+    done = predict(model, folder, tmp_path / "out", maps=maps)
+    assert {path.name for path in done.failed} == {too_long, "three.png"}
+    rows = table(tmp_path / "out")
+    assert rows[longest]["score"]
+    assert "its name has 252 bytes" in rows[too_long]["error"]
+
+
 def test_maps_as_tiff_or_not_at_all_change_no_score(model: mambaad.MambaAD, folder: Path, tmp_path: Path) -> None:
     predict(model, folder, tmp_path / "npy", gallery=0)
     predict(model, folder, tmp_path / "tiff", maps="tiff", gallery=1)
