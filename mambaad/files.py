@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -39,6 +40,11 @@ def atomic_path(path: str | Path, *, sync: bool = True, suffix: str | None = Non
 def temporary_sibling(path: Path, suffix: str | None = None) -> Path:
     """A hidden name in the folder of `path` that no other process or thread takes; by default with its suffix."""
     return path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}.tmp{path.suffix if suffix is None else suffix}")
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a name is one of `temporary_sibling`; hidden files of others are not ours to remove."""
+    return re.match(r"\.\d+-[0-9a-f]+\.tmp", path.name) is not None
 
 
 def put_in_place(temporary: Path, path: Path, *, sync: bool = True) -> None:

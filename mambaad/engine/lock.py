@@ -1,4 +1,4 @@
-"""One process at a time works on a run's folder.
+"""One process at a time works on a folder of a run, or of predictions.
 
 The system holds the lock and lets go of it when the process ends, however it ends: no lock is ever stale.
 """
@@ -6,6 +6,7 @@ The system holds the lock and lets go of it when the process ends, however it en
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mambaad.files import write_text
+from mambaad.files import is_temporary, write_text
 
 LOCK, HOLDER = ".lock", ".holder"
 
@@ -37,8 +38,11 @@ def locked(folder: Path) -> Iterator[None]:
             f"{folder} is in use by {holder}: wait for it to end, or choose another output folder"
         ) from None
     try:
-        for left in folder.glob(".*.tmp*"):
-            left.unlink(missing_ok=True)
+        for left in filter(is_temporary, folder.iterdir()):
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
         write_text(folder / HOLDER, f"process {os.getpid()} on {socket.gethostname()}")
         yield
     finally:

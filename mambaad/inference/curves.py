@@ -1,7 +1,7 @@
 """How one category's errors depend on the threshold: of whole images, and of pixels.
 
 One threshold serves both, since an image's score is the highest value of its map: an image is called anomalous if a
-pixel is. What lies above the threshold counts, as everywhere where a verdict is given.
+pixel is. What lies above the threshold by more than rounding counts, as everywhere where a verdict is given.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mambaad.inference.threshold import TOLERANCE, limit
 from mambaad.metrics.bounds import Histogram
 
 Floats = NDArray[np.float64]
@@ -25,7 +26,7 @@ class Curves:
     """One category's test images at T thresholds, ascending.  What is not defined is NaN."""
 
     threshold: Floats  # (T,)
-    good_above: NDArray[np.int64]  # (T,) good images with a score above the threshold
+    good_above: NDArray[np.int64]  # (T,) good images above the threshold
     defective_above: NDArray[np.int64]  # (T,)
     good: int
     defective: int
@@ -92,17 +93,19 @@ def curves(scores: ArrayLike, defective: ArrayLike, pixels: Histogram, also: Seq
     levels = np.concatenate(
         [_image_levels(score), pixels.low[_bins(negative, positive)], np.asarray(also, dtype=float)]
     )
-    below = np.nextafter(pixels.lowest, -np.inf)
+    # so far below that the lowest pixel is above it by more than rounding
+    below = np.nextafter(pixels.lowest - 2 * TOLERANCE * abs(pixels.lowest), -np.inf)
     t = np.unique(np.append(levels, below))
     t = t[t <= max([pixels.highest, *also])]
+    limits = [limit(value) for value in t]
     ascending = pixels.high[::-1]
-    above = pixels.high.size - np.searchsorted(ascending, t, side="right")  # bins with a score above t
+    above = pixels.high.size - np.searchsorted(ascending, limits, side="right")  # bins with a score above them
     count = [np.append(0, total)[above] for total in (negative, positive, overlap)]
     good, bad = np.sort(score[~label]), np.sort(score[label])
     return Curves(
         threshold=t,
-        good_above=good.size - np.searchsorted(good, t, side="right"),
-        defective_above=bad.size - np.searchsorted(bad, t, side="right"),
+        good_above=good.size - np.searchsorted(good, limits, side="right"),
+        defective_above=bad.size - np.searchsorted(bad, limits, side="right"),
         good=good.size,
         defective=bad.size,
         pixel_fpr=_share(count[0], negative[-1]),

@@ -36,6 +36,7 @@ from mambaad.inference.threshold import (
     calibrate,
     check_rate,
     check_unseen,
+    limit,
     stored_side,
     stored_threshold,
 )
@@ -175,7 +176,7 @@ class Detector:
 
     @property
     def offset_(self) -> float:
-        """Minus the threshold of the anomaly scores.
+        """Minus the anomaly score above which images are anomalous: the threshold and its tolerance for rounding.
 
         Raises NotFittedError if there is none, ValueError if it is of tiles or of a region, which a detector has not.
         """
@@ -186,7 +187,7 @@ class Detector:
                 "set_threshold(value); scores and maps need none"
             )
         self.threshold_.check_side(self.side_)
-        return -self.threshold_.value
+        return -limit(self.threshold_.value)
 
     def set_threshold(self, value: float) -> Detector:
         """Call images anomalous whose anomaly score, minus `score_samples`, is above a value."""

@@ -46,7 +46,7 @@ NEEDED_TORCH = (2, 8)
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 INPUT, OUTPUTS = "images", ("anomaly_map", "score")
 VERDICT = "anomalous"
-"""Third output of a graph that holds a threshold: whether the score is above it."""
+"""Third output of a graph that holds a threshold: whether the score is above it by more than rounding."""
 FEATURES = ("decoder_4", "decoder_8", "decoder_16")  # the decoder's features at these strides
 RUNNER = Path(__file__).with_name("run_onnx.py")
 """Script that runs a graph without torch and without this package."""
@@ -82,7 +82,7 @@ def export(
         format: "onnx"; "onnx_native", which onnxruntime runs as fast as PyTorch does, on processors like this one,
             with the library `LIBRARY` that is written beside, too; "onnx_unrolled", with the scan written out for
             runtimes without the operator Scan, slower in onnxruntime; or "torch" (torch.export).
-        threshold: scores above it are anomalous; the graph then has a third output that says so.
+        threshold: scores above it by more than rounding are anomalous; the graph then has a third output that says so.
         facts: what else belongs into the record; plain values.
         repeats: timed calls of PyTorch and of the graph, one image each, in turn; 0 times nothing.
 

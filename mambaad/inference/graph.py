@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mambaad.baselines import Method
+from mambaad.inference.threshold import limit
 from mambaad.model import MambaAD
 
 
@@ -45,7 +46,7 @@ class Whole(nn.Module):
         maps, scores = self.model.predict((images - mean) / std)
         if hook is not None:
             hook.remove()
-        verdicts = () if self.threshold is None else (scores > self.threshold,)
+        verdicts = () if self.threshold is None else (scores > limit(self.threshold),)
         return (maps, scores, *verdicts, *found)
 
 

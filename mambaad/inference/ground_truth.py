@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mambaad.data import DatasetError, Sample
-from mambaad.data.datasets.mvtec_ad import IMAGE_SUFFIXES
+from mambaad.data.datasets.mvtec_ad import images_in
 from mambaad.data.transforms import load_mask
-from mambaad.inference.threshold import above
+from mambaad.inference.threshold import Threshold, category_for
 from mambaad.metrics import per_category
 from mambaad.metrics.per_category import CategoryMetrics, Piece, measure_category
 
@@ -22,35 +22,41 @@ BATCH = 32
 def find_truth(images: Sequence[Path], root: str | Path, ground_truth: str | Path | None = None) -> list[Sample] | None:
     """What the images' folders tell about them, as samples; None if they tell nothing.
 
-    An image is good if the folder it lies in is called "good", otherwise defective, and its mask is the file
-    <stem>_mask.* or <stem>.* in the folder of the same name below the ground truth. Without `ground_truth` the images
-    must lie in test/<kind>, with ground_truth/<kind> beside test.
+    An image is good if the folder it lies in is called "good", otherwise defective, and its mask is the image file
+    called <stem>_mask or <stem> in the folder of the same name below the ground truth. Without `ground_truth` the
+    images must lie in test/<kind>, with ground_truth/<kind> beside test.
 
     Args:
         root: the folder predicted.
         ground_truth: folder of masks, with the same folders as `root`.
 
     Raises:
-        DatasetError: no such folder; a defective image without a mask.
+        DatasetError: no such folder; a defective image without a mask; two images or two masks that differ in their
+            suffixes alone.
     """
     if ground_truth is not None and not Path(ground_truth).is_dir():
         raise DatasetError(f"{ground_truth} does not exist: a folder of masks was expected as ground truth")
     samples = []
+    drawn: dict[Path, dict[str, Path]] = {}
+    """Masks by folder and stem."""
     for image in images:
         kind = image.parent.name
         if ground_truth is not None:
             relative = image.parent.relative_to(root) if image.parent.is_relative_to(root) else Path()
             folder, category = Path(ground_truth) / relative, relative.parts[0] if len(relative.parts) > 1 else "all"
         else:
-            test = image.resolve().parent.parent
+            test = image.parent.resolve().parent  # an image may be a link to a file elsewhere
             folder, category = test.parent / "ground_truth" / kind, test.parent.name
             if test.name != "test" or not (test.parent / "ground_truth").is_dir():
                 return None
         if kind == "good":
             samples.append(Sample(image, category, "test"))
             continue
-        masks = (p for stem in (f"{image.stem}_mask", image.stem) for p in sorted(folder.glob(f"{stem}.*")))
-        mask = next((p for p in masks if p.suffix.lower() in IMAGE_SUFFIXES), None)
+        if folder not in drawn:
+            drawn[folder] = _by_stem(images_in(folder), "masks")
+            if drawn[folder]:
+                _by_stem(images_in(image.parent), "images")
+        mask = drawn[folder].get(f"{image.stem}_mask", drawn[folder].get(image.stem))
         if mask is None:
             raise DatasetError(
                 f"{image}: no mask {image.stem}_mask.png in {folder}; add it, or put good images into folders named "
@@ -60,30 +66,48 @@ def find_truth(images: Sequence[Path], root: str | Path, ground_truth: str | Pat
     return samples
 
 
+def _by_stem(paths: Sequence[Path], what: str) -> dict[str, Path]:
+    """Files by their names without suffix, by which images and masks find each other.  Raises DatasetError if two of
+    them have one name."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in found:
+            raise DatasetError(
+                f"{path.parent}: {what} {found[path.stem].name} and {path.name} have one name, so it cannot be told "
+                "which mask belongs to which image; rename one of them"
+            )
+        found[path.stem] = path
+    return found
+
+
 def measure(
     samples: Sequence[Sample],
     side: int,
     load_map: Callable[[Path], np.ndarray],
     score: Callable[[Path], float],
-    threshold: float | None = None,
-    anomalous: Callable[[Path], bool] | None = None,
+    threshold: Threshold | None = None,
+    by_category: Mapping[str, Threshold] | None = None,
     exact_bytes: int = EXACT_BYTES,
 ) -> dict[str, Any]:
     """Metrics in percent as `mambaad.engine.evaluate.evaluate_samples` gives them, from maps that are there already.
 
-    With a threshold also "threshold": its value, the share (0..1) of good images called anomalous and of defective
-    ones, and the number of both.
+    With a threshold also "threshold": the share (0..1) of good images called anomalous and of defective ones, the
+    number of both, and the "value" that all were compared with, or where there were several, "values": those by
+    category, under "" that of other images.
 
     Args:
         side: of the maps, in pixels.
         load_map: the float32 map (side, side) of an image.
         score: the score of an image.
-        anomalous: whether an image is called so, as by a threshold of its category; None: above `threshold`.
+        threshold: of images that none of their category is known for.
+        by_category: thresholds of single categories, as `mambaad.inference.threshold.threshold_for` takes them.
         exact_bytes: maps of a category larger than this are measured from histograms, not exactly.
 
     Raises:
         DatasetError: a mask cannot be read.
     """
+    limits = {**(by_category or {}), **({} if threshold is None else {"": threshold})}
+    used: dict[str, float] = {}
     called: dict[bool, list[bool]] = {False: [], True: []}
 
     def pieces(own: list[Sample]) -> Iterator[Piece]:
@@ -92,9 +116,10 @@ def measure(
             maps = np.stack([load_map(sample.image) for sample in some])
             scores = [score(sample.image) for sample in some]
             for sample, own_score in zip(some, scores, strict=True):
-                if threshold is not None:
-                    over = above(own_score, threshold) if anomalous is None else anomalous(sample.image)
-                    called[sample.is_defect].append(over)
+                name = category_for(sample.image.absolute(), by_category or {})
+                if name in limits:
+                    used[name] = limits[name].value
+                    called[sample.is_defect].append(limits[name].exceeded_by(own_score))
             masks = np.stack([_mask(sample, side) for sample in some])
             yield maps, masks, [sample.is_defect for sample in some], scores
 
@@ -103,8 +128,9 @@ def measure(
         own = [sample for sample in samples if sample.category == category]
         found[category] = measure_category(pieces(own), len(own), side, exact_bytes)
     report: dict[str, Any] = per_category.report(found)
-    if threshold is not None:
-        report["threshold"] = {"value": threshold}
+    if used:
+        one = len(set(used.values())) == 1
+        report["threshold"] = {"value": next(iter(used.values()))} if one else {"values": used}
         for kind, rate, number in (
             (False, "false_positive_rate", "good_images"),
             (True, "true_positive_rate", "defective_images"),

@@ -9,9 +9,11 @@ cost the scores.
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +22,15 @@ import numpy as np
 from PIL import Image
 
 from mambaad.baselines import Method
-from mambaad.data import DatasetError, Sample
-from mambaad.data.datasets.mvtec_ad import IMAGE_SUFFIXES
+from mambaad.data import Sample
 from mambaad.data.pixels import read_mask, read_rgb
 from mambaad.data.tiles import Tiling
 from mambaad.device import resolve_device
+from mambaad.engine.lock import locked
 from mambaad.files import atomic_path, put_in_place, temporary_sibling, write_json
 from mambaad.inference.gallery import Gallery, colour_scale, overlay
 from mambaad.inference.ground_truth import measure
+from mambaad.inference.image_files import find_images as find_images
 from mambaad.inference.scoring import predicted, score_of
 from mambaad.inference.scoring import score_files as score_files
 from mambaad.inference.threshold import Threshold, threshold_for
@@ -41,6 +44,8 @@ WATCHED = "watch.json"
 """Beside the scores of a watched folder: what they were made with."""
 COLUMNS = ("image", "score", "anomalous", "error")
 GALLERY_IMAGES = 1000
+LONGEST_NAME = 255  # bytes, on the usual file systems
+LONGEST_SUFFIX = len(".tiff")
 LARGEST_OVERLAY = 1024  # pixels on the long side
 
 
@@ -63,45 +68,7 @@ class Outcome:
     rows: tuple[Row, ...]
     failed: Mapping[Path, str]
     metrics: Mapping[str, Any] | None
-    """Content of metrics.json; None without ground truth."""
-
-
-def find_images(path: str | Path, exclude: str | Path | None = None) -> list[Path]:
-    """The image itself, or every image below a folder, sorted.
-
-    Left out are hidden files, masks in folders named ground_truth, and what earlier calls wrote: into `exclude`, the
-    output folder of this one, and into folders that hold their scores.csv.
-
-    Raises DatasetError if there is none.
-    """
-    path = Path(path)
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise DatasetError(f"{path} does not exist: an image or a folder of images was expected")
-    found = images_below(path, exclude)
-    if not found:
-        raise DatasetError(f"there is no image ({', '.join(IMAGE_SUFFIXES)}) below {path}")
-    return found
-
-
-def images_below(path: Path, exclude: str | Path | None = None) -> list[Path]:
-    """The images that `find_images` finds below a folder; none is no error."""
-    own: tuple[Path, ...] = ()
-    if exclude is not None:
-        # an output folder of its own is left out whole; one that holds the images, only what predict writes there
-        out = Path(exclude).resolve()
-        own = (out / "maps", out / "overlays") if path.resolve().is_relative_to(out) else (out,)
-    others = {table.parent for table in path.rglob("scores.csv")}
-    own += tuple((other / name).resolve() for other in others for name in ("maps", "overlays"))
-    return sorted(
-        p
-        for p in path.rglob("*")
-        if p.suffix.lower() in IMAGE_SUFFIXES
-        and not any(part.startswith(".") or part == "ground_truth" for part in p.relative_to(path).parts)
-        and p.is_file()
-        and not any(p.resolve().is_relative_to(folder) for folder in own)
-    )
+    """Content of metrics.json; None without ground truth, or if no image of it could be read."""
 
 
 def predict_files(
@@ -125,8 +92,8 @@ def predict_files(
 ) -> Outcome:
     """Write scores.csv, maps/NAME.npy, overlays/NAME.jpg, gallery.html and, with `truth`, metrics.json below `out`.
 
-    NAME is the image's path below `root`, its suffix included. A file that cannot be read gets its reason in scores.csv
-    instead of a score.
+    NAME is the image's path below `root`, its suffix included. A file that cannot be read, or whose name leaves no room
+    for another suffix, gets its reason in scores.csv instead of a score.
 
     Args:
         tiling: predict tile by tile; maps then have the image's own size. None: every image is resized to `side`.
@@ -140,8 +107,9 @@ def predict_files(
 
     Raises:
         ValueError: a device that is not there, a side the scan order cannot fill or that the threshold is not of, a
-            region of another shape than an image, an output folder that holds the scores of a watched folder, an
-            unknown format of maps, a batch size below 1, two images of one NAME, scores that are not finite.
+            region of another shape than an image, an output folder that holds the scores of a watched folder or is in
+            use by another call, an unknown format of maps, a batch size below 1, two images of one NAME, scores that
+            are not finite.
         DatasetError: a mask cannot be read; everything but metrics.json is written then.
     """
     if batch_size < 1 or gallery < 0:
@@ -164,17 +132,16 @@ def predict_files(
         raise ValueError(f"{out} is a file: name a folder for the scores, maps and pictures")
     if (out / WATCHED).exists():
         raise ValueError(f"{out} holds the scores of a watched folder, which would be lost: name another folder")
-    out.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_sibling(out / "maps")
-    map_folder = temporary if maps == "none" else out / "maps"
     suffix = ".tiff" if maps == "tiff" else ".npy"
     rows: list[Row] = []
     failed: dict[Path, str] = {}
     metrics: dict[str, Any] | None = None
-    try:
-        temporary.mkdir()
-        with show_progress(len(images), "scores", progress, unit="image") as bar:
-            for path, anomaly_map in predicted(model, images, side, batch_size, target, failed, bar, tiling, counts):
+    with locked(out), _scratch_folder(out) as temporary:
+        map_folder = temporary if maps == "none" else out / "maps"
+        failed |= {path: reason for path in images if (reason := too_long(path))}
+        fine = [path for path in images if path not in failed]
+        with show_progress(len(fine), "scores", progress, unit="image") as bar:
+            for path, anomaly_map in predicted(model, fine, side, batch_size, target, failed, bar, tiling, counts):
                 score = score_of(model, anomaly_map)
                 if not np.isfinite(score):
                     raise ValueError(f"the score of {path} is {score}: the checkpoint is damaged, take another one")
@@ -192,20 +159,29 @@ def predict_files(
             shown = (overlays, gallery, tuple(by_category))
             drawn = next(iter(by_category.values())) if len(by_category) == 1 else threshold
             _paint(rows, failed, out, drawn, map_folder, suffix, shown, root, progress)
-        if truth is not None:
-            scored = {row.path: row for row in rows}
+        scored = {row.path: row for row in rows}
+        if measured := [sample for sample in truth or () if sample.image in scored]:
             metrics = measure(
-                [sample for sample in truth if sample.image in scored],
+                measured,
                 side,
                 lambda image: _load_map(map_folder / (scored[image].name + suffix)),
                 lambda image: scored[image].score,
-                None if threshold is None else threshold.value,
-                lambda image: bool(scored[image].anomalous),
+                threshold,
+                by_category,
             )
             write_json(out / "metrics.json", metrics)
+    return Outcome(tuple(rows), failed, metrics)
+
+
+@contextmanager
+def _scratch_folder(out: Path) -> Iterator[Path]:
+    """A hidden folder below `out` for what is not finished, removed in the end."""
+    temporary = temporary_sibling(out / "maps")
+    temporary.mkdir()
+    try:
+        yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return Outcome(tuple(rows), failed, metrics)
 
 
 def _paint(
@@ -245,6 +221,14 @@ def _paint(
     finally:
         if page is not None:
             page.discard()
+
+
+def too_long(path: Path) -> str:
+    """Why no map and no overlay can have an image's name plus a suffix; nothing if they can."""
+    size = len(os.fsencode(path.name))
+    if size + LONGEST_SUFFIX <= LONGEST_NAME:
+        return ""
+    return f"{path}: its name has {size} bytes, which leaves no room for the suffix of its map; shorten it"
 
 
 def save_map(path: Path, anomaly_map: np.ndarray) -> None:

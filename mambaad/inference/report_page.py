@@ -18,6 +18,7 @@ from mambaad.inference.pages import asset, compare, foot, head, histogram, metho
 from mambaad.inference.report import CategoryResult, Report
 from mambaad.inference.report_facts import provenance, settings, timing
 from mambaad.inference.report_pictures import PICTURE, Picture
+from mambaad.inference.threshold import TOLERANCE, above
 from mambaad.metrics import METRICS, PROTOCOLS
 
 FEW = 3  # categories that are shown unfolded
@@ -68,7 +69,8 @@ def write_page(report: Report, path: str | Path) -> Path:
 def _summary(report: Report) -> str:
     record = report.record
     line = (
-        f'<p class="note">Run <code>{record["hash"]}</code>, {report.run.data.side} × {report.run.data.side} pixels, '
+        f'<p class="note">Run <code>{escape(str(record["hash"]))}</code>, '
+        f"{report.run.data.side} × {report.run.data.side} pixels, "
         f"{escape(_images(record['data']['counts']))}. "
     )
     if report.evaluated is None:
@@ -165,10 +167,10 @@ def _threshold_note(result: CategoryResult) -> str:
     good = result.curves.good
     if not good:
         return note
-    above = int(result.curves.good_above[result.curves.row(result.threshold.value)])
-    interval = binomtest(above, good).proportion_ci(0.95, method="exact")
+    number = int(result.curves.good_above[result.curves.row(result.threshold.value)])
+    interval = binomtest(number, good).proportion_ci(0.95, method="exact")
     return (
-        f"{note} Here {above} of {good} good test images are above it; 95 % interval of the rate: "
+        f"{note} Here {number} of {good} good test images are above it; 95 % interval of the rate: "
         f"{100 * interval.low:.1f} to {100 * interval.high:.1f} %, if none of them set the threshold."
     )
 
@@ -207,14 +209,14 @@ def _plain(values: Any) -> list[float | int | None]:
     ]
 
 
-def _pictures(title: str, pictures: Sequence[Picture], below: str, above: str) -> str:
+def _pictures(title: str, pictures: Sequence[Picture], below: str, found: str) -> str:
     if not pictures:
         return ""
     outline = "; the cyan line is the ground truth" if any(p.outlined for p in pictures) else ""
     cards = "".join(
         f'<li data-category="{escape(p.category, quote=True)}" data-score="{float(p.score)!r}" data-below="{below}" '
-        f'data-above="{above}">{compare(p.image, p.mixed, p.name, side=PICTURE)}'
-        f'<p><span class="score">{p.score:.4g}</span> <b>{above if p.score > p.start else below}</b><br>'
+        f'data-above="{found}" data-tolerance="{TOLERANCE!r}">{compare(p.image, p.mixed, p.name, side=PICTURE)}'
+        f'<p><span class="score">{p.score:.4g}</span> <b>{found if above(p.score, p.start) else below}</b><br>'
         f'<span class="name">{escape(p.category)}: {escape(p.name)}</span></p></li>'
         for p in pictures
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -69,15 +70,15 @@ def predicted(
     Raises:
         ValueError: a region without a pixel, or of another shape than an image.
     """
+    if region is not None:  # before the first image: one of another shape must not cost the work done until it comes
+        for path in images:
+            with suppress(DatasetError):  # told when the image is read
+                check_shape(region, *image_size(path), str(path))
     model.to(device).eval()
     whole = _whole(model, images, side, batch_size, device, failed, bar)
     found = whole if tiling is None else _tiled(model, images, side, batch_size, device, failed, bar, tiling)
     for path, anomaly_map in found:
-        if region is None:
-            yield path, anomaly_map
-        else:
-            check_shape(region, *image_size(path), str(path))
-            yield path, inside(region, anomaly_map)
+        yield path, anomaly_map if region is None else inside(region, anomaly_map)
 
 
 def _whole(

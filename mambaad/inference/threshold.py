@@ -38,9 +38,14 @@ TOLERANCE = 1e-5
 with other threads or on another machine, and calibration puts the threshold on the score of an image."""
 
 
+def limit(threshold: float) -> float:
+    """The score beyond which an image is above a threshold by more than rounding."""
+    return threshold + TOLERANCE * abs(threshold)
+
+
 def above(score: float, threshold: float) -> bool:
     """Whether a score is above a threshold by more than rounding."""
-    return score > threshold + TOLERANCE * abs(threshold)
+    return score > limit(threshold)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,9 +183,10 @@ def check_good_alone(folder: str | Path, images: Sequence[Path]) -> None:
     Defective images push the threshold up, images of the training push it down. Seen are the folders below it, its own
     name and those above it (train, test), and siblings: a folder beside one named good holds something else.
     """
-    root = Path(folder).resolve()
+    root = Path(folder).absolute()
     root = root.parent if root.is_file() else root
-    below = {part for image in images for part in Path(image).resolve().relative_to(root).parts[:-1]}
+    below = {part for image in images for part in Path(image).absolute().relative_to(root).parts[:-1]}
+    root = root.resolve()  # not before: images may be links to files elsewhere
     what = "name a folder of good images alone that were not trained on"
     if mixed := sorted(below & {"train", "test", "ground_truth"}):
         raise DatasetError(f"{folder} holds the folders {', '.join(mixed)}: {what}")
@@ -240,9 +246,15 @@ def threshold_for(
         name: the image's path; folders nearer to the image count first.
         otherwise: for an image of no known category.
     """
+    category = category_for(name, by_category)
+    return by_category[category] if category else otherwise
+
+
+def category_for(name: str | Path, by_category: Mapping[str, Threshold]) -> str:
+    """The category whose threshold an image has, as `threshold_for` finds it; "" for none."""
     if len(by_category) == 1:
-        return next(iter(by_category.values()))
-    return next((by_category[part] for part in reversed(Path(name).parts[:-1]) if part in by_category), otherwise)
+        return next(iter(by_category))
+    return next((part for part in reversed(Path(name).parts[:-1]) if part in by_category), "")
 
 
 def stored_side(content: Mapping[str, Any], default: int = 256) -> int:

@@ -30,15 +30,16 @@ from mambaad.device import resolve_device
 from mambaad.engine.lock import locked
 from mambaad.files import atomic_path, write_json, write_text
 from mambaad.inference.gallery import colour_scale, overlay
+from mambaad.inference.image_files import images_below
 from mambaad.inference.predict import (
     COLUMNS,
     LARGEST_OVERLAY,
     MAP_FORMATS,
     WATCHED,
     as_text,
-    images_below,
     name_below,
     save_map,
+    too_long,
 )
 from mambaad.inference.scoring import score_of
 from mambaad.inference.threshold import Threshold
@@ -192,6 +193,9 @@ def _load(
     loaded, failed = {}, {}
     for path in paths:
         waits = watched.waiting[path]
+        if reason := too_long(path):
+            failed[path] = reason
+            continue
         try:
             tensor = load_image(path, side, model.config.mean, model.config.std)
         except DatasetError as error:

@@ -27,9 +27,13 @@ def test_a_second_process_is_told_who_holds_the_folder_and_a_killed_one_lets_go(
     assert not (tmp_path / HOLDER).exists()
 
 
-def test_temporary_files_of_killed_writers_are_cleared_away(tmp_path: Path) -> None:
+def test_what_killed_writers_left_is_cleared_away_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / ".123-abcd.tmp.pt").write_bytes(b"half")
-    (tmp_path / "checkpoint.pth").write_bytes(b"whole")
+    (tmp_path / ".123-ef01.tmp" / "a").mkdir(parents=True)
+    (tmp_path / ".123-ef01.tmp" / "a" / "map.npy").write_bytes(b"half")
+    for name in ("checkpoint.pth", ".notes.tmp"):
+        (tmp_path / name).write_bytes(b"whole")
     with locked(tmp_path):
-        assert not (tmp_path / ".123-abcd.tmp.pt").exists()
-    assert (tmp_path / "checkpoint.pth").read_bytes() == b"whole"
+        assert not list(tmp_path.glob(".123-*"))
+    for name in ("checkpoint.pth", ".notes.tmp"):
+        assert (tmp_path / name).read_bytes() == b"whole"

@@ -14,6 +14,7 @@ from scipy.integrate import trapezoid
 from sklearn.metrics import roc_curve
 
 from mambaad.inference.curves import Curves, curves
+from mambaad.inference.threshold import limit
 from mambaad.metrics import StreamingMetrics, auroc, evaluate
 
 SHAPE = (6, 5, 5)
@@ -44,9 +45,9 @@ def test_every_row_is_what_lies_above_its_threshold(
     assert given_threshold in found.threshold
     assert (np.diff(found.threshold) > 0).all()
     for i, t in enumerate(found.threshold):
-        above = maps > t
-        assert found.good_above[i] == (scores[~labels] > t).sum()
-        assert found.defective_above[i] == (scores[labels] > t).sum()
+        above = maps > limit(t)
+        assert found.good_above[i] == (scores[~labels] > limit(t)).sum()
+        assert found.defective_above[i] == (scores[labels] > limit(t)).sum()
         wanted = {
             "pixel_fpr": share((above & ~masks).sum(), (~masks).sum()),
             "pixel_recall": share((above & masks).sum(), masks.sum()),
@@ -57,6 +58,16 @@ def test_every_row_is_what_lies_above_its_threshold(
         }
         for name, value in wanted.items():
             assert getattr(found, name)[i] == pytest.approx(value, nan_ok=True), name
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_score_within_rounding_of_a_threshold_is_not_above_it(sign: int) -> None:
+    maps = sign * np.linspace(1, 2, 18, dtype=np.float32).reshape(2, 3, 3)
+    masks = np.zeros((2, 3, 3), dtype=bool)
+    highest = float(maps.max())
+    found = drawn(maps, masks, [highest - 1e-6])
+    assert found.good_above[found.row(highest - 1e-6)] == 0
+    assert (found.good_above[0], found.pixel_fpr[0]) == (2, 1), "the first row is below everything"
 
 
 def test_curves_run_from_everything_to_nothing_and_have_the_metrics_areas() -> None:

@@ -1,5 +1,6 @@
 """The detector in Python: scikit-learn's conventions, every kind of input, thresholds, and files."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,18 @@ def test_scores_have_scikit_learns_signs(detector: Detector, bright: np.ndarray)
     np.testing.assert_allclose(decisions, scores - detector.offset_)
     assert (np.where(decisions < 0, -1, 1) == detector.predict(images)).all()
     assert detector.threshold_ is not None
-    assert detector.offset_ == -detector.threshold_.value
+    assert detector.offset_ == pytest.approx(-detector.threshold_.value, rel=1e-4)
+
+
+def test_a_score_within_rounding_of_the_threshold_is_good_as_for_the_command(
+    detector: Detector, bright: np.ndarray
+) -> None:
+    (score,) = -detector.score_samples(bright)
+    other = copy.copy(detector).set_threshold(score * (1 - 1e-6))
+    assert other.threshold_ is not None
+    assert not other.threshold_.exceeded_by(score)
+    assert other.predict(bright).tolist() == [1]
+    assert other.set_threshold(score * (1 - 1e-4)).predict(bright).tolist() == [-1]
 
 
 def test_every_kind_of_input_gives_the_same_scores_as_the_command_line(detector: Detector, tmp_path: Path) -> None:

@@ -429,6 +429,18 @@ def test_a_method_that_fixes_the_number_of_images_is_refused(bank: MemoryBank, t
 
 
 @exports
+def test_a_score_within_rounding_of_the_threshold_is_not_called_anomalous(bank: MemoryBank, tmp_path: Path) -> None:
+    pixels = torch.randint(256, (2, 64, 64, 3), generator=torch.Generator().manual_seed(4), dtype=torch.uint8)
+    images = torch.stack([normalise(image, bank.config.mean, bank.config.std) for image in pixels.numpy()])
+    highest = float(bank.predict(images).score.max())
+    record = export(bank, tmp_path / "b.pt2", pixels, format="torch", threshold=highest * (1 - 3e-6), repeats=0)
+    assert record["threshold"] == highest * (1 - 3e-6)
+    _, score, anomalous = torch.export.load(tmp_path / "b.pt2").module()(pixels)
+    assert float(score.max()) > record["threshold"]
+    assert not anomalous.any()
+
+
+@exports
 def test_without_a_threshold_there_is_no_verdict(bank: MemoryBank, tmp_path: Path) -> None:
     pixels = torch.randint(256, (2, 64, 64, 3), generator=torch.Generator().manual_seed(4), dtype=torch.uint8)
     record = export(bank, tmp_path / "b.pt2", pixels, format="torch", repeats=0)

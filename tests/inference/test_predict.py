@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any, Never
 
@@ -17,6 +18,7 @@ from mambaad.config import ModelConfig
 from mambaad.data import DatasetError
 from mambaad.data.datasets.mvtec_ad import of_other_formats
 from mambaad.data.transforms import load_image
+from mambaad.engine.lock import LOCK, locked
 from mambaad.inference import predict as predict_module
 from mambaad.inference.ground_truth import find_truth, measure
 from mambaad.inference.predict import WATCHED, Outcome, find_images, predict_files, score_files
@@ -57,6 +59,11 @@ def table(out: Path) -> dict[str, dict[str, str]]:
         return {row["image"]: row for row in csv.DictReader(file)}
 
 
+def written(out: Path) -> list[str]:
+    """What a call leaves in its folder for the user."""
+    return sorted(p.name for p in out.iterdir() if not p.name.startswith("."))
+
+
 def test_every_image_has_a_score_a_map_and_an_overlay_and_a_broken_one_its_reason(
     model: mambaad.MambaAD, folder: Path, tmp_path: Path
 ) -> None:
@@ -80,8 +87,8 @@ def test_every_image_has_a_score_a_map_and_an_overlay_and_a_broken_one_its_reaso
     page = (out / "gallery.html").read_text()
     assert page.count("<li data-name=") == 3
     assert "1 not read" in page
-    assert sorted(p.name for p in out.iterdir()) == ["gallery.html", "maps", "overlays", "scores.csv"]
-    assert not list(out.rglob(".*"))
+    assert written(out) == ["gallery.html", "maps", "overlays", "scores.csv"]
+    assert [p.name for p in out.rglob(".*")] == [LOCK]
 
 
 def test_the_output_is_no_input_of_the_next_call(model: mambaad.MambaAD, folder: Path) -> None:
@@ -105,12 +112,50 @@ def test_overlays_of_another_call_are_no_images(model: mambaad.MambaAD, folder: 
     assert table(folder / "other") == table(folder / "out")
 
 
+def test_links_to_folders_are_followed_and_every_image_is_found_once(folder: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "elsewhere"
+    (outside / "deep").mkdir(parents=True)
+    Image.new("L", (8, 8)).save(outside / "deep" / "far.png")
+    (outside / "back").symlink_to(folder)
+    (folder / "line").symlink_to(outside)
+    (folder / "same").symlink_to(outside)
+    (folder / "0").symlink_to(folder / "a")
+    (outside / "deep").rename(folder / ".kept")
+    (outside / "deep").symlink_to(folder / ".kept")
+    names = [p.relative_to(folder).as_posix() for p in find_images(folder)]
+    assert names == ["a/one.png", "line/deep/far.png", "three.png", "two.bmp", "two.jpg"]
+
+
+def test_a_folder_that_goes_away_during_a_look_is_no_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "b").mkdir()
+    scan = os.scandir
+
+    def without_b(path: str) -> object:
+        if Path(path).name == "b":
+            raise FileNotFoundError(path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", without_b)
+    assert len(find_images(folder)) == 4
+
+
 def test_the_scores_of_a_watched_folder_are_not_replaced(model: mambaad.MambaAD, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / WATCHED).write_text("{}")
     with pytest.raises(ValueError, match="holds the scores of a watched folder, which would be lost"):
         predict(model, folder, tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == [WATCHED]
+
+
+def test_two_calls_do_not_write_into_one_folder_at_once(model: mambaad.MambaAD, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    predict(model, folder, out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with locked(out), pytest.raises(ValueError, match=r"is in use by process .* choose another output folder"):
+        predict(model, folder / "a", out)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    predict(model, folder / "a", out)
+    assert list(table(out)) == ["one.png"]
 
 
 def test_photographs_of_other_formats_are_told(tmp_path: Path) -> None:
@@ -131,6 +176,20 @@ def test_a_file_name_is_no_formula_in_a_spreadsheet(model: mambaad.MambaAD, tmp_
     assert set(table(tmp_path / "out")) == {"'=cmd.png"}
 
 
+@pytest.mark.parametrize("maps", ["npy", "tiff"])
+def test_a_name_too_long_for_a_suffix_does_not_cost_the_other_scores(
+    model: mambaad.MambaAD, folder: Path, tmp_path: Path, maps: str
+) -> None:
+    longest, too_long = f"{'é' * 123}.png", f"{'é' * 124}.png"  # 250 and 252 bytes
+    for name in (longest, too_long):
+        Image.new("RGB", (8, 8)).save(folder / name)
+    done = predict(model, folder, tmp_path / "out", maps=maps)
+    assert {path.name for path in done.failed} == {too_long, "three.png"}
+    rows = table(tmp_path / "out")
+    assert rows[longest]["score"]
+    assert "its name has 252 bytes" in rows[too_long]["error"]
+
+
 def test_maps_as_tiff_or_not_at_all_change_no_score(model: mambaad.MambaAD, folder: Path, tmp_path: Path) -> None:
     predict(model, folder, tmp_path / "npy", gallery=0)
     predict(model, folder, tmp_path / "tiff", maps="tiff", gallery=1)
@@ -139,7 +198,7 @@ def test_maps_as_tiff_or_not_at_all_change_no_score(model: mambaad.MambaAD, fold
     with Image.open(tmp_path / "tiff" / "maps" / "a" / "one.png.tiff") as image:
         assert image.mode == "F"
         np.testing.assert_array_equal(np.asarray(image), np.load(tmp_path / "npy" / "maps" / "a" / "one.png.npy"))
-    assert sorted(p.name for p in (tmp_path / "none").iterdir()) == ["gallery.html", "scores.csv"]
+    assert written(tmp_path / "none") == ["gallery.html", "scores.csv"]
     assert not (tmp_path / "npy" / "gallery.html").exists()
     assert "the 1 most anomalous of 3 images" in (tmp_path / "tiff" / "gallery.html").read_text()
     assert "href=" not in (tmp_path / "none" / "gallery.html").read_text()
@@ -173,7 +232,7 @@ def test_an_interrupted_call_leaves_the_earlier_scores(
             with pytest.raises(KeyboardInterrupt):
                 predict(model, folder, out)
         assert table(out) == wanted
-        assert not [p for p in out.iterdir() if p.name.startswith(".")]
+        assert [p.name for p in out.iterdir() if p.name.startswith(".")] == [LOCK]
     predict(model, folder, out)
     assert table(out) == wanted
 
@@ -266,6 +325,69 @@ def test_folders_that_tell_nothing_are_no_ground_truth(folder: Path, parts: Path
     assert find_truth(find_images(parts / "test"), parts / "test") is None
 
 
+def test_a_mask_belongs_to_the_image_of_its_whole_name(parts: Path) -> None:
+    scratch, masks = parts / "test" / "scratch", parts / "ground_truth" / "scratch"
+    for name in ("part", "part.1", "a1", "a[1]"):
+        Image.new("L", (8, 8)).save(scratch / f"{name}.png")
+        Image.new("L", (8, 8)).save(masks / f"{name}.png")
+    truth = find_truth(find_images(scratch), scratch)
+    assert truth is not None
+    assert len(truth) == 6
+    for sample in truth:
+        assert sample.mask is not None
+        assert sample.mask.stem.removesuffix("_mask") == sample.image.stem
+    for twice in (masks / "part.bmp", scratch / "a1.jpg"):
+        Image.new("L", (8, 8)).save(twice)
+        with pytest.raises(DatasetError, match=rf"{twice.name}.* have one name, .* rename one of them"):
+            find_truth(find_images(scratch), scratch)
+        twice.unlink()
+
+
+def test_links_to_images_have_the_ground_truth_of_their_folder(parts: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    wanted = find_truth(find_images(parts / "test"), parts / "test")
+    for number, image in enumerate(find_images(parts / "test")):
+        image.rename(store / f"{number}.png")
+        image.symlink_to(store / f"{number}.png")
+    assert find_truth(find_images(parts / "test"), parts / "test") == wanted
+
+
+def test_rates_name_the_thresholds_that_they_are_of(model: mambaad.MambaAD, parts: Path, tmp_path: Path) -> None:
+    both = tmp_path / "both"
+    for name in "ab":
+        shutil.copytree(parts, both / name)
+    low, high = (Threshold.given(value, 64) for value in (0.0, 9.0))
+    truth = find_truth(find_images(both), both)
+
+    def measured(**thresholds: Any) -> dict[str, Any]:
+        done = predict(model, both, tmp_path / "o", truth=truth, overlays=False, gallery=0, **thresholds)
+        assert done.metrics is not None
+        return dict(done.metrics["threshold"])
+
+    found = measured(threshold=high, by_category={"a": low, "b": low})
+    assert (found["value"], found["false_positive_rate"]) == (0.0, 1.0)
+    found = measured(threshold=high, by_category={"a": low, "b": high})
+    assert "value" not in found
+    assert found["values"] == {"a": 0.0, "b": 9.0}
+    assert (found["false_positive_rate"], found["good_images"], found["true_positive_rate"]) == (0.5, 6, 0.5)
+    assert measured(threshold=high, by_category={"b": low, "c": low})["values"] == {"b": 0.0, "": 9.0}
+
+
+def test_where_no_image_can_be_read_the_reasons_are_told(
+    model: mambaad.MambaAD, parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for image in find_images(parts / "test"):
+        image.write_bytes(b"no image")
+    weights, out = tmp_path / "c.pth", tmp_path / "o"
+    mambaad.save_checkpoint(weights, model, {"run": {"data": {"side": 64}}})
+    call = ["predict", str(parts / "test"), "--weights", str(weights), "--device", "cpu", "--out", str(out)]
+    assert cli.main(call) == 1
+    assert capsys.readouterr().err.count("not read: ") == 6
+    assert written(out) == ["scores.csv"]
+    assert all(row["error"] for row in table(out).values())
+
+
 def test_large_categories_are_measured_from_histograms(parts: Path) -> None:
     truth = find_truth(find_images(parts / "test"), parts / "test")
     assert truth is not None
@@ -300,7 +422,7 @@ def test_predict_command(
     mask.write_bytes(b"no image")
     assert cli.main([*call, str(parts / "test")]) == 2
     assert "cannot be read as a mask" in capsys.readouterr().err
-    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == ["gallery.html", "maps", "overlays", "scores.csv"]
+    assert written(tmp_path / "o") == ["gallery.html", "maps", "overlays", "scores.csv"]
     mask.unlink()
     assert cli.main([*call, str(parts / "test")]) == 0
     assert "no metrics: " in capsys.readouterr().err

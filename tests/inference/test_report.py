@@ -110,6 +110,23 @@ def test_without_a_script_the_numbers_at_the_threshold_are_there(
     assert page.text.count("false alarm") > page.text.count("false alarms")  # the verdict under one picture
 
 
+def test_a_score_within_rounding_of_the_threshold_is_no_false_alarm(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = evaluated(make_report(find_run(run), pictures=0)).categories[0]
+    good = [s for s, sample in zip(scores.scores, scores.samples, strict=True) if not sample.is_defect]
+    store_threshold(checkpoint(run), calibrate([max(good) * (1 - 1e-6)] * 3, 0.3, side=64))
+    page, text = page_of(run, capsys)
+    assert f"0 of {len(good)} good test images are above it" in page.text
+    alarms = text.split("Good images with the highest scores")[1]
+    assert only(r"<b>(.*?)</b>", alarms) == "passed"
+    with open_browser(1400) as (browser, errors):  # the script judges as the page does without it
+        browser.goto(next(run.glob("runs/own_*/report.html")).as_uri())
+        shown = browser.locator("ul.grid li b").all_inner_texts()
+        assert shown == re.findall(r"<b>(.*?)</b>", text)
+        assert errors == []
+
+
 def test_a_threshold_of_another_side_is_not_used_and_the_page_says_so(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -192,11 +209,12 @@ def test_names_stay_text_and_a_run_without_test_images_has_a_page(
     assert script not in text
     assert script in Page(text).text
     content = json.loads(record.read_text())
-    record.write_text(json.dumps({**content, "metrics": {}}))
+    record.write_text(json.dumps({**content, "metrics": {}, "hash": script}))
     threshold = calibrate([0.1] * 3, 0.3, side=64)
     store_threshold(checkpoint(run), threshold, by_category={"gear": calibrate([9.0] * 9, 0.1, side=64)})
     page, text = page_of(run, capsys)
     assert "no test images" in page.text
+    assert script not in text
     assert not page.all("img")
     assert f"The checkpoint's {threshold.note}." in page.text
     assert "gear: threshold 9 from 9 good images" in page.text

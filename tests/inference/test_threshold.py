@@ -151,6 +151,19 @@ def test_folders_are_seen_at_every_depth(tmp_path: Path) -> None:
         check_good_alone(tmp_path / "photos", [image])
 
 
+def test_links_to_images_count_where_the_links_are(tmp_path: Path) -> None:
+    store, good = tmp_path / "train" / "0.png", tmp_path / "photos" / "good" / "0.png"
+    for path in (store, good):
+        path.parent.mkdir(parents=True)
+    store.touch()
+    good.symlink_to(store)
+    check_good_alone(tmp_path / "photos", [good])
+    check_good_alone(good, [good])
+    good.parent.rename(tmp_path / "photos" / "test")
+    with pytest.raises(DatasetError, match="holds the folders test"):
+        check_good_alone(tmp_path / "photos", [tmp_path / "photos" / "test" / "0.png"])
+
+
 def test_thresholds_of_before_there_were_tiles_are_of_whole_images() -> None:
     older = {
         key: value

@@ -228,14 +228,21 @@ def test_a_threshold_belongs_to_its_overlap_and_region() -> None:
 
 @pytest.mark.parametrize("tiling", [None, Tiling(64)])
 def test_a_region_of_another_shape_than_the_image_is_refused(
-    model: mambaad.MambaAD, photographs: Path, tmp_path: Path, tiling: Tiling | None
+    model: mambaad.MambaAD,
+    photographs: Path,
+    tmp_path: Path,
+    tiling: Tiling | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     region = tmp_path / "region.png"
     Image.new("L", (50, 50), 255).save(region)
     fits, stretched = photographs / "network_size.png", photographs / "large.png"
     score_files(model, [fits], 64, tiling=tiling, region=region, device="cpu", progress=False)
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    images = [tmp_path / "broken.png", fits, stretched]
+    monkeypatch.setattr(model, "predict", lambda _: pytest.fail("it began"))
     with pytest.raises(ValueError, match="has 150 x 100 pixels and the region mask 50 x 50, which is another shape"):
-        score_files(model, [stretched], 64, tiling=tiling, region=region, device="cpu", progress=False)
+        score_files(model, images, 64, tiling=tiling, region=region, device="cpu", progress=False)
     check_shape(np.ones((480, 640), dtype=bool), 1023, 768, "rounded")
 
 

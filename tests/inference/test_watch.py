@@ -152,6 +152,15 @@ def test_a_broken_file_gets_its_reason_in_the_end_and_a_score_once_it_is_mended(
     assert [row.name for row in watch(model, folder, *wait)] == ["y.png"]  # of an earlier call: tried again
 
 
+def test_a_name_too_long_for_a_suffix_gets_its_reason_and_the_watch_goes_on(
+    model: mambaad.MambaAD, folder: Path
+) -> None:
+    (folder / f"{'x' * 248}.png").write_bytes(picture())
+    rows = watch(model, folder, nothing, lambda: (folder / "y.png").write_bytes(picture()), nothing)
+    assert [row.score is None for row in rows] == [True, False]
+    assert "shorten it" in rows[0].error
+
+
 def test_an_image_that_is_replaced_while_it_is_read_is_taken_later(
     model: mambaad.MambaAD, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
