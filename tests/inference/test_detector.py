@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import sklearn.exceptions
 import torch
-from layouts import deep_and_turned
+from layouts import deep_and_turned, save
 from PIL import Image
 from sklearn.base import clone, is_outlier_detector
 from sklearn.model_selection import cross_val_score
@@ -102,6 +102,29 @@ def test_deep_and_turned_images_in_memory_are_read_as_files_are(detector: Detect
             np.testing.assert_allclose(detector.score_samples(opened), detector.score_samples(path), rtol=1e-6)
     with pytest.raises(DatasetError, match="an image in memory: expected 8-bit or 16-bit values, got mode 'F'"):
         detector.predict(Image.new("F", (8, 8), 0.5))
+
+
+def test_arrays_whose_axes_could_be_read_otherwise_are_refused(detector: Detector) -> None:
+    """Sliced along the first axis, each of them would be many grey images."""
+    coloured = good_images(1)[0]
+    transparent = np.dstack([coloured, coloured[..., :1]])
+    for array in (transparent, coloured[..., :1], coloured.transpose(2, 0, 1), np.stack([coloured[..., 0]] * 5)):
+        for ask in (detector.score_samples, bank().fit):
+            with pytest.raises(ValueError, match=r"must be uint8, \(H, W, 3\) or \(H, W\), got .*; several are a list"):
+                ask(array)
+    greys = [image[..., 0] for image in good_images(5)]
+    assert detector.score_samples(greys).shape == (5,)
+
+
+def test_images_beside_a_folder_of_good_ones_are_not_trained_on(tmp_path: Path) -> None:
+    for name in ("train/Good/0.png", "preview.png"):
+        save(tmp_path / "parts" / name, good_images(1)[0])
+    with pytest.raises(DatasetError, match="train/good holds no images"):
+        bank().fit(tmp_path / "parts")
+    (tmp_path / "parts/train").rename(tmp_path / "parts/other")
+    (tmp_path / "parts/other").rename(tmp_path / "parts/Train")
+    with pytest.raises(DatasetError, match="rename Train to train"):
+        bank().fit(tmp_path / "parts")
 
 
 def test_folders_with_and_without_a_layout_and_images_in_memory_give_one_detector(
