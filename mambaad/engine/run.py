@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from mambaad.config import DataConfig, RunConfig, to_dict
-from mambaad.data import DatasetError, Sample, counts, index_hash, load_dataset, tiles
-from mambaad.data.contents import CONTENT_CACHE, content_hashes, contents_hash
+from mambaad.data import DatasetError, Sample, counts, index_hash, load_dataset
+from mambaad.data.contents import CONTENT_CACHE, contents_hash
 from mambaad.data.holdout import hold_out
 from mambaad.data.synthetic.generate import write_synthetic
+from mambaad.data.tiles import files_behind
 from mambaad.data.validate import check_readable
 from mambaad.efficiency import count
 from mambaad.engine import records
@@ -191,8 +192,7 @@ def data_folder(data: DataConfig, data_root: str | Path | None, outputs: Path) -
 def _training_files(samples: Sequence[Sample], outputs: Path) -> dict[str, Any]:
     """What the checkpoint says of the images behind it: a threshold must not be calibrated on them."""
     images = [sample.image for sample in samples if sample.split == "train"]
-    cut_from = [found for folder in {image.parent for image in images} for found in tiles.sources(folder)]
-    return {TRAINING_FILES: sorted({*content_hashes(images, outputs / CONTENT_CACHE), *cut_from})}
+    return {TRAINING_FILES: files_behind(images, outputs / CONTENT_CACHE)}
 
 
 def check_index(data: DataConfig, samples: Sequence[Sample], root: Path, cache: Path | None = None) -> str:

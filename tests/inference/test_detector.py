@@ -19,6 +19,7 @@ from mambaad import cli
 from mambaad.config import method_of
 from mambaad.config.presets import preset
 from mambaad.data import DatasetError
+from mambaad.data.tiles import Tiling, write_tiles
 from mambaad.inference.detector import Detector, NotFittedError
 from mambaad.inference.inputs import as_rgb
 from mambaad.inference.predict import score_files
@@ -172,6 +173,16 @@ def test_files_that_it_was_fitted_on_set_no_threshold(
         assert asked.threshold_ == before
     assert cli.main(["calibrate", "--weights", str(weights), "--data", str(copied), "--device", "cpu"]) == 2
     assert "1 of 1 images were trained on" in capsys.readouterr().err
+
+
+def test_photographs_whose_tiles_it_was_fitted_on_set_no_threshold(tmp_path: Path) -> None:
+    for number, image in enumerate(good_images(3)):
+        save(tmp_path / f"photographs/{number}.png", image)
+    write_tiles(tmp_path / "photographs", tmp_path / "tiles", Tiling(40), progress=False)
+    fitted = bank().fit(tmp_path / "tiles")
+    for asked in (fitted, Detector.load(fitted.save(tmp_path / "tiles.pth"), device="cpu")):
+        with pytest.raises(DatasetError, match="3 of 3 images were trained on"):
+            asked.calibrate(tmp_path / "photographs")
 
 
 def test_two_images_are_too_few_for_a_threshold(bright: np.ndarray) -> None:
