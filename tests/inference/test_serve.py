@@ -230,6 +230,19 @@ def test_the_command_serves_until_it_is_interrupted(checkpoint: Path, capsys: py
     assert f"open {ADDRESS}:{port}" in capsys.readouterr().out
 
 
+def test_the_loopback_address_of_ipv6_is_this_machine_alone(
+    served: Served, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert client(served).get("/", headers={"host": "[::1]:8000"}).status_code == 200
+    assert client(served).get("/", headers={"host": "[fe80::1]:8000"}).status_code == 400
+    monkeypatch.setattr(serve_module, "listen", lambda host, port: listen("127.0.0.1", port))  # not all have IPv6
+    monkeypatch.setattr(serve_module, "serve", lambda app, opened: None)
+    assert cli.main(["serve", "--weights", str(checkpoint), "--host", "::1", "--port", "0", "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"open http://\[::1\]:\d+ \(Ctrl-C", said)
+    assert "everyone" not in said
+
+
 # -- a browser
 @pytest.mark.parametrize("width", [390, 1400])
 def test_in_a_browser_an_image_gets_a_verdict_and_a_divider_that_keys_move(
