@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -25,12 +26,13 @@ from mambaad.engine.execution import Execution, pinned_threads
 from mambaad.engine.lock import locked
 from mambaad.engine.processes import is_first
 from mambaad.engine.train import TRAINING_STATE, train_run
-from mambaad.files import write_text
+from mambaad.files import atomic_path
 from mambaad.model.checkpoint import TRAINING_FILES
 from mambaad.model.encoder_weights import weights_sha256
 
 DATA_ROOT = "data_root.txt"
-"""Beside a checkpoint: where its images lay, for later commands on the same machine. No part of the record."""
+"""Beside a checkpoint: where its images lay, for later commands on the same machine, in the bytes of the system's file
+names and a line break. No part of the record."""
 
 
 def execute(
@@ -90,7 +92,8 @@ def execute(
     folder = outputs / "runs" / f"{profile}_{run.hash}"
     with locked(folder) if is_first() else nullcontext():
         if is_first():
-            write_text(folder / DATA_ROOT, f"{Path(root).resolve()}\n")
+            with atomic_path(folder / DATA_ROOT, suffix="") as note:
+                note.write_bytes(os.fsencode(Path(root).resolve()) + b"\n")
         curve = None
         if curve_every is not None and test:
             curve = Curve(folder, run, samples, curve_every, execution)
