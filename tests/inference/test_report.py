@@ -221,12 +221,13 @@ def test_names_stay_text_and_a_run_without_test_images_has_a_page(
     assert "gear: threshold 9 from 9 good images" in page.text
 
 
-def test_masks_larger_than_the_picture_keep_their_small_defects() -> None:
+@pytest.mark.parametrize(("side", "defect"), [(300, 3), (2700, 1)])
+def test_masks_larger_than_the_picture_keep_their_small_defects(side: int, defect: int) -> None:
     from mambaad.inference.report_pictures import outlined
 
-    mask = np.zeros((900, 900), dtype=bool)
-    mask[450:453, 450:453] = True
-    drawn = np.asarray(outlined(Image.new("RGB", (300, 300)), mask))
+    mask = np.zeros((side, side), dtype=bool)
+    mask[side // 2 : side // 2 + defect, side // 2 : side // 2 + defect] = True
+    drawn = np.asarray(outlined(Image.new("RGB", (100, 100)), mask))
     assert drawn.any()
 
 
