@@ -101,15 +101,14 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from mambaad.engine.execution import Execution
     from mambaad.files import check_output, write_json
     from mambaad.inference.threshold import stored_side
-    from mambaad.inference.weights_hub import resolve, trained_on
+    from mambaad.inference.weights_hub import published_by, resolve
     from mambaad.model.checkpoint import read_checkpoint
 
     execution = Execution(device=arguments.device, threads=arguments.threads)
     if arguments.out:
         check_output(arguments.out)
     path = resolve(arguments.weights)
-    # a file may have the name of published weights; then it is a file
-    published = None if Path(arguments.weights).is_file() else trained_on(arguments.weights)
+    published = published_by(arguments.weights)
     content = read_checkpoint(path)
     dataset = arguments.dataset or (published.name if published else guess_layout(arguments.data))
     samples = load_dataset(dataset, arguments.data, arguments.categories)

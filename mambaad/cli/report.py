@@ -68,7 +68,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     from mambaad.device import resolve_device
     from mambaad.inference.pages import method_title
     from mambaad.inference.report import all_thresholds
-    from mambaad.inference.serve import LOOPBACK, Served, listen, make_app, serve
+    from mambaad.inference.serve import LOOPBACK, LOOPBACK_NAMES, Served, address, listen, make_app, serve
     from mambaad.inference.threshold import Threshold, stored_side
     from mambaad.inference.weights_hub import resolve, sha256
     from mambaad.model.checkpoint import read_checkpoint
@@ -84,9 +84,9 @@ def _serve(arguments: argparse.Namespace) -> int:
     about = f"{method_title(model.config)} at {side} × {side} pixels, checkpoint sha256 {sha256(path)[:12]}"
     local = arguments.host in LOOPBACK
     served = Served(model, side, thresholds, resolve_device(arguments.device), about)
-    app = make_app(served, hosts=LOOPBACK if local else ("*",))
+    app = make_app(served, hosts=LOOPBACK_NAMES if local else ("*",))
     with listen(arguments.host, arguments.port) as opened:
-        print(f"open http://{arguments.host}:{opened.getsockname()[1]} (Ctrl-C ends it)", flush=True)
+        print(f"open http://{address(arguments.host, opened.getsockname()[1])} (Ctrl-C ends it)", flush=True)
         if not local:
             print("everyone who reaches this address can send images", flush=True)
         with suppress(KeyboardInterrupt):  # it has no other end

@@ -169,7 +169,9 @@ def _train(arguments: argparse.Namespace) -> int:
         execution = replace(execution, features="off")
         record = carry_out(execution=execution)
     checkpoint = out / "runs" / f"own_{run.hash}" / CHECKPOINT
-    print(f"checkpoint: {checkpoint}\nrecord: {record}")
+    there = checkpoint.is_file()
+    print(f"checkpoint: {checkpoint}{'' if there else ' is no longer there: remove the record to train again'}")
+    print(f"record: {record}")
     content = json.loads(record.read_text(encoding="utf-8"))
     if run.train.patience is not None and run.train.steps and content["train"]["steps"] < run.train.steps:
         print(
@@ -177,12 +179,14 @@ def _train(arguments: argparse.Namespace) -> int:
             f"had not fallen in {run.train.patience} check{'s' * (run.train.patience > 1)}"
         )
     print_metrics(content["metrics"])
+    if not there:
+        return 0
+    if (later := set_later(checkpoint)) is not None:
+        print(f"\n{later.note}\nset by mambaad calibrate after the training, and left as it is")
+        return 0
     found = {}
-    if run.train.holdout and checkpoint.is_file():
+    if run.train.holdout:
         found = content.get("thresholds", {})
-        if (later := set_later(checkpoint)) is not None and found:
-            print(f"\n{later.note}\nset by mambaad calibrate after the training, and left as it is")
-            return 0
         if found.get("rate") != settings.fpr:
             found = calibrate_run(checkpoint, run, samples, rate=settings.fpr, execution=execution)
             content["thresholds"] = found

@@ -83,8 +83,6 @@ def explain(root: Path, name: str | None) -> str:
     archives = [path.name for path in visible if path.suffix.lower() in _ARCHIVES]
     if archives:
         return f"; {', '.join(archives[:3])} still has to be unpacked"
-    if own is None and images_in(root):
-        return "; it holds images without folders: put good ones into train/good below it"
     if own is not None:
         return ""
     other_case = next((path.name for path in visible if path.name.lower() == "train" != path.name), None)
@@ -92,6 +90,8 @@ def explain(root: Path, name: str | None) -> str:
         return f"; rename {other_case} to train, and what lies in it to good"
     if (root / "train").is_dir():
         return "; train/good holds no images: put photographs of good parts there"
+    if images_in(root):
+        return "; it holds images without folders: put good ones into train/good below it"
     return "; its folders fit no layout: compare with mambaad data where"
 
 

@@ -21,6 +21,9 @@ from mambaad.data.sample import DatasetError
 # What Pillow logs of a file that it cannot read is in its exception, too; found by scripts/reliability/fuzz.py.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+"""Pillow's names of what is read, MPO among JPEG. It knows many more, and some start other programs (EPS)."""
+
 # Pillow's names of one-channel modes with more than 8 bits; `convert("RGB")` would clip them at 255.
 _DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 
@@ -29,17 +32,18 @@ _UNREADABLE = (
     *(OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError),
     *(TypeError, LookupError, ArithmeticError),  # found by scripts/reliability/fuzz.py: a TIFF without dimensions
 )
+_REMEDY = "replace or remove the file"
 
 
 def _open(path: str | Path, what: str, upright: bool) -> Image.Image:
     if not Path(path).is_file():
         raise DatasetError(f"{path}: no such file, expected {what}")
-    return _decode(Path(path), str(path), what, "replace or remove the file", upright)
+    return _decode(Path(path), str(path), what, upright=upright)
 
 
-def _decode(source: Path | BinaryIO, name: str, what: str, remedy: str, upright: bool = True) -> Image.Image:
+def _decode(source: Path | BinaryIO, name: str, what: str, remedy: str = _REMEDY, upright: bool = True) -> Image.Image:
     try:
-        with Image.open(source) as image:
+        with Image.open(source, formats=FORMATS) as image:
             # a camera's MPO file holds its photograph first, then previews and depth
             frames = 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
             if frames > 1:
@@ -49,7 +53,14 @@ def _decode(source: Path | BinaryIO, name: str, what: str, remedy: str, upright:
     except DatasetError:
         raise
     except _UNREADABLE as error:
-        raise DatasetError(f"{name}: cannot be read as {what} ({error}); {remedy}") from error
+        raise _refusal(name, what, error, remedy) from error
+
+
+def _refusal(name: str, what: str, error: Exception, remedy: str = _REMEDY) -> DatasetError:
+    if isinstance(error, Image.DecompressionBombError):
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # Pillow warns above half of it
+        return DatasetError(f"{name}: has more than the {most / 1e6:.0f} megapixels read; cut it up or make it smaller")
+    return DatasetError(f"{name}: cannot be read as {what} ({error}); {remedy}")
 
 
 def read_rgb(path: str | Path, upright: bool = True) -> Image.Image:
@@ -73,7 +84,7 @@ def decode_rgb(content: bytes, name: str, largest: int) -> Image.Image:
     """
     file = io.BytesIO(content)
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=FORMATS) as image:
             width, height = image.size
     except Image.DecompressionBombError:
         raise DatasetError(f"{name}: has more than the {largest / 1e6:g} megapixels allowed; make it smaller") from None
@@ -138,11 +149,11 @@ def image_size(path: str | Path, what: str = "an image", upright: bool = True) -
     Only a PNG file that is not square is decoded, since its EXIF data may come last.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
             if width == height or not upright:
                 return width, height
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF orientations with swapped sides
             return (height, width) if turned else (width, height)
     except _UNREADABLE as error:
-        raise DatasetError(f"{path}: cannot be read as {what} ({error}); replace or remove the file") from error
+        raise _refusal(str(path), what, error) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,6 +91,19 @@ def write_tiles(root: str | Path, out: str | Path, tiling: Tiling, progress: boo
                     Image.fromarray(cut).save(temporary, "PNG")
                 count += 1
     return count
+
+
+def files_behind(images: Iterable[Path], cache: str | Path | None = None) -> list[str]:
+    """Hashes of images and of the photographs that they were cut from, each once, in order: what was trained on.
+
+    Args:
+        cache: of `content_hashes`.
+
+    Raises DatasetError for a file that cannot be read.
+    """
+    images = list(images)
+    cut_from = [found for folder in {image.parent for image in images} for found in sources(folder)]
+    return sorted({*content_hashes(images, cache), *cut_from})
 
 
 def sources(folder: str | Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -10,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from mambaad.config import DataConfig, RunConfig, to_dict
-from mambaad.data import DatasetError, Sample, counts, index_hash, load_dataset, tiles
-from mambaad.data.contents import CONTENT_CACHE, content_hashes, contents_hash
+from mambaad.data import DatasetError, Sample, counts, index_hash, load_dataset
+from mambaad.data.contents import CONTENT_CACHE, contents_hash
 from mambaad.data.holdout import hold_out
 from mambaad.data.synthetic.generate import write_synthetic
+from mambaad.data.tiles import files_behind
 from mambaad.data.validate import check_readable
 from mambaad.efficiency import count
 from mambaad.engine import records
@@ -24,12 +26,13 @@ from mambaad.engine.execution import Execution, pinned_threads
 from mambaad.engine.lock import locked
 from mambaad.engine.processes import is_first
 from mambaad.engine.train import TRAINING_STATE, train_run
-from mambaad.files import write_text
+from mambaad.files import atomic_path
 from mambaad.model.checkpoint import TRAINING_FILES
 from mambaad.model.encoder_weights import weights_sha256
 
 DATA_ROOT = "data_root.txt"
-"""Beside a checkpoint: where its images lay, for later commands on the same machine. No part of the record."""
+"""Beside a checkpoint: where its images lay, for later commands on the same machine, in the bytes of the system's file
+names and a line break. No part of the record."""
 
 
 def execute(
@@ -89,7 +92,8 @@ def execute(
     folder = outputs / "runs" / f"{profile}_{run.hash}"
     with locked(folder) if is_first() else nullcontext():
         if is_first():
-            write_text(folder / DATA_ROOT, f"{Path(root).resolve()}\n")
+            with atomic_path(folder / DATA_ROOT, suffix="") as note:
+                note.write_bytes(os.fsencode(Path(root).resolve()) + b"\n")
         curve = None
         if curve_every is not None and test:
             curve = Curve(folder, run, samples, curve_every, execution)
@@ -191,8 +195,7 @@ def data_folder(data: DataConfig, data_root: str | Path | None, outputs: Path) -
 def _training_files(samples: Sequence[Sample], outputs: Path) -> dict[str, Any]:
     """What the checkpoint says of the images behind it: a threshold must not be calibrated on them."""
     images = [sample.image for sample in samples if sample.split == "train"]
-    cut_from = [found for folder in {image.parent for image in images} for found in tiles.sources(folder)]
-    return {TRAINING_FILES: sorted({*content_hashes(images, outputs / CONTENT_CACHE), *cut_from})}
+    return {TRAINING_FILES: files_behind(images, outputs / CONTENT_CACHE)}
 
 
 def check_index(data: DataConfig, samples: Sequence[Sample], root: Path, cache: Path | None = None) -> str:

@@ -20,9 +20,9 @@ from mambaad.baselines import Method, load_method
 from mambaad.config import DataConfig, RunConfig, to_dict
 from mambaad.config.presets import HELD_OUT, default_preset, preset
 from mambaad.data import Sample
-from mambaad.data.contents import content_hashes
 from mambaad.data.holdout import hold_out
 from mambaad.data.pixels import resize_rgb
+from mambaad.data.tiles import files_behind
 from mambaad.data.transforms import normalise
 from mambaad.device import resolve_device
 from mambaad.engine.execution import Execution
@@ -78,7 +78,7 @@ class Detector:
     side_: int
     threshold_: Threshold | None
     training_files_: Sequence[str]
-    """Hashes of the files it was fitted on, which must not set its threshold."""
+    """Hashes of the files it was fitted on, and of the photographs behind tiles: they must not set its threshold."""
 
     _estimator_type = "outlier_detector"  # for scikit-learn before 1.6, which knew no tags
 
@@ -122,7 +122,7 @@ class Detector:
         check_rate(self.fpr)
         with tempfile.TemporaryDirectory() as folder:
             samples = training_samples(X, Path(folder))
-            files = sorted(set(content_hashes([sample.image for sample in samples if sample.split == "train"])))
+            files = files_behind(sample.image for sample in samples if sample.split == "train")
             run = self._run(samples)
             execution = Execution(
                 device=self.device, threads=self.threads, progress=self.progress, features=self._preset().features

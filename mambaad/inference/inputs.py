@@ -23,7 +23,8 @@ Images = One | Sequence[One]
 def training_samples(X: Images, folder: Path) -> list[Sample]:
     """Good images to train on; those in memory are written to `folder` first, without loss.
 
-    Raises DatasetError for a folder with neither train/good nor images, and for no images.
+    Raises DatasetError for a folder with neither train/good nor images, for one with a folder train that holds no
+    good images, whatever lies beside it, and for no images.
     """
     if isinstance(X, str | Path) and Path(X).is_dir():
         root = Path(X)
@@ -31,7 +32,8 @@ def training_samples(X: Images, folder: Path) -> list[Sample]:
             return load_dataset(guess_layout(root), root)
         except DatasetError:
             flat = images_in(root)
-            if not flat:
+            # beside a folder that was meant to hold the good images, they are something else
+            if not flat or any(path.is_dir() and path.name.lower() == "train" for path in root.iterdir()):
                 raise
             return [Sample(path, "images", "train") for path in flat]
     samples = []
@@ -54,7 +56,7 @@ def as_list(X: Images) -> Sequence[One]:
     if isinstance(X, Image.Image):
         return [X]
     if isinstance(X, np.ndarray):
-        return [X] if X.ndim == 2 or (X.ndim == 3 and X.shape[2] == 3) else list(X)
+        return [X] if X.ndim in (2, 3) else list(X)  # never (N, H, W): it could be one image of W channels
     return list(X)
 
 
@@ -69,5 +71,8 @@ def as_rgb(image: One) -> Image.Image:
         return to_rgb(ImageOps.exif_transpose(image), "an image in memory")
     array = np.asarray(image)
     if array.dtype != np.uint8 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
-        raise ValueError(f"an image must be uint8, (H, W, 3) or (H, W), got {array.dtype}, {array.shape}")
+        raise ValueError(
+            f"an image must be uint8, (H, W, 3) or (H, W), got {array.dtype}, {array.shape}; several are a list, or an "
+            "array (N, H, W, 3)"
+        )
     return Image.fromarray(array).convert("RGB")

@@ -7,6 +7,7 @@ first: its metrics must be those of the record.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -168,7 +169,7 @@ def _data_root(record: Path, data_root: str | Path | None) -> Path:
         return Path(data_root)
     note = record.parent / record.stem / DATA_ROOT
     try:
-        root = Path(note.read_text(encoding="utf-8").strip())
+        root = Path(os.fsdecode(note.read_bytes().removesuffix(b"\n")))
     except OSError as error:
         raise DatasetError(f"where the images of this run lie is not noted in {note}: name them with --data") from error
     if not root.is_dir():

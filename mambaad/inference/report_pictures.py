@@ -58,8 +58,9 @@ def take_picture(
 
 def outlined(image: Image.Image, defect: NDArray[np.bool_]) -> Image.Image:
     """The image with the outline of a mask of any size."""
-    # maximum instead of mean: the outline of a small defect must not vanish with the resize
-    mask = Image.fromarray(defect.astype(np.uint8) * 255).resize(image.size, Image.Resampling.BOX)
+    # maximum instead of mean: the outline of a small defect must not vanish with the resize; nor, as with 8 bits, with
+    # its rounding
+    mask = Image.fromarray(defect.astype(np.float32)).resize(image.size, Image.Resampling.BOX)
     inside = np.asarray(mask) > 0
     edge = ndimage.binary_dilation(inside) & ~ndimage.binary_erosion(inside)
     pixels = np.array(image)

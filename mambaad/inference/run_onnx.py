@@ -4,12 +4,19 @@ python run_onnx.py model.onnx photo.png more/*.png --maps maps
 """
 
 import argparse
+import struct
 import sys
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
+
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # MPO counts as JPEG
+UNREADABLE = (  # what Pillow raises for files that are broken in one way or another, or too large
+    *(OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError),
+    *(TypeError, LookupError, ArithmeticError),
+)
 
 
 def main() -> int:
@@ -31,7 +38,7 @@ def main() -> int:
     for path in arguments.images:
         try:
             pixels = read(path, side)
-        except (OSError, ValueError) as error:
+        except UNREADABLE as error:
             print(f"{path}: {error}", file=sys.stderr)
             code = 1
             continue
@@ -46,9 +53,10 @@ def main() -> int:
 
 
 def read(path: Path, side: int) -> np.ndarray:
-    """An image (side, side, 3), uint8.  Raises OSError or ValueError for a file that is none."""
-    with Image.open(path) as image:
-        if (pictures := getattr(image, "n_frames", 1)) > 1:
+    """An image (side, side, 3), uint8.  Raises one of `UNREADABLE` for a file that is none."""
+    with Image.open(path, formats=FORMATS) as image:
+        # a camera's MPO file holds its photograph first, then previews and depth
+        if image.format != "MPO" and (pictures := getattr(image, "n_frames", 1)) > 1:
             raise ValueError(f"expected one picture, got {pictures}")
         upright = ImageOps.exif_transpose(image)
     if upright.mode[0] in "IF":  # 16-bit grey, which convert("RGB") would clip at 255

@@ -33,7 +33,11 @@ from mambaad.inference.pages import asset, data_uri, foot, head, thumbnail
 from mambaad.inference.threshold import Threshold
 from mambaad.model import check_side
 
-LOOPBACK = ("127.0.0.1", "localhost")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Addresses that this machine alone reaches."""
+LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]", "[")
+"""How requests name them: an address with colons in brackets, of which older versions of Starlette see the first. No
+name that another site could have begins with one."""
 LARGEST_BYTES = 20 * 2**20
 LARGEST_PIXELS = 50_000_000
 PICTURE = 1024  # pixels on the long side of the answer
@@ -60,7 +64,9 @@ class Served:
     """Which checkpoint this is, in a line."""
 
 
-def make_app(served: Served, *, hosts: tuple[str, ...] = LOOPBACK, largest_bytes: int = LARGEST_BYTES) -> Starlette:
+def make_app(
+    served: Served, *, hosts: tuple[str, ...] = LOOPBACK_NAMES, largest_bytes: int = LARGEST_BYTES
+) -> Starlette:
     """The page as an ASGI application.
 
     Args:
@@ -207,6 +213,16 @@ def _too_large(largest: int) -> str:
     return f"the file is larger than the {largest / 2**20:g} MiB allowed: make the image smaller"
 
 
+def address(host: str, port: int) -> str:
+    """Both as they stand in a URL.
+
+    Example:
+        >>> address("::1", 8000)
+        '[::1]:8000'
+    """
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket.  Raises ValueError if the address cannot be had."""
     if not 0 <= port <= 65535:
@@ -218,7 +234,8 @@ def listen(host: str, port: int) -> socket.socket:
         raise ValueError(f"{host!r} is no name of a host: choose another --host") from error
     except OSError as error:
         reason = error.strerror or error
-        raise ValueError(f"{host}:{port} cannot be listened on ({reason}): choose another --port or --host") from error
+        where = address(host, port)
+        raise ValueError(f"{where} cannot be listened on ({reason}): choose another --port or --host") from error
 
 
 def serve(app: Starlette, opened: socket.socket) -> None:

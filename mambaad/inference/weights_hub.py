@@ -139,7 +139,7 @@ def check(name: str, path: str | Path) -> Pin | None:
 
 def resolve(weights: str | Path) -> Path:
     """A checkpoint by the path of its file, by a folder that holds one (a run's, or the `--out` of `mambaad train`),
-    or, where there is neither, by its published name, which is then fetched.
+    or, where there is neither, by its published name, which is then fetched. `published_by` tells which it was.
 
     Raises:
         WeightsError: no file, no such folder and no name; a folder with no checkpoint or several; and as `fetch`.
@@ -147,18 +147,29 @@ def resolve(weights: str | Path) -> Path:
     path = Path(weights)
     if path.is_file():
         return path
+    found = _checkpoints_in(path)
+    if len(found) == 1:
+        return found[0]
+    if published_by(weights) is not None:
+        return fetch(str(weights))
     if path.is_dir():
-        found = sorted([*path.glob("*.pth"), *path.glob("runs/*/checkpoint.pth")])
-        if len(found) == 1:
-            return found[0]
         several = f"several: {', '.join(str(one.relative_to(path)) for one in found[:5])}" if found else "none"
         raise WeightsError(f"{path}: expected a folder with one checkpoint, found {several}; name the file")
-    if trained_on(str(weights)) is not None:
-        return fetch(str(weights))
     raise WeightsError(
         f"the checkpoint {weights} does not exist: give the path of a file, or the name of published weights "
         f"({', '.join(PUBLISHED)})"
     )
+
+
+def published_by(weights: str | Path) -> DatasetSpec | None:
+    """The data set whose published weights `resolve` takes; None for a file, or for a folder that holds checkpoints,
+    whatever they are called."""
+    own = Path(weights).is_file() or _checkpoints_in(Path(weights))
+    return None if own else trained_on(str(weights))
+
+
+def _checkpoints_in(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("*.pth"), *folder.glob("runs/*/checkpoint.pth")]) if folder.is_dir() else []
 
 
 def sha256(path: str | Path) -> str:

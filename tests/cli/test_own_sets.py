@@ -60,6 +60,40 @@ def test_a_threshold_that_was_set_later_is_left_by_the_same_training(
         assert stored_threshold(read_checkpoint(checkpoint)) == later
 
 
+def test_a_threshold_that_was_set_later_is_told_where_no_image_was_held_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photographs(tmp_path / "parts" / "train" / "good", 2, 0)
+    checkpoint = train(tmp_path / "parts", tmp_path / "out")
+    assert "no threshold: no good images were held out" in capsys.readouterr().out
+    more = photographs(tmp_path / "more", 9, 1)
+    assert cli.main(["calibrate", "--weights", str(checkpoint), "--data", str(more), "--device", "cpu"]) == 0
+    later = stored_threshold(read_checkpoint(checkpoint))
+    assert later is not None
+    capsys.readouterr()
+    train(tmp_path / "parts", tmp_path / "out")
+    said = capsys.readouterr().out
+    assert f"{later.note}\nset by mambaad calibrate after the training, and left as it is" in said
+    assert "no threshold" not in said
+
+
+def test_a_checkpoint_that_was_removed_is_told_and_made_again_without_its_record(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photographs(tmp_path / "parts" / "train" / "good", 6, 0)
+    checkpoint = train(tmp_path / "parts", tmp_path / "out")
+    checkpoint.unlink()
+    capsys.readouterr()
+    call = ["train", "--data", str(tmp_path / "parts"), "--out", str(tmp_path / "out"), *BANK, "--device", "cpu"]
+    assert cli.main(call) == 0
+    said = capsys.readouterr().out
+    assert f"checkpoint: {checkpoint} is no longer there: remove the record to train again" in said
+    assert "threshold" not in said.partition("record: ")[2]
+    (record,) = (tmp_path / "out" / "runs").glob("*.json")
+    record.unlink()
+    assert train(tmp_path / "parts", tmp_path / "out") == checkpoint
+
+
 def test_what_is_left_out_and_why_a_training_ended_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good = photographs(tmp_path / "parts" / "train" / "good", 6, 0)
     (good / "phone.heic").write_bytes(b"a photograph")

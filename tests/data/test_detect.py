@@ -53,6 +53,8 @@ def test_a_folder_beside_another_part_is_not_taken_for_part_of_it(tmp_path: Path
     picture(tmp_path / "photographs/a.png")
     (tmp_path / "part/train/good").mkdir(parents=True)
     (tmp_path / "other/Train/Good").mkdir(parents=True)
+    for folder in ("part", "other"):
+        picture(tmp_path / folder / "preview.png")
     for folder, text in {
         "photographs": "put good ones into train/good",
         "part": "train/good holds no images",

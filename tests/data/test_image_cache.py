@@ -380,9 +380,9 @@ def test_items_of_a_cached_set_decode_nothing(
     opened = []
     original = Image.open
 
-    def count(file: Path, *rest: Any) -> Any:
+    def count(file: Path, *rest: Any, **options: Any) -> Any:
         opened.append(Path(file))
-        return original(file, *rest)
+        return original(file, *rest, **options)
 
     monkeypatch.setattr(Image, "open", count)
     for i in range(len(samples)):

@@ -187,6 +187,39 @@ def test_a_file_of_several_images_is_refused(tmp_path: Path) -> None:
     assert read_rgb(tmp_path / "one.tif").size == (8, 8)
 
 
+def test_a_camera_s_photograph_is_read_without_its_preview(tmp_path: Path) -> None:
+    photograph = Image.new("RGB", (8, 8), (200, 0, 0))
+    photograph.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))])
+    assert image_size(tmp_path / "a.jpg") == (8, 8)
+    assert np.asarray(read_rgb(tmp_path / "a.jpg"))[..., 0].min() > 190
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF", "WEBP"])
+def test_every_format_that_is_read_is_known_by_its_content(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "named_otherwise.png"
+    Image.new("RGB", (8, 8), (200, 0, 0)).save(path, format=kind)
+    assert np.asarray(read_rgb(path))[..., 0].min() > 190
+    assert image_size(path) == (8, 8)
+
+
+@pytest.mark.parametrize("kind", ["EPS", "GIF", "PPM", "TGA"])
+def test_other_formats_are_opened_by_no_reader(tmp_path: Path, kind: str) -> None:
+    """Whatever a file is called: Pillow hands EPS to Ghostscript."""
+    path = tmp_path / "photo.png"
+    Image.new("RGB", (8, 8)).save(path, format=kind)
+    for read in (read_rgb, read_mask, image_size):
+        with pytest.raises(DatasetError, match=r"photo\.png: cannot be read as .*cannot identify image file"):
+            read(path)
+
+
+def test_a_photograph_of_too_many_pixels_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tmp_path / "large.png", np.zeros((2001, 2001)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2_000_000)
+    for read in (read_rgb, read_mask, image_size):
+        with pytest.raises(DatasetError, match=r"large\.png: has more than the 4 megapixels read; cut it up or"):
+            read(path)
+
+
 def test_a_second_image_without_dimensions_is_a_damaged_file(tmp_path: Path) -> None:
     """Found by handing damaged bytes to the reader: Pillow raises TypeError while it counts the images."""
     path = tmp_path / "damaged.tif"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import sklearn.exceptions
 import torch
-from layouts import deep_and_turned
+from layouts import deep_and_turned, save
 from PIL import Image
 from sklearn.base import clone, is_outlier_detector
 from sklearn.model_selection import cross_val_score
@@ -20,6 +20,7 @@ from mambaad import cli
 from mambaad.config import method_of
 from mambaad.config.presets import preset
 from mambaad.data import DatasetError
+from mambaad.data.tiles import Tiling, write_tiles
 from mambaad.inference.detector import Detector, NotFittedError
 from mambaad.inference.inputs import as_rgb
 from mambaad.inference.predict import score_files
@@ -116,6 +117,29 @@ def test_deep_and_turned_images_in_memory_are_read_as_files_are(detector: Detect
         detector.predict(Image.new("F", (8, 8), 0.5))
 
 
+def test_arrays_whose_axes_could_be_read_otherwise_are_refused(detector: Detector) -> None:
+    """Sliced along the first axis, each of them would be many grey images."""
+    coloured = good_images(1)[0]
+    transparent = np.dstack([coloured, coloured[..., :1]])
+    for array in (transparent, coloured[..., :1], coloured.transpose(2, 0, 1), np.stack([coloured[..., 0]] * 5)):
+        for ask in (detector.score_samples, bank().fit):
+            with pytest.raises(ValueError, match=r"must be uint8, \(H, W, 3\) or \(H, W\), got .*; several are a list"):
+                ask(array)
+    greys = [image[..., 0] for image in good_images(5)]
+    assert detector.score_samples(greys).shape == (5,)
+
+
+def test_images_beside_a_folder_of_good_ones_are_not_trained_on(tmp_path: Path) -> None:
+    for name in ("train/Good/0.png", "preview.png"):
+        save(tmp_path / "parts" / name, good_images(1)[0])
+    with pytest.raises(DatasetError, match="train/good holds no images"):
+        bank().fit(tmp_path / "parts")
+    (tmp_path / "parts/train").rename(tmp_path / "parts/other")
+    (tmp_path / "parts/other").rename(tmp_path / "parts/Train")
+    with pytest.raises(DatasetError, match="rename Train to train"):
+        bank().fit(tmp_path / "parts")
+
+
 def test_folders_with_and_without_a_layout_and_images_in_memory_give_one_detector(
     detector: Detector, photographs: Path
 ) -> None:
@@ -161,6 +185,16 @@ def test_files_that_it_was_fitted_on_set_no_threshold(
         assert asked.threshold_ == before
     assert cli.main(["calibrate", "--weights", str(weights), "--data", str(copied), "--device", "cpu"]) == 2
     assert "1 of 1 images were trained on" in capsys.readouterr().err
+
+
+def test_photographs_whose_tiles_it_was_fitted_on_set_no_threshold(tmp_path: Path) -> None:
+    for number, image in enumerate(good_images(3)):
+        save(tmp_path / f"photographs/{number}.png", image)
+    write_tiles(tmp_path / "photographs", tmp_path / "tiles", Tiling(40), progress=False)
+    fitted = bank().fit(tmp_path / "tiles")
+    for asked in (fitted, Detector.load(fitted.save(tmp_path / "tiles.pth"), device="cpu")):
+        with pytest.raises(DatasetError, match="3 of 3 images were trained on"):
+            asked.calibrate(tmp_path / "photographs")
 
 
 def test_two_images_are_too_few_for_a_threshold(bright: np.ndarray) -> None:

@@ -487,7 +487,9 @@ def test_the_script_beside_an_export_scores_files_without_torch(exported: Export
 def test_the_script_reads_deep_and_turned_images_as_prediction_does(
     bank: MemoryBank, exported: ExportedBank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    files = list(map(str, deep_and_turned(tmp_path)))
+    camera, preview = (Image.new("RGB", (9, 9), colour) for colour in ("red", "blue"))
+    camera.save(tmp_path / "camera.jpg", format="MPO", save_all=True, append_images=[preview])
+    files = [*map(str, deep_and_turned(tmp_path)), str(tmp_path / "camera.jpg")]
     wanted = bank.predict(torch.stack([load_image(file, 64, bank.config.mean, bank.config.std) for file in files]))
     monkeypatch.setattr(sys, "argv", [str(RUNNER), str(exported.graph), *files])
     runpy.run_path(str(RUNNER), run_name="__main__")
@@ -506,14 +508,20 @@ def test_the_script_says_what_it_could_not_read_and_goes_on(
 ) -> None:
     (tmp_path / "notes.png").write_text("no image")
     Image.new("RGB", (9, 9)).save(tmp_path / "two.tif", save_all=True, append_images=[Image.new("RGB", (9, 9))])
-    wrong = [str(tmp_path / name) for name in ("notes.png", "two.tif", "")]
+    bomb = io.BytesIO()
+    Image.new("RGB", (9, 9)).save(bomb, "BMP")
+    content = bytearray(bomb.getvalue())
+    content[18:26] = (60_000).to_bytes(4, "little") * 2  # width and height of the header
+    (tmp_path / "bomb.bmp").write_bytes(content)
+    Image.new("RGB", (9, 9)).save(tmp_path / "moving.gif")
+    wrong = [str(tmp_path / name) for name in ("notes.png", "two.tif", "bomb.bmp", "moving.gif", "")]
     monkeypatch.setattr(sys, "argv", [str(RUNNER), str(exported.graph), *wrong, exported.files[0]])
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(RUNNER), run_name="__main__")
     assert stop.value.code == 1
     said = capsys.readouterr()
     assert [line.split("\t")[2] for line in said.out.splitlines()] == [exported.files[0]]
-    assert len(said.err.splitlines()) == 3
+    assert len(said.err.splitlines()) == 5
     assert "two.tif: expected one picture, got 2" in said.err
     (tmp_path / "other").mkdir()
     other = tmp_path / "other" / Path(exported.files[0]).name

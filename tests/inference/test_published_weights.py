@@ -1,6 +1,7 @@
 """Published checkpoints by name: a stand-in for the hub, pins, hashes, and what is said when it cannot be reached."""
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,9 +24,11 @@ from mambaad.inference.weights_hub import (
     check,
     fetch,
     pins_file,
+    published_by,
     read_pins,
     resolve,
     sha256,
+    trained_on,
 )
 from mambaad.model import CheckpointError
 from mambaad.model.checkpoint import read_checkpoint
@@ -209,6 +212,21 @@ def test_a_file_of_the_same_name_goes_before_the_hub(hub: Hub, tmp_path: Path, m
     assert resolve("mvtec").name == "mambaad_mvtec.pth"
 
 
+def test_a_folder_of_the_same_name_goes_before_the_hub_if_it_holds_a_checkpoint(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mvtec").mkdir()  # the images, say
+    assert resolve("mvtec").name == "mambaad_mvtec.pth"
+    assert published_by("mvtec") is trained_on("mvtec_ad")
+    (tmp_path / "mvtec" / "own.pth").write_bytes(b"mine")
+    assert resolve("mvtec").read_bytes() == b"mine"
+    assert published_by("mvtec") is None
+    (tmp_path / "mvtec" / "another.pth").write_bytes(b"mine, too")
+    with pytest.raises(WeightsError, match="found several"):
+        resolve("mvtec")
+
+
 # -- what is in the files
 def test_verify_tells_dialect_nesting_and_architecture(
     hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -286,6 +304,12 @@ def test_evaluate_by_name_takes_the_data_set_and_prints_the_paper_beside(
         [100.0, ours, ours - 100], abs=0.006
     )
     assert "mean" in beside
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mvtec").mkdir()
+    shutil.copy(path, tmp_path / "mvtec" / "own.pth")
+    assert cli.main([*call, "--dataset", "mvtec_ad"]) == 0
+    assert "published" not in capsys.readouterr().out, "a folder of that name with a checkpoint is one's own"
+    (tmp_path / "mvtec" / "own.pth").unlink()
     assert cli.main([*call, "--categories", "bottle"]) == 0
     _, _, beside = capsys.readouterr().out.partition("| difference")
     assert "mean" not in beside

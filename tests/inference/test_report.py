@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -175,6 +176,24 @@ def test_only_the_images_of_the_run_are_taken(run: Path, drawn: Path, tmp_path: 
         make_report(record)
 
 
+@pytest.mark.parametrize("name", [b"parts ", b"caf\xe9"], ids=["space at its end", "not UTF-8"])
+def test_images_are_found_again_in_a_folder_of_any_name(
+    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: bytes
+) -> None:
+    data = tmp_path / os.fsdecode(name)
+    try:
+        data.mkdir()
+    except OSError:
+        pytest.skip("this system has no such names")
+    shutil.copytree(drawn / "gear", data / "gear")
+    options = ["--method", "memory_bank", "--encoder-weights", "embedded", "--side", "64", "--device", "cpu"]
+    assert cli.main(["train", "--data", str(data), "--out", str(tmp_path / "out"), *options]) == 0
+    capsys.readouterr()
+    assert make_report(find_run(tmp_path / "out"), pictures=0).evaluated
+    note = find_run(tmp_path / "out").with_suffix("") / "data_root.txt"
+    assert note.read_bytes() == os.fsencode(data.resolve()) + b"\n"
+
+
 def test_a_run_is_found_or_asked_for(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(DatasetError, match="holds no run"):
         find_run(tmp_path / "nowhere")
@@ -220,12 +239,13 @@ def test_names_stay_text_and_a_run_without_test_images_has_a_page(
     assert "gear: threshold 9 from 9 good images" in page.text
 
 
-def test_masks_larger_than_the_picture_keep_their_small_defects() -> None:
+@pytest.mark.parametrize(("side", "defect"), [(300, 3), (2700, 1)])
+def test_masks_larger_than_the_picture_keep_their_small_defects(side: int, defect: int) -> None:
     from mambaad.inference.report_pictures import outlined
 
-    mask = np.zeros((900, 900), dtype=bool)
-    mask[450:453, 450:453] = True
-    drawn = np.asarray(outlined(Image.new("RGB", (300, 300)), mask))
+    mask = np.zeros((side, side), dtype=bool)
+    mask[side // 2 : side // 2 + defect, side // 2 : side // 2 + defect] = True
+    drawn = np.asarray(outlined(Image.new("RGB", (100, 100)), mask))
     assert drawn.any()
 
 

@@ -54,7 +54,7 @@ def decoded(uri: str) -> Image.Image:
 
 
 @pytest.mark.parametrize(
-    ("kind", "mode"), [("PNG", "RGB"), ("JPEG", "L"), ("BMP", "RGB"), ("TIFF", "CMYK"), ("PNG", "P")]
+    ("kind", "mode"), [("PNG", "RGB"), ("JPEG", "L"), ("BMP", "RGB"), ("TIFF", "CMYK"), ("PNG", "P"), ("WEBP", "RGB")]
 )
 def test_an_image_gets_the_score_of_predict_and_two_pictures(
     served: Served, tmp_path: Path, kind: str, mode: str
@@ -92,10 +92,11 @@ def test_the_verdict_follows_the_threshold_of_the_category(served: Served) -> No
     [
         (b"", 400, "there was no image"),
         (b"%PDF-1.7 not an image", 415, "the file is not an image; PNG, JPEG, BMP, TIFF or WebP is expected"),
+        (file(kind="EPS"), 415, "the file is not an image; PNG, JPEG, BMP, TIFF or WebP is expected"),
         (file(size=(200, 200))[:5000], 415, "the file cannot be read as an image"),
         (b"x" * 50_001, 413, "the file is larger than the 0.0476837 MiB allowed"),
     ],
-    ids=["empty", "not an image", "cut off", "too large"],
+    ids=["empty", "not an image", "a program for Ghostscript", "cut off", "too large"],
 )
 def test_what_is_no_image_ends_in_one_sentence(served: Served, content: bytes, status: int, message: str) -> None:
     answer = client(served, largest_bytes=50_000).post("/score", content=content)
@@ -227,6 +228,19 @@ def test_the_command_serves_until_it_is_interrupted(checkpoint: Path, capsys: py
     assert code == 0
     assert answers[0]["verdict"] == "not OK"
     assert f"open {ADDRESS}:{port}" in capsys.readouterr().out
+
+
+def test_the_loopback_address_of_ipv6_is_this_machine_alone(
+    served: Served, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert client(served).get("/", headers={"host": "[::1]:8000"}).status_code == 200
+    assert client(served).get("/", headers={"host": "[fe80::1]:8000"}).status_code == 400
+    monkeypatch.setattr(serve_module, "listen", lambda host, port: listen("127.0.0.1", port))  # not all have IPv6
+    monkeypatch.setattr(serve_module, "serve", lambda app, opened: None)
+    assert cli.main(["serve", "--weights", str(checkpoint), "--host", "::1", "--port", "0", "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"open http://\[::1\]:\d+ \(Ctrl-C", said)
+    assert "everyone" not in said
 
 
 # -- a browser

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mambaad.data.datasets.mvtec_ad import load_category
+from mambaad.data.datasets.mvtec_ad import folders_in, load_category
 from mambaad.data.sample import DatasetError, OnFault, Sample, raise_fault
 
 
@@ -30,7 +30,7 @@ def load_folder(root: str | Path, categories: Sequence[str] = (), on_fault: OnFa
     if unknown:
         raise DatasetError(f"{root}: no category {', '.join(unknown)}; available: {name} (a plain folder is one)")
     if not (root / "train").is_dir():
-        inner = sorted(p.name for p in root.iterdir() if (p / "train").is_dir())
+        inner = [p.name for p in folders_in(root) if (p / "train").is_dir()]
         hint = f"; {', '.join(inner)} look like categories: load the folder as mvtec_ad" if inner else ""
         raise DatasetError(f"{root}: expected a folder train/good with good images, found none{hint}")
     return load_category(root, name, masks=(root / "ground_truth").is_dir(), on_fault=on_fault)

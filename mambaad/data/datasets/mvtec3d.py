@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mambaad.data.datasets.mvtec_ad import images_in, kinds_in
+from mambaad.data.datasets.mvtec_ad import folders_in, images_in, kinds_in, refuse_doubles
 from mambaad.data.sample import DatasetError, OnFault, Sample, raise_fault, select_categories
 
 
@@ -22,12 +22,13 @@ def load_mvtec3d(root: str | Path, categories: Sequence[str] = (), on_fault: OnF
     """The samples of the named categories, or of all, by name: train, validation, test/good, the defects by name.
 
     Raises DatasetError if the root holds no category, a category is unknown, it has no training or validation images,
-    or a defective image has no mask. Sizes of masks are left to `mambaad data check`.
+    a defective image has no mask, or two images or masks of a folder have one name. Sizes of masks are
+    left to `mambaad data check`.
     """
     root = Path(root)
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder, expected one folder per category (MVTec 3D-AD layout)")
-    available = sorted(p.name for p in root.iterdir() if (p / "train" / "good" / "rgb").is_dir())
+    available = [p.name for p in folders_in(root) if (p / "train" / "good" / "rgb").is_dir()]
     if not available:
         hint = "; it looks like a single category: name the folder above it" if (root / "train").is_dir() else ""
         raise DatasetError(f"{root}: expected folders <category>/train/good/rgb (MVTec 3D-AD layout), found none{hint}")
@@ -39,10 +40,15 @@ def load_mvtec3d(root: str | Path, categories: Sequence[str] = (), on_fault: OnF
             if not images:
                 on_fault(f"{folder}: expected good images (train and validation are both used), found none")
             samples += [Sample(path, category, "train") for path in images]
-        for kind in kinds_in(root / category / "test"):
+        for kind in kinds_in(root / category / "test", on_fault):
             folder = root / category / "test" / kind
-            truth = {path.stem: path for path in images_in(folder / "gt")} if kind != "good" else {}
-            for path in images_in(folder / "rgb"):
+            images = images_in(folder / "rgb")
+            drawn = images_in(folder / "gt") if kind != "good" else []
+            truth = {path.stem: path for path in drawn}
+            if truth:
+                refuse_doubles(images, "images", on_fault)
+                refuse_doubles(drawn, "masks", on_fault)
+            for path in images:
                 mask = truth.get(path.stem)
                 if kind != "good" and mask is None:
                     on_fault(f"{path}: a defective image without a mask, expected {folder / 'gt' / path.name}")

@@ -40,11 +40,23 @@ def images_in(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
 
 
-def kinds_in(folder: Path) -> list[str]:
-    """Names of the folders in `folder`, "good" first; none if it does not exist."""
+def folders_in(folder: Path) -> list[Path]:
+    """The folders directly in `folder`, by name, without hidden ones, which programs put there; none without it."""
     if not folder.is_dir():
         return []
-    return sorted((p.name for p in folder.iterdir() if p.is_dir()), key=lambda kind: (kind != "good", kind))
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def kinds_in(folder: Path, on_fault: OnFault) -> list[str]:
+    """Names of the folders in `folder`, "good" first; none if it does not exist.
+
+    Of a "Good" `on_fault` is told, and it is left out: its images would count as defective.
+    """
+    kinds = [path.name for path in folders_in(folder)]
+    for kind in kinds:
+        if kind.lower() == "good" != kind:
+            on_fault(f"{folder / kind}: rename it to good, the name of the folder of good images")
+    return sorted((k for k in kinds if k == "good" or k.lower() != "good"), key=lambda kind: (kind != "good", kind))
 
 
 def load_category(
@@ -71,7 +83,7 @@ def load_category(
             f"{folder / 'train' / 'good'}: expected good training images ({', '.join(IMAGE_SUFFIXES)}), found none"
         )
     samples = [Sample(path, category, "train") for path in train]
-    for kind in kinds_in(folder / "test"):
+    for kind in kinds_in(folder / "test", on_fault):
         drawn = images_in(folder / "ground_truth" / kind) if kind != "good" else []
         images = images_in(folder / "test" / kind)
         truth = {path.stem: path for path in drawn}
@@ -79,8 +91,8 @@ def load_category(
         if by_position and None in found and len(drawn) == len(images):
             found = list(drawn)
         elif truth:
-            _refuse_doubles(images, "images", on_fault)
-            _refuse_doubles(drawn, "masks", on_fault)
+            refuse_doubles(images, "images", on_fault)
+            refuse_doubles(drawn, "masks", on_fault)
         for path, mask in zip(images, found, strict=True):
             if kind != "good" and masks and mask is None:
                 expected = folder / "ground_truth" / kind / f"{path.stem}_mask.png"
@@ -91,8 +103,9 @@ def load_category(
     return samples
 
 
-def _refuse_doubles(paths: Sequence[Path], what: str, on_fault: OnFault) -> None:
-    """Images and masks find each other by their names without suffix."""
+def refuse_doubles(paths: Sequence[Path], what: str, on_fault: OnFault) -> None:
+    """Tell `on_fault` of files in one folder whose names differ in their suffix alone: images and masks find each other
+    by their names without it."""
     for stem, number in Counter(path.stem for path in paths).items():
         if number > 1:
             where = paths[0].parent
@@ -122,7 +135,7 @@ def load_mvtec_ad(
     root = Path(root)
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder, expected one folder per category (MVTec AD layout)")
-    available = sorted(p.name for p in root.iterdir() if (p / "train").is_dir())
+    available = [p.name for p in folders_in(root) if (p / "train").is_dir()]
     if not available:
         hint = "; it looks like a single category: name the folder above it" if (root / "train").is_dir() else ""
         raise DatasetError(f"{root}: expected folders <category>/train/good (MVTec AD layout), found none{hint}")

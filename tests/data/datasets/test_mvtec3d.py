@@ -19,6 +19,13 @@ def test_mvtec3d_trains_on_train_and_validation(tmp_path: Path) -> None:
     assert next(s.mask for s in samples if s.is_defect) == root / "bagel/test/cut/gt/000.png"
 
 
+def test_hidden_folders_are_neither_categories_nor_defects(tmp_path: Path) -> None:
+    root = layouts.write_mvtec3d(tmp_path, ("bagel",))
+    layouts.picture(root / "bagel/test/.cache/rgb/9.png")
+    layouts.picture(root / ".trash/train/good/rgb/0.png")
+    assert counts(load_dataset("mvtec3d", root)) == {"bagel": {"train": 3, "test_good": 1, "test_defect": 1}}
+
+
 def _another_layout(root: Path) -> None:
     for category in ("bagel", "foam"):
         shutil.rmtree(root / category)
@@ -33,6 +40,18 @@ MVTEC3D_ERRORS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no mask": (
         lambda root: (root / "foam/test/cut/gt/000.png").unlink(),
         "rgb.000.png: a defective image without a mask",
+    ),
+    "images of one name": (
+        lambda root: layouts.picture(root / "foam/test/cut/rgb/000.jpg"),
+        r"foam.test.cut.rgb: 2 images are called 000, so their masks cannot be told; rename them",
+    ),
+    "masks of one name": (
+        lambda root: layouts.mask(root / "foam/test/cut/gt/000.bmp"),
+        r"foam.test.cut.gt: 2 masks are called 000",
+    ),
+    "good of another case": (
+        lambda root: (root / "foam/test/good").rename(root / "foam/test/GOOD"),
+        r"foam.test.GOOD: rename it to good",
     ),
     "another layout": (
         _another_layout,

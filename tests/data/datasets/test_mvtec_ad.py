@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import save, write_category
+from layouts import picture, save, write_category
 
 from mambaad.data import DATASETS, DatasetError, Sample, counts, index_hash, load_dataset
 from mambaad.data.transforms import load_image, load_mask
@@ -32,6 +32,24 @@ def test_plain_folder_with_and_without_ground_truth(tmp_path: Path) -> None:
     assert counts(with_masks) == {"mine": {"train": 2, "test_good": 1, "test_defect": 2}}
     assert [s.mask is not None for s in with_masks if s.is_defect] == [True, True]
     assert [s.mask for s in without if s.is_defect] == [None, None]
+
+
+def test_hidden_folders_are_neither_categories_nor_defects(tmp_path: Path) -> None:
+    write_category(tmp_path / "nut")
+    picture(tmp_path / "nut/test/.ipynb_checkpoints/000-checkpoint.png")
+    write_category(tmp_path / ".trash")
+    assert counts(load_dataset("mvtec_ad", tmp_path)) == {"nut": {"train": 2, "test_good": 1, "test_defect": 2}}
+    assert counts(load_dataset("folder", tmp_path / "nut")) == {"nut": {"train": 2, "test_good": 1, "test_defect": 2}}
+
+
+@pytest.mark.parametrize("layout", ["mvtec_ad", "folder"])
+def test_good_images_in_a_folder_good_of_another_case_are_not_taken_for_defects(tmp_path: Path, layout: str) -> None:
+    folder = write_category(tmp_path / "nut", masks=False)
+    (folder / "test/good").rename(folder / "test/kept")
+    (folder / "test/kept").rename(folder / "test/Good")  # in two steps, where names are the same in either case
+    root = tmp_path if layout == "mvtec_ad" else folder
+    with pytest.raises(DatasetError, match=r"nut.test.Good: rename it to good"):
+        load_dataset(layout, root)
 
 
 def test_masks_may_bear_their_image_s_name(tmp_path: Path) -> None:
