@@ -40,7 +40,7 @@ def find_truth(images: Sequence[Path], root: str | Path, ground_truth: str | Pat
     drawn: dict[Path, dict[str, Path]] = {}
     """Masks by folder and stem."""
     for image in images:
-        kind = image.parent.name
+        kind = image.parent.absolute().name  # absolute: "." has no name
         if ground_truth is not None:
             relative = image.parent.relative_to(root) if image.parent.is_relative_to(root) else Path()
             folder, category = Path(ground_truth) / relative, relative.parts[0] if len(relative.parts) > 1 else "all"

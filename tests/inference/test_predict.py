@@ -437,3 +437,12 @@ def test_predict_command(
     assert cli.main([*call, str(folder), "--weights", "mvtecc"]) == 2
     assert "does not exist" in capsys.readouterr().err
     assert os.listdir(tmp_path / "o")
+
+
+def test_images_of_the_folder_one_stands_in_know_their_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("test/good", "ground_truth"):
+        (tmp_path / folder).mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "test" / "good" / "a.png")
+    monkeypatch.chdir(tmp_path / "test" / "good")
+    (sample,) = find_truth([Path("a.png")], ".") or []
+    assert not sample.is_defect
