@@ -1,9 +1,11 @@
 """The page on the preset `laptop`: its numbers are those of the records, and every record is of the committed kind."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RECORDS = ROOT / "results" / own_parts.FOLDER
 COMMITTED = sorted(RECORDS.glob("*.json"))
 TRAININGS = sorted((RECORDS / own_parts.TRAINING).glob("*.json"))
+UNSEEN = sorted((RECORDS / own_parts.UNSEEN).glob("*.json"))
 CALLS = sorted((RECORDS / own_parts.DEFAULTS).glob("*.json"))
 
 
@@ -168,6 +171,38 @@ def test_other_trainings_move_the_presets_map_by_less_than_a_point_or_down() -> 
     assert max(map(abs, slower["bottle"])) < 0.5
     changes = ("no stochastic depth", "levels weigh the same in the loss")
     assert found >= {(category, change) for category in ("screw", "bottle") for change in changes}
+
+
+@pytest.mark.parametrize("path", UNSEEN, ids=lambda path: path.stem)
+def test_a_record_of_an_unseen_surface_names_its_photograph_options_and_code(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("skimage", reason="needs scikit-image, of the extra dev")
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    import own_parts_unseen as script
+
+    record = json.loads(path.read_text(encoding="utf-8"))
+    pixels = np.floor(script.photograph(path.stem) * 255 + 0.5).astype(np.uint8)
+    assert record["photograph_sha256"] == hashlib.sha256(pixels.tobytes()).hexdigest()
+    for name, calls in record["recipes"].items():
+        for seed, call in calls.items():
+            assert call["options"][: len(script.RECIPES[name])] == script.RECIPES[name]
+            assert f"--seed {seed} " in " ".join(call["options"])
+            assert call["environment"]["code"]["commit"]
+            assert not call["environment"]["code"]["dirty"]
+
+
+def test_the_page_says_what_the_preset_is_worth_on_unseen_surfaces() -> None:
+    """Other records have to change the paragraph of your_own_data.md that recommends the bank."""
+    gains = {}
+    for path in UNSEEN:
+        recipes = json.loads(path.read_text(encoding="utf-8"))["recipes"]
+        ours, bank = (recipes[name] for name in (own_parts.WITHOUT, own_parts.BANK_ALONE))
+        gains[path.stem] = [ours[seed]["metrics"]["mad"] - bank[seed]["metrics"]["mad"] for seed in ours]
+    assert all(abs(gain) < 1.5 for surface in ("brick", "grass") for gain in gains[surface])
+    assert all(gain < -1.5 for gain in gains["gravel"])
+    said = " ".join((ROOT / "book" / "your_own_data.md").read_text(encoding="utf-8").split())
+    assert "within about a point on brick and grass, and behind on gravel" in said
 
 
 @pytest.mark.parametrize("path", CALLS, ids=lambda path: path.stem)
