@@ -47,7 +47,7 @@ def _export(arguments: argparse.Namespace) -> int:
     from mambaad.baselines import load_method
     from mambaad.data.pixels import read_rgb, resize_rgb
     from mambaad.files import atomic_path, check_output
-    from mambaad.inference.export import RUNNER, export
+    from mambaad.inference.export import ARRAYS, RUNNER, export
     from mambaad.inference.predict import find_images
     from mambaad.inference.threshold import stored_side, stored_threshold, stored_thresholds
     from mambaad.inference.weights_hub import resolve
@@ -97,10 +97,14 @@ def _export(arguments: argparse.Namespace) -> int:
     if record["library"] is not None:
         print(f"the compiled scan, which belongs to the graph: {arguments.out.with_name(record['library']['file'])}")
     if arguments.format != "torch":
-        runner = arguments.out.with_name(RUNNER.name)
-        with atomic_path(runner) as temporary:
-            temporary.write_bytes(RUNNER.read_bytes())
-        print(f"without torch, with onnxruntime, numpy and pillow: python {runner} {arguments.out} IMAGES")
+        scripts = {RUNNER: ("onnxruntime, numpy and pillow", "IMAGES")}
+        if arguments.input == "uint8":
+            scripts[ARRAYS] = ("onnxruntime and numpy", "FRAMES.npy")
+        for script, (needed, what) in scripts.items():
+            runner = arguments.out.with_name(script.name)
+            with atomic_path(runner) as temporary:
+                temporary.write_bytes(script.read_bytes())
+            print(f"without torch, with {needed}: python {runner} {arguments.out} {what}")
     if times:
         print(
             f"milliseconds per image, {times['threads']} threads: PyTorch {times['pytorch']:.0f}, "

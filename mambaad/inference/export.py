@@ -50,6 +50,8 @@ VERDICT = "anomalous"
 FEATURES = ("decoder_4", "decoder_8", "decoder_16")  # the decoder's features at these strides
 RUNNER = Path(__file__).with_name("run_onnx.py")
 """Script that runs a graph without torch and without this package."""
+ARRAYS = Path(__file__).with_name("run_onnx_arrays.py")
+"""A shorter one, of arrays in place of image files."""
 REPEATS = 5
 
 Run = Callable[[Tensor], tuple[Tensor, ...]]

@@ -30,7 +30,7 @@ from mambaad.baselines.memory_bank import MemoryBank
 from mambaad.config import MemoryBankConfig, ModelConfig
 from mambaad.data.transforms import load_image, normalise
 from mambaad.inference import export as export_module
-from mambaad.inference.export import RUNNER, ExportError, export
+from mambaad.inference.export import ARRAYS, RUNNER, ExportError, export
 from mambaad.inference.threshold import calibrate, store_threshold
 from mambaad.inference.weights_hub import sha256
 from mambaad.ops.routed_scan import unavailable
@@ -481,6 +481,27 @@ def test_the_script_beside_an_export_scores_files_without_torch(exported: Export
         assert verdict == ("not OK" if s > wanted.score.mean() else "OK")
         written = np.load(tmp_path / "maps" / f"{Path(path).name}.npy")
         np.testing.assert_allclose(written, m.numpy(), rtol=1e-4, atol=1e-4)
+
+
+@exports
+@pytest.mark.parametrize("size", [(64, 64), (100, 37), (20, 150)])
+def test_the_script_for_arrays_needs_numpy_alone_and_agrees(
+    bank: MemoryBank, exported: ExportedBank, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    """A few values may be rounded otherwise in the resize, by one of 255."""
+    script = exported.graph.with_name(ARRAYS.name)
+    assert f"python {script} {exported.graph} FRAMES.npy" in exported.said
+    frame = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    np.save(tmp_path / "frame.npy", frame)
+    Image.fromarray(frame).save(tmp_path / "frame.png")
+    call = [sys.executable, "-c", WITHOUT_TORCH.replace('"mambaad"', '"mambaad", "PIL"'), str(script)]
+    call += [str(exported.graph), str(tmp_path / "frame.npy")]
+    done = subprocess.run(call, capture_output=True, text=True, check=True)
+    path, score, anomalous = done.stdout.rstrip().split("\t")
+    assert path == str(tmp_path / "frame.npy")
+    image = load_image(str(tmp_path / "frame.png"), 64, bank.config.mean, bank.config.std)
+    assert float(score) == pytest.approx(bank.predict(image[None]).score.item(), rel=2e-2)
+    assert anomalous == str(float(score) > exported.wanted.score.mean().item())
 
 
 @exports
