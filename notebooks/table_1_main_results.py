@@ -133,8 +133,8 @@ table_page.measured(TABLE_1, results_folder(given.evidence), protocol.METHODS_MO
 # ### With MobileNetV1
 #
 # The same three methods. MobileNetV1's features are wider than ResNet18's, so RD4AD and the memory bank were expected
-# ahead here, too, if width is what favours them ({doc}`amendment <../protocols/real_v1_methods_resnet18>`). RD4AD is.
-# Of the bank, no difference is seen.
+# ahead here, too, if width is what favours them ({doc}`amendment <../protocols/real_v1_methods_resnet18>`). RD4AD is;
+# between MambaAD and the bank no difference is seen.
 
 # %% tags=["remove-input"]
 table_page.measured(TABLE_1, results_folder(given.evidence), protocol.METHODS_MOBILENETV1)
