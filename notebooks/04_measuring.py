@@ -242,8 +242,8 @@ plot(
 )
 
 # %% [markdown]
-# On the maps of trained networks the two protocols mostly agree within a point or two, but not always: in our runs on
-# real images the AU-PRO of DeSTSeg differs by four to eight. So a difference between two papers may be one of
+# On the maps of trained networks the two protocols mostly agree within two points, but not always: in our runs on real
+# images the AU-PRO of DeSTSeg differs by four to eight. So a difference between two papers may be one of
 # detectors, or one of grids. In this book, runs on real images show *exact* metrics and the synthetic rows those of the
 # published code; every record holds both.
 #

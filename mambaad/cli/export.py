@@ -48,7 +48,7 @@ def _export(arguments: argparse.Namespace) -> int:
     from mambaad.data.pixels import read_rgb, resize_rgb
     from mambaad.files import atomic_path, check_output
     from mambaad.inference.export import ARRAYS, RUNNER, export
-    from mambaad.inference.predict import find_images
+    from mambaad.inference.image_files import find_images
     from mambaad.inference.threshold import stored_side, stored_threshold, stored_thresholds
     from mambaad.inference.weights_hub import resolve
     from mambaad.model import check_side

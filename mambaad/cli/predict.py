@@ -143,7 +143,8 @@ def _predict(arguments: argparse.Namespace) -> int:
     from mambaad.data import DatasetError
     from mambaad.files import check_output
     from mambaad.inference.ground_truth import find_truth
-    from mambaad.inference.predict import find_images, predict_files
+    from mambaad.inference.image_files import find_images
+    from mambaad.inference.predict import predict_files
     from mambaad.inference.threshold import Threshold, stored_side, stored_threshold, stored_thresholds
     from mambaad.inference.weights_hub import resolve
     from mambaad.model.checkpoint import read_checkpoint
@@ -213,7 +214,8 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     from mambaad.data import DatasetError
     from mambaad.data.pixels import read_mask
     from mambaad.files import check_output
-    from mambaad.inference.predict import find_images, score_files
+    from mambaad.inference.image_files import find_images
+    from mambaad.inference.predict import score_files
     from mambaad.inference.threshold import (
         calibrate,
         check_good_alone,

@@ -12,7 +12,7 @@ from mambaad.data import DatasetError, Sample, load_dataset
 from mambaad.data.datasets.mvtec_ad import images_in
 from mambaad.data.detect import guess_layout
 from mambaad.data.pixels import read_rgb, to_rgb
-from mambaad.inference.predict import find_images
+from mambaad.inference.image_files import find_images
 
 One = str | Path | np.ndarray | Image.Image
 """A file, a PIL image, or an array of uint8, (H, W, 3) or grey (H, W)."""

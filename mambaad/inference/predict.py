@@ -30,7 +30,6 @@ from mambaad.engine.lock import locked
 from mambaad.files import atomic_path, put_in_place, temporary_sibling, write_json
 from mambaad.inference.gallery import Gallery, colour_scale, overlay
 from mambaad.inference.ground_truth import measure
-from mambaad.inference.image_files import find_images as find_images
 from mambaad.inference.scoring import predicted, score_of
 from mambaad.inference.scoring import score_files as score_files
 from mambaad.inference.threshold import Threshold, threshold_for

@@ -21,7 +21,8 @@ from mambaad.data.transforms import load_image
 from mambaad.engine.lock import LOCK, locked
 from mambaad.inference import predict as predict_module
 from mambaad.inference.ground_truth import find_truth, measure
-from mambaad.inference.predict import WATCHED, Outcome, find_images, predict_files, score_files
+from mambaad.inference.image_files import find_images
+from mambaad.inference.predict import WATCHED, Outcome, predict_files, score_files
 from mambaad.inference.threshold import Threshold, calibrate, store_threshold
 from mambaad.metrics import evaluate_protocols
 

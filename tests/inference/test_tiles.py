@@ -19,7 +19,8 @@ from mambaad import cli
 from mambaad.config import ModelConfig
 from mambaad.data import DatasetError
 from mambaad.data.tiles import Tiling, starts, write_tiles
-from mambaad.inference.predict import find_images, predict_files, score_files
+from mambaad.inference.image_files import find_images
+from mambaad.inference.predict import predict_files, score_files
 from mambaad.inference.threshold import Threshold, calibrate
 from mambaad.inference.tiles import check_shape, inside, region_hash, tiled_map
 

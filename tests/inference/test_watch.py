@@ -21,7 +21,8 @@ import mambaad
 from mambaad import cli
 from mambaad.data import DatasetError
 from mambaad.inference import watch as watch_module
-from mambaad.inference.predict import find_images, predict_files
+from mambaad.inference.image_files import find_images
+from mambaad.inference.predict import predict_files
 from mambaad.inference.threshold import Threshold
 from mambaad.inference.watch import PATIENCE, Scored, watch_folder
 
