@@ -248,16 +248,16 @@ figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", 
 share = {m: 100 * float((best_gaps(m, 8) == 1).mean()) for m in SCAN_METHODS}
 plot(
     figure,
-    alt="Share of side-by-side pairs within a number of steps. One route: hilbert and zorder lead up to some dozens of "
-    "steps. Best of eight routes: sweep and scan reach all pairs at one step.",
+    alt="Share of side-by-side pairs within a number of steps. One route: hilbert and zorder lead from three to some "
+    "sixty steps. Best of eight routes: sweep and scan reach all pairs at one step.",
     caption=f"**Side-by-side pairs within a number of steps**, {given.side} × {given.side} tokens. One step apart on "
     f"the best of eight routes: {share['sweep']:.0f} % of the pairs on *sweep*, {share['hilbert']:.0f} % on *hilbert*.",
 )
 
 # %% [markdown]
-# Up to a few dozen steps, *zorder* and *hilbert* are ahead on one route. On eight routes, *sweep* and *scan* are: a
-# transposed sweep runs down the columns, so every pair of direct neighbours is one step apart on one route or the
-# other. But these are direct neighbours only, and a defect is wider than two tokens.
+# From three to some sixty steps, *zorder* and *hilbert* are ahead on one route. On eight routes, *sweep* and *scan*
+# are: a transposed sweep runs down the columns, so every pair of direct neighbours is one step apart on one route or
+# the other. But these are direct neighbours only, and a defect is wider than two tokens.
 #
 # ## 5. Where information flows
 #
@@ -332,7 +332,7 @@ torch.testing.assert_close(weights("hilbert", 8, given.memory)[token], by_scan[0
 
 y, x = map(torch.as_tensor, np.divmod(np.arange(SHOWN**2), SHOWN))
 distance = torch.hypot((y[:, None] - y).float(), (x[:, None] - x).float())
-near = (distance > 0) & (distance < 3.2)
+near = (distance > 0) & (distance <= 3)
 
 rows = []
 for method in SCAN_METHODS:

@@ -101,7 +101,8 @@ live(
     caption="**Network map** of the paper's network: ResNet34, depths (3, 4, 6, 3), 256 × 256 pixels. Choose a box for "
     "its equation, shapes, parameters and FLOPs, computed by the library; boxes of the LSS module and the HSS block "
     "are those of the finest stage. Dashed: never trained. Only the stages at strides 16, 8 and 4 are compared with "
-    "the encoder. The same numbers stand in the tables below.",
+    "the encoder. The tables below repeat the numbers of encoder, Half-FPN and stages; those of the LSS module and the "
+    "HSS block are of the coarsest stage.",
     data=stages,
 )
 
@@ -365,7 +366,7 @@ folder.cleanup()
 # map in every 7th value and gradients in up to 64 values of each tensor ({doc}`../reproduced_or_not`). What is
 # different by intention:
 #
-# - a depth that divides by neither 3 nor 2 is an error; the published code silently builds an empty stage,
+# - a depth divisible by neither 3 nor 2 is an error; the published code silently builds an empty stage,
 # - the index tables of the scan orders are computed, not stored among the parameters,
 # - hybrids of scan orders exist, by an interpretation of ours ({doc}`02_hybrid_scan`, section 6),
 # - encoders other than ResNets fit: patch expand goes to the width that the next stage needs,
@@ -389,7 +390,7 @@ folder.cleanup()
 # 1. Depths (3, 4, 6, 3): how many LSS modules are there in all?
 # :::{admonition} Answer
 # :class: dropdown
-# 1 + 2 + 2 + 1 = 6: three blocks per module where the depth divides by 3, otherwise two.
+# 1 + 2 + 2 + 1 = 6: three blocks per module where the depth is divisible by 3, otherwise two.
 # :::
 #
 # 2. Why does the decoder have one stage more than there are scales to compare?

@@ -99,8 +99,9 @@ page_figures.plot(
 
 # %% [markdown]
 # **5, 6, 7.** Behind all but one of these are cells that the NeurIPS text prints differently: four lost their first
-# digit (35.4 became 5.4), two categories of MVTec-AD give RD4AD the values of UniAD, and *liver* gives UniAD those of
-# RD4AD. With the NeurIPS cells in place one difference beyond rounding is left, **8**, DiAD's AU-PRO on Uni-Medical:
+# digit (35.4 became 5.4), in two categories of MVTec-AD RD4AD has the values of UniAD, and UniAD has others, and
+# *liver* gives UniAD those of RD4AD. With the NeurIPS cells in place one difference beyond rounding is left, **8**,
+# DiAD's AU-PRO on Uni-Medical:
 
 # %% tags=["remove-input"]
 plain(checks.mean_differences(neurips, more_than=0.1), caption="The same, NeurIPS text, %.")

@@ -15,7 +15,8 @@
 #
 # How fast the library is, compared with what one would use instead. All sides of a comparison run
 # in one process on one input, and their calls alternate; what counts is the ratio, since absolute times belong to one
-# machine. `mambaad benchmark` writes the records behind this page (`results/benchmarks/`), on your machine too.
+# machine. `mambaad benchmark` writes the records behind this page (`results/benchmarks/`), on your machine too; only
+# the comparison with an earlier version, at the end, is made by `scripts/training_step_before.py`.
 
 # %% tags=["remove-cell"]
 import json

@@ -244,5 +244,5 @@ if len(moved):
 # are left out.
 #
 # A single run: `mambaad evidence --data folder --run HASH --results build/again`, with a hash that
-# `mambaad evidence --list` prints. It ends by saying whether its mAD lies where the recorded seeds let one expect a
-# further run. On the same machine and with the same versions the digits come out the same.
+# `mambaad evidence --list` prints. It ends by saying whether its mAD lies in the range that the recorded seeds predict
+# for one more run. On the same machine and with the same versions the digits come out the same.

@@ -79,7 +79,7 @@ minutes = (time.perf_counter() - started) / 60
 display(
     Markdown(
         f"*{minutes:.1f} minutes on the machine that built this page, with {given.steps} steps.* A tenth of the "
-        f"photographs was held out and set the threshold: {detector.threshold_.note}."
+        f"photographs was held out and set the threshold. The detector notes: *{detector.threshold_.note}*."
     )
 )
 
@@ -111,7 +111,7 @@ for k in (0, *[12 + 3 * number for number in range(4)]):
     )
 pictures(
     pairs,
-    alt="{name}, picture {number} of 2: first the part, then the anomaly map over it",
+    alt=["{name}: the part", "{name}: the part under its anomaly map"],
     caption="**New parts and their verdicts**, the anomaly map over the second picture of each, all in one scale of "
     "colours.",
 )
@@ -160,9 +160,9 @@ axis.legend()
 plot(
     figure,
     alt="Histogram of the anomaly scores of good and of defective parts; a dashed line marks the threshold.",
-    caption=f"**Scores of the {len(kinds)} new images**, threshold {detector.threshold_.value:.3g}. Now "
-    f"{detector.threshold_.note}. Above it: {(again[good] == -1).sum()} of {good.sum()} good and "
-    f"{(again[~good] == -1).sum()} of {(~good).sum()} defective images.",
+    caption=f"**Scores of the {len(kinds)} new images** and the new {detector.threshold_.note}. Above it: "
+    f"{(again[good] == -1).sum()} of {good.sum()} good and {(again[~good] == -1).sum()} of {(~good).sum()} defective "
+    "images.",
 )
 
 # %% [markdown]

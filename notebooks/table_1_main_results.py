@@ -113,7 +113,7 @@ table_page.measured(TABLE_1, results_folder(given.evidence), protocol.METHODS)
 #
 # The same methods, images, steps and seeds ({doc}`amendment <../protocols/real_v1_methods_resnet18>`). Does MambaAD
 # catch up in a longer training? MambaAD and RD4AD were trained four times as long, too ({doc}`amendment
-# <../protocols/real_v1_curves>`); the curves stand in {doc}`evidence`. SimpleNet's loss ends between 0.99 and 1.00,
+# <../protocols/real_v1_curves>`); the curves are in {doc}`evidence`. SimpleNet's loss ends between 0.99 and 1.00,
 # next to that of a discriminator at chance: in 600 steps it has hardly begun to learn.
 
 # %% tags=["remove-input"]
@@ -123,7 +123,7 @@ table_page.measured(TABLE_1, results_folder(given.evidence), protocol.METHODS_RE
 # %% [markdown]
 # ### With MobileNetV2
 #
-# MambaAD, RD4AD and the memory bank alone, to see which of the two encoders above is the exception. Its features are
+# Only MambaAD, RD4AD and the memory bank, to see which of the two encoders above is the exception. Its features are
 # as narrow as EfficientNet-Lite0's, and the order is the same.
 
 # %% tags=["remove-input"]

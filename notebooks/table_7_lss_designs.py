@@ -16,7 +16,7 @@
 # **Question.** How should the LSS module be built: how many HSS blocks (M), which local convolutions, which kernels,
 # with or without the skip connection?
 #
-# - *M 1*: one HSS block per module. *M 2, 3*: three where the stage's depth divides by three, else two, as in the
+# - *M 1*: one HSS block per module. *M 2, 3*: three where the stage's depth is divisible by three, else two, as in the
 #   paper's main model. The number of HSS blocks in the whole decoder is the same; with M 1 there are more modules, and
 #   so more local branches. In our runs every stage has depth 2, so there *M 2, 3* is two throughout.
 # - *DW*: the depthwise convolution alone. *1×1-DW-1×1*: between two 1×1 convolutions, as in the main model.

@@ -99,7 +99,10 @@ def gallery(cases: Sequence[Case], thresholds: Sequence[float], caption: str) ->
     for case in cases:
         image = _picture(case.image)
         shown = [
-            (f"{case.name}: the image, defect outlined", Image.fromarray(outlined(np.asarray(image), _mask(case))))
+            (
+                f"{case.name}: the image{', defect outlined' * bool(_mask(case).any())}",
+                Image.fromarray(outlined(np.asarray(image), _mask(case))),
+            )
         ]
         for name, values, threshold, peak in zip(MAPS, case.maps, thresholds, case.peaks, strict=True):
             words = f"{case.name}: map, {name}, largest value {peak:.2f}"

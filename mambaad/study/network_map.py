@@ -108,7 +108,8 @@ def network_boxes(config: ModelConfig | None = None, side: int = 256) -> dict[st
         ),
         "fusion": box(
             "Half-FPN",
-            "y₁ = ReLU(conv(x₁)); y₂ = ReLU(conv(x₂)) + y₁; y₃ = ReLU(conv(y₂)) + ReLU(conv(x₃)); three bottlenecks",
+            "y₁ = ReLU(conv(x₁)); y₂ = ReLU(conv(x₂)) + y₁; y₃ = ReLU(conv(y₂)) + ReLU(conv(x₃)); "
+            "three bottlenecks of ReLU(conv(y₃))",
             f"three scales → {size(widths[0], 32)}",
             "mambaad/model/half_fpn.py",
             whole["half_fpn"]["params_m"],
@@ -135,7 +136,8 @@ def network_boxes(config: ModelConfig | None = None, side: int = 256) -> dict[st
         sizes = config.lss_sizes(depth)
         entry = part(
             f"Decoder stage, stride {stride}",
-            ("patch expand, then " if i else "") + f"{len(sizes)} LSS module(s) of {sizes[0]} HSS blocks",
+            ("patch expand, then " if i else "")
+            + f"{_count(len(sizes), 'LSS module')} of {_count(sizes[0], 'HSS block')}",
             f"{at[stride]} × {at[stride]} × {width}",
             "mambaad/model/decoder.py",
             tokens,
@@ -175,8 +177,8 @@ def network_boxes(config: ModelConfig | None = None, side: int = 256) -> dict[st
     inner = f"{token_map} × {2 * width}"
     for name, title, equation, shape, module in (
         ("norm", "LayerNorm", "over the channels of each token", kept, hss.norm),
-        ("in_proj", "Linear", "x, z = halves of W·token", f"{kept} → {inner} (x), {inner} (z)", ss2d.in_proj),
-        ("conv", "Depthwise convolution", "x ← SiLU(conv₃ₓ₃(x))", inner, ss2d.conv),
+        ("in_proj", "Linear", "u, z = halves of W·token", f"{kept} → {inner} (u), {inner} (z)", ss2d.in_proj),
+        ("conv", "Depthwise convolution", "u ← SiLU(conv₃ₓ₃(u))", inner, ss2d.conv),
         ("gate", "Gate", "y = LN(Σₖ yₖ) · SiLU(z)", inner, ss2d.norm),
         ("out_proj", "Linear", "token = W·y, added to the block's input", f"{inner} → {kept}", ss2d.out_proj),
     ):
@@ -193,6 +195,10 @@ def network_boxes(config: ModelConfig | None = None, side: int = 256) -> dict[st
     return found
 
 
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' * (number > 1)}"
+
+
 def network_svg() -> str:
     """The drawing: the whole network, the LSS module, the HSS block.  Boxes carry their name in `data-box`."""
     parts = [
@@ -206,7 +212,7 @@ def network_svg() -> str:
     parts.append('<rect class="frame" x="10" y="358" width="360" height="108" rx="8"/>')
     parts.append('<rect class="frame" x="10" y="502" width="366" height="194" rx="8"/>')
     parts += [f'<path class="arrow" d="{path}" marker-end="url(#map-tip)"/>' for path in _ARROWS]
-    parts.append('<text x="248" y="580">z</text><text x="70" y="556">x</text>')
+    parts.append('<text x="248" y="580">z</text><text x="70" y="556">u</text>')
     for name, label, second, x, y, width, height in _BOXES:
         kind = "frozen" if name.startswith("encoder") else "box"
         middle = y + height / 2 + (4 if not second else -3)

@@ -97,20 +97,22 @@ def captioned(body: str, caption: str) -> HTML:
     return HTML(f'<figure class="plot">{body}{_caption(caption)}</figure>')
 
 
-def pictures(shown: Sequence[tuple[str, Sequence[Image.Image]]], *, alt: str, caption: str, side: int = 160) -> HTML:
+def pictures(
+    shown: Sequence[tuple[str, Sequence[Image.Image]]], *, alt: str | Sequence[str], caption: str, side: int = 160
+) -> HTML:
     """Pictures in a row that breaks on a narrow screen, each with its name below.
 
     Args:
         shown: the name, and the picture or pictures that belong together, RGB.
-        alt: what one picture shows, with `{name}`, and `{number}` from 1 where several belong to a name.
+        alt: what one picture shows, with `{name}`; a text for each where several belong to a name.
         side: the long side of a stored picture, in pixels.
     """
     cells = []
     for name, images in shown:
         drawn = ""
-        for number, image in enumerate(images, start=1):
+        for image, text in zip(images, [alt] * len(images) if isinstance(alt, str) else alt, strict=True):
             small = thumbnail(image, side)
-            words = html.escape(alt.format(name=name, number=number), quote=True)
+            words = html.escape(text.format(name=name), quote=True)
             drawn += f'<img src="{data_uri(small)}" width="{small.width}" height="{small.height}" alt="{words}">'
         cells.append(f"<div><div>{drawn}</div>{html.escape(name)}</div>")
     several = max(len(images) for _, images in shown)

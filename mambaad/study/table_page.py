@@ -4,6 +4,7 @@ its own way, then everything behind them, and at the end, folded, the run at red
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,8 @@ def _printed_mad(table: Table, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _without_data_set(name: str) -> str:
-    return name.partition(" (")[0]
+    """`name` without the brackets at its end."""
+    return re.sub(r" \([^()]*\)$", "", name)
 
 
 def _with_interval(line: dict[str, str] | None) -> str:

@@ -160,7 +160,7 @@ def test_differences_seen_by_less_than_the_noise_of_a_bootstrap_say_so() -> None
         found = report.compare(claim, ROOT / "results" / protocol.NAME)
         seen = verdict(found, claim.sign) in ("supported", "contradicted")
         edge = found is not None and seen and min(abs(found.low), abs(found.high)) < 0.05
-        assert edge == ("at the edge" in claim.caveat), claim
+        assert edge == ("next to zero" in claim.caveat), claim
 
 
 def test_the_curves_are_those_of_the_amendment() -> None:

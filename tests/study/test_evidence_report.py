@@ -121,6 +121,14 @@ def test_the_explorer_has_every_comparison_in_every_metric_and_names_what_is_mis
     assert all(path.is_file() for path in paths)
 
 
+def test_the_explorer_rounds_once(results: Path) -> None:
+    data = explorer.explored(results, "records")
+    (group,) = [g for g in data["groups"] if g["reference"] == "hilbert 8"]
+    for row, line in zip(group["rows"], lines(GROUP, "hilbert 8", results), strict=True):
+        shown = row["values"]["mad"]["low"]
+        assert shown == pytest.approx(line.estimate.low, abs=1e-6), "two decimals are shown near zero"
+
+
 def test_the_explorer_shows_the_first_group_where_no_script_runs(results: Path, tmp_path: Path) -> None:
     figure = explorer.explorer(results, "records").data
     assert 'class="forest"' in figure

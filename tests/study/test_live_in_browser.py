@@ -131,7 +131,14 @@ def test_arrow_keys_choose_the_token_and_an_impossible_side_is_refused(opened: A
     page.locator("svg.grid").press("ArrowRight")
     assert "row 3, column 4" in _text(page)
     page.locator(".live select").nth(1).select_option("12")
-    assert "The hilbert curve fills a side of 4, 8, 16, 32" in _text(page)
+    assert "The hilbert curve needs a side that is a power of two" in _text(page)
+
+
+def test_the_last_token_of_a_route_influences_none(opened: Any) -> None:
+    page = opened("scan-paths")
+    assert re.search(r"[1-9]\d? % of its influence stays within 3 tokens", _text(page))
+    _move(page, "Step", 63)
+    assert "It is the last token on this route and influences no other." in _text(page)
 
 
 def test_marks_make_the_machine_selective(opened: Any) -> None:
@@ -147,6 +154,13 @@ def test_threshold_and_outlier_change_the_read_out(opened: Any) -> None:
     assert "Of 16 defect pixels 16 are found" in _text(page)
     _move(page, "Threshold", 1)
     assert "Of 16 defect pixels 0 are found" in _text(page)
+    page.get_by_role("button", name="Go to the best F1").click()
+    best = re.search(r"F1max (\d+\.\d)", _text(page))
+    assert best
+    assert f"F1 {best[1]} %" in _text(page)
+    words = page.locator("svg[aria-label*='; now at']").evaluate_all("all => all.map((one) => one.ariaLabel)")
+    titles = ["Recall over FPR (ROC)", "Precision over recall", "PRO over FPR"]
+    assert [text.partition(";")[0] for text in words] == titles
     page.locator(".live label.check input").first.click()
     assert "One normal pixel now scores 3 times" in _text(page)
 

@@ -23,6 +23,14 @@ def test_every_box_of_the_drawing_is_described(boxes: dict[str, Any]) -> None:
         assert (repository_root() / box["file"]).exists()
 
 
+def test_letters_are_those_of_the_chapters_and_numbers_have_their_plural(boxes: dict[str, Any]) -> None:
+    assert boxes["in_proj"]["equation"].startswith("u, z =")
+    assert boxes["conv"]["equation"] == "u ← SiLU(conv₃ₓ₃(u))"
+    assert ">u</text>" in network_svg()
+    assert boxes["stage4"]["equation"].endswith("1 LSS module of 3 HSS blocks")
+    assert boxes["stage8"]["equation"].endswith("2 LSS modules of 3 HSS blocks")
+
+
 @pytest.mark.parametrize("key", ["params_m", "flops_g"])
 def test_stages_sum_to_the_decoder(boxes: dict[str, Any], key: str) -> None:
     decoder = count(ModelConfig()).boxes["decoder"][key]

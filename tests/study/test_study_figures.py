@@ -63,13 +63,14 @@ def test_categories_stand_beside_print_where_there_is_print(printed: bool) -> No
 
 def test_pictures_have_names_and_words() -> None:
     image = Image.new("RGB", (400, 200))
-    page = str(
-        page_figures.pictures([("nut", [image]), ("a < b", [image] * 2)], alt="{name} {number}", caption="C").data
-    )
-    assert [html.unescape(alt) for alt in re.findall(r'alt="([^"]*)"', page)] == ["nut 1", "a < b 1", "a < b 2"]
+    shown = [("nut", [image] * 2), ("a < b", [image] * 2)]
+    page = str(page_figures.pictures(shown, alt=["{name}", "{name}, map"], caption="C").data)
+    words = [html.unescape(alt) for alt in re.findall(r'alt="([^"]*)"', page)]
+    assert words == ["nut", "nut, map", "a < b", "a < b, map"]
     assert "--together: 2" in page
-    assert page.count('width="160" height="80"') == 3
+    assert page.count('width="160" height="80"') == 4
     assert "a &lt; b</div>" in page
+    assert 'alt="a nut"' in str(page_figures.pictures([("nut", [image])], alt="a {name}", caption="C").data)
 
 
 def test_sensitivities_are_told_in_points_with_the_protocols_last() -> None:

@@ -49,6 +49,14 @@ def test_reduced_values_are_whole_and_only_of_the_quick_profile(quick: Path) -> 
     assert table_page.reduced(TABLE_5, "paper", frame).data == ""
 
 
+@pytest.mark.parametrize("table", TABLES.values(), ids=list(TABLES))
+def test_reduced_rows_have_names_of_their_own(table: Table, quick: Path) -> None:
+    page = table_page.reduced(table, "quick", tables.build_table(table, "quick", quick, counts=False)).data
+    names = re.findall(r'<th scope="row">([^<]+)</th>', page)
+    assert len(names) == len(set(names))
+    assert names or not page
+
+
 def test_measured_rows_link_their_records(results: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
     page = table_page.measured_rows(TABLE_5.name, results).data
     links = re.findall(r'href="\.\./results/real_v1/runs/(real_v1_\w+\.json)"', page)

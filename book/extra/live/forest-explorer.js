@@ -85,7 +85,7 @@
       parts.push(svg("text", { x: width / 2, y: bottom + 33, "text-anchor": "middle" }, `${metricName()} minus that of ${group.reference}`));
       plot.setAttribute("viewBox", `0 0 ${width} ${bottom + FOOT}`);
       plot.style.maxWidth = `${width}px`;
-      plot.setAttribute("aria-label", `${group.title}: differences in ${metricName()} to ${group.reference}, ${shown.length} rows; arrow keys choose a row`);
+      plot.setAttribute("aria-label", `${group.title}: differences in ${metricName()} to ${group.reference}, ${shown.length} row${shown.length === 1 ? "" : "s"}; arrow keys choose a row`);
       plot.replaceChildren(...parts);
       tell(group, shown[state.row]);
       missing.textContent = group.missing.length ? `No run to compare yet: ${group.missing.join("; ")}.` : "";
@@ -94,7 +94,7 @@
     function tell(group, row) {
       const interval = row.low === null ? "a single seed, no interval" : `95 % interval ${signedEnd(row.low)} to ${signedEnd(row.high)}, ${row.n} seeds`;
       const verdict = row.n < 3 ? "Fewer than three seeds: nothing is concluded." : row.sure ? "The interval excludes zero." : "The interval includes zero: no difference seen.";
-      const detect = row.detectable === null ? "" : ` So many seeds would find a true difference of ${row.detectable.toFixed(1)} four times out of five.`;
+      const detect = row.detectable === null ? "" : ` With this many seeds, a true difference of ${row.detectable.toFixed(1)} would be found four times out of five.`;
       words.textContent = `${row.name} minus ${group.reference}: ${signed(row.mean)} points of ${metricName()}, ${interval}. ${verdict}`
         + ` ${row.name} is ahead in ${Math.round(100 * row.improvement)} % of all pairs of runs.${detect}`;
       const links = row.runs.flatMap(([seed, hash], i) => [

@@ -169,7 +169,7 @@
       const refused = methods.map(([m]) => m).find(needsPowerOfTwo);
       note.textContent = "";
       if (refused && !isPowerOfTwo(state.side)) {
-        note.textContent = `The ${refused} curve fills a side of 4, 8, 16, 32, … tokens only; ${state.side} is none. Shown: side 8.`;
+        note.textContent = `The ${refused} curve needs a side that is a power of two (4, 8, 16, 32, …), and ${state.side} is not. Shown: side 8.`;
         state.side = 8;
         side.select.value = 8;
         state.row = Math.min(state.row, 7);
@@ -233,11 +233,12 @@
       const view = state.method in HYBRIDS ? "" : ` (${VIEWS[k % half]}${k >= half ? ", backwards" : ""})`;
       const near = weight.reduce((s, w, t) => {
         const away = Math.hypot(Math.floor(t / n) - state.row, (t % n) - state.column);
-        return away < 3.2 ? s + w : s;
-      }, 0) / weight.reduce((s, w) => s + w, 1e-12);
+        return away <= 3 ? s + w : s;
+      }, 0), sum = weight.reduce((s, w) => s + w, 0);
       text.textContent = `Token in row ${state.row}, column ${state.column}: step ${steps[here]} of 0 to ${n * n - 1} on route ${k}${view}. ` +
         `Neighbours: ${neighbours.map(([name, t]) => `${name} ${Math.abs(steps[t] - steps[here])} ${steps[t] > steps[here] ? "later" : "earlier"}`).join(", ")}. ` +
-        `${(100 * near).toFixed(0)} % of its influence${state.sum ? `, summed over ${all.length} routes,` : ""} stays within 3 tokens. ` +
+        (sum ? `${((100 * near) / sum).toFixed(0)} % of its influence${state.sum ? `, summed over ${all.length} routes,` : ""} stays within 3 tokens. `
+          : "It is the last token on this route and influences no other. ") +
         `${within.toFixed(0)} % of side-by-side pairs are at most 8 steps apart ${where}; the farthest pair ${Math.max(...found)}.`;
     }
     reset();

@@ -115,29 +115,30 @@
     };
     const state = { at: 0.4, rule: "exact", outlier: false, times: 3 };
 
-    const threshold = slider("Threshold", { min: 0, max: 1, step: 0.005, value: state.at, show: (v) => `${(100 * v).toFixed(1)} % of the largest`, change: (v) => { state.at = v; draw(); } });
+    const threshold = slider("Threshold", { min: 0, max: 1, step: 0.001, value: state.at, show: (v) => `${(100 * v).toFixed(1)} % of the largest`, change: (v) => { state.at = v; draw(); } });
     const rule = choice("Protocol", [["exact", "exact"], ["paper", "paper (grids)"]], "exact", (v) => { state.rule = v; draw(); });
     const times = slider("its score", { min: 1.5, max: 6, step: 0.5, value: 3, show: (v) => `${v} × the largest`, change: (v) => { state.times = v; draw(); } });
     const outlier = check("add one outlier pixel", false, (v) => { state.outlier = v; draw(); });
     const toBest = () => {
       const top = clean.rows.reduce((a, b) => (f1(b, clean.P) > f1(a, clean.P) ? b : a));
-      threshold.set((state.at = Math.round(200 * (top.score / clean.high)) / 200));
+      threshold.set((state.at = Math.floor(1000 * (top.score / clean.high) - 1e-6) / 1000));
       draw();
     };
     const best = el("button", { type: "button", onclick: toBest }, "Go to the best F1");
     const tiles = data.cases.map((c) => el("canvas", { width: side, height: side, role: "img", "aria-label": c.words, style: "width:100%;image-rendering:pixelated;border-radius:4px;background-size:100% 100%" }));
     tiles.forEach((tile, i) => { tile.style.backgroundImage = `url(${data.cases[i].image})`; });
     const gallery = el("div", { style: "display:grid;grid-template-columns:repeat(4,1fr);gap:6px" }, tiles.map((tile, i) => el("div", { style: "font-size:0.75rem;line-height:1.3" }, [tile, data.cases[i].words])));
-    const plots = ["ROC", "PR", "PRO"].map((name) => [name, svg("svg", { viewBox: "0 0 200 186", role: "img" })]);
+    const plots = [["Recall over FPR (ROC)", "FPR", "recall"], ["Precision over recall", "recall", "precision"], ["PRO over FPR", "FPR", "PRO"]]
+      .map((names) => [names, svg("svg", { viewBox: "0 0 200 186", role: "img" })]);
     const bars = svg("svg", { viewBox: "0 0 320 90", role: "img" });
     const text = readout(), sums = readout();
     host.append(
       el("div", { class: "live-controls" }, [threshold.node, best, rule.node, outlier.node, times.node]),
       panel("Green: found. Orange: false alarm. Blue: missed.", gallery), text,
-      el("div", { class: "live-panels", style: "grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr))" }, plots.map(([name, node]) => panel({ ROC: "Recall over FPR (ROC)", PR: "Precision over recall", PRO: "PRO over FPR" }[name], node))),
+      el("div", { class: "live-panels", style: "grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr))" }, plots.map(([[title], node]) => panel(title, node))),
       panel("Each region: share found (the PRO value is their mean)", bars), sums);
 
-    function curve(node, points, now, top, dots) {
+    function curve([[title, across, up], node], points, now, top, dots) {
       const X = (x) => 24 + (170 * Math.min(x, top)) / top, Y = (y) => 160 - 150 * y;
       node.replaceChildren(
         svg("rect", { x: 24, y: 10, width: 170, height: 150, fill: "none", stroke: "var(--live-line)" }),
@@ -146,7 +147,7 @@
         ...(now[0] <= top ? [svg("circle", { cx: X(now[0]), cy: Y(now[1]), r: 5, fill: "none", stroke: "var(--live-b)", "stroke-width": 2.5 })] : []),
         svg("text", { x: 24, y: 178, style: "font-size:13px", class: "muted" }, "0"), svg("text", { x: 194, y: 178, "text-anchor": "end", style: "font-size:13px", class: "muted" }, String(top)),
         svg("text", { x: 18, y: 20, "text-anchor": "end", style: "font-size:13px", class: "muted" }, "1"));
-      node.setAttribute("aria-label", `Curve; now at ${now[0].toFixed(3)}, ${now[1].toFixed(3)}`);
+      node.setAttribute("aria-label", `${title}; now at ${across} ${now[0].toFixed(3)}, ${up} ${now[1].toFixed(3)}`);
     }
     let cached = "";
     let shown = { maps, L: clean };
@@ -169,9 +170,9 @@
       });
       const thin = (rows) => rows.filter((_, i) => i % Math.ceil(rows.length / 400) === 0 || i === rows.length - 1);
       const rows = thin(L.rows), precision = row.tp + row.fp ? row.tp / (row.tp + row.fp) : 1;
-      curve(plots[0][1], [[0, 0], ...rows.map((r) => [r.fp / L.N, r.tp / L.P])], [row.fp / L.N, row.tp / L.P], 1);
-      curve(plots[1][1], rows.filter((r) => r.tp).map((r) => [r.tp / L.P, r.tp / (r.tp + r.fp)]), [row.tp / L.P, precision], 1);
-      curve(plots[2][1], state.rule === "exact" ? [[0, 0], ...thin(L.rows.filter((r) => r.fp / L.N <= 0.32)).map((r) => [r.fp / L.N, r.pro])] : grid(L), [row.fp / L.N, row.pro], 0.3, state.rule === "paper");
+      curve(plots[0], [[0, 0], ...rows.map((r) => [r.fp / L.N, r.tp / L.P])], [row.fp / L.N, row.tp / L.P], 1);
+      curve(plots[1], rows.filter((r) => r.tp).map((r) => [r.tp / L.P, r.tp / (r.tp + r.fp)]), [row.tp / L.P, precision], 1);
+      curve(plots[2], state.rule === "exact" ? [[0, 0], ...thin(L.rows.filter((r) => r.fp / L.N <= 0.32)).map((r) => [r.fp / L.N, r.pro])] : grid(L), [row.fp / L.N, row.pro], 0.3, state.rule === "paper");
       const slot = 320 / shares.length;
       bars.replaceChildren(svg("line", { x1: 0, x2: 320, y1: 80, y2: 80, stroke: "var(--live-muted)" }),
         ...shares.flatMap(([, s], i) => [svg("rect", { x: i * slot + 2, width: slot - 4, y: 10, height: 70, fill: "none", stroke: "var(--live-line)" }), svg("rect", { x: i * slot + 2, width: slot - 4, y: 80 - 70 * s, height: 70 * s, fill: "var(--live-a)" })]));

@@ -93,4 +93,5 @@ def _values(line: Line) -> dict[str, Any]:
 
 
 def _rounded(value: float) -> float | None:
-    return None if math.isnan(value) else round(value, 3)
+    """To digits that rounding to one or two decimals on the page cannot tell from the value itself."""
+    return None if math.isnan(value) else round(value, 6)

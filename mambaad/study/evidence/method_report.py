@@ -31,8 +31,8 @@ def sentence(results: str | Path) -> str:
     said = " ".join(filter(None, (f"**{lead}: {'; '.join(parts)}.**{differ}", curve_report.distance(results))))
     return (
         f"{said} All methods of a comparison had the same encoder and the same number of steps, which favours those "
-        "that learn quickly. The {term}`memory bank` is not in the paper; DiAD was not judged "
-        "({doc}`notebooks/table_1_main_results`)."
+        "that learn quickly. These counts include the {term}`memory bank`, which is not in the paper, and leave out "
+        "DiAD, which was not judged ({doc}`notebooks/table_1_main_results`)."
     )
 
 
