@@ -32,6 +32,7 @@ from mambaad.config.parse import parse
         ({"directions": 6}, "directions must be one of"),
         ({"scan": (("sweep", 4), ("hilbert", 2))}, "add up to directions=8"),
         ({"scan": (("sweep", 4), ("sweep", 4))}, "each method once"),
+        ({"scan": (("hilbert", 8.9),)}, "whole number of routes"),
         ({"drop_path": 1.0}, "drop_path must be in"),
         ({"state_size": 0}, "state_size must be positive"),
         ({"state_size": 16.0}, "state_size must be whole"),
@@ -62,6 +63,11 @@ def test_equal_settings_have_one_hash() -> None:
     ):
         with pytest.raises(ValueError, match="must be whole"):
             kind(**cast(Any, values))
+
+
+def test_a_name_is_no_list_of_categories() -> None:
+    with pytest.raises(ValueError, match="categories must be a list of names, got 'bottle'"):
+        DataConfig(categories=cast(Any, "bottle"))
 
 
 def test_misspelt_setting_is_an_error() -> None:

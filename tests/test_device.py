@@ -12,7 +12,8 @@ from mambaad.device import device_name, resolve_device
 
 @pytest.mark.parametrize(
     ("device", "message"),
-    [("tpu9", "device must be"), ("cuda:77", "torch sees . CUDA devices"), ("mps", "no 'mps' device")],
+    [(name, "device must be 'auto'") for name in ("tpu9", "meta", "xpu", "cpu:3", "cuda:x")]
+    + [("cuda:77", "torch sees . CUDA devices"), ("mps", "no 'mps' device")],
 )
 def test_a_device_that_is_not_there_is_refused(device: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):

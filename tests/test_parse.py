@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mambaad.config import METHOD_CONFIGS, ModelConfig, TrainConfig, UniADConfig, to_dict
+from mambaad.config import METHOD_CONFIGS, MambaADBankConfig, ModelConfig, TrainConfig, UniADConfig, to_dict
 from mambaad.config.parse import parse, shortened
 
 KINDS = (ModelConfig, TrainConfig, *METHOD_CONFIGS.values())
@@ -34,6 +34,11 @@ for _ in range(100_000):
         (ModelConfig, {"state_size": True}, "state_size: .* got True"),
         (ModelConfig, {"state_size": 0}, "state_size must be positive"),
         (ModelConfig, {"dephts": [1, 1, 1, 1]}, "unknown key 'dephts'; known are .*depths"),
+        (
+            MambaADBankConfig,
+            {"network": {"dephts": [1, 1, 1, 1]}},
+            r"unknown key network\.'dephts'; known are .*depths",
+        ),
         (ModelConfig, {"drop_path": math.nan}, "finite"),
         (ModelConfig, {"backbone_kwargs": NESTED}, "nested without end"),
         (ModelConfig, {"mean": [0.5] * 1000}, "mean"),

@@ -19,6 +19,7 @@ from mambaad.config import (
     run_config_from_dict,
     to_dict,
 )
+from mambaad.model.encoder_weights import named_encoder
 
 RECORDS = sorted((Path(__file__).resolve().parents[1] / "results").rglob("runs/*.json"))
 
@@ -48,6 +49,8 @@ def test_a_preset_has_every_method(name: str, method: str) -> None:
         assert of_method.run.encoder_weights == "imagenet_lite0"
     else:
         assert of_method.run.train == published_recipe(method)
+    for field, value in (named_encoder(of_method.run.encoder_weights) or {}).items():
+        assert getattr(of_method.run.model, field) == value, "the encoder sees images as its weights did"
     run = of_method.on(DataConfig(dataset="folder", categories=("nuts",)))
     assert run.data == DataConfig(dataset="folder", categories=("nuts",), side=of_method.run.data.side)
 

@@ -23,7 +23,16 @@ import torch
 from torch import Tensor, nn
 
 from mambaad.baselines.method import Method
-from mambaad.config import METHOD_CONFIGS, METHODS, MethodConfig, ModelConfig, RD4ADConfig, UniADConfig, method_of
+from mambaad.config import (
+    METHOD_CONFIGS,
+    METHODS,
+    DiADConfig,
+    MethodConfig,
+    ModelConfig,
+    RD4ADConfig,
+    UniADConfig,
+    method_of,
+)
 from mambaad.config.parse import parse, shortened
 from mambaad.model.checkpoint import CheckpointError, check_fits, load_checkpoint, read_checkpoint, state_of
 
@@ -121,4 +130,7 @@ def _blocks(config: MethodConfig) -> int:
     """Blocks whose number the settings choose: each has tensors of its own."""
     if isinstance(config, UniADConfig):
         return config.layers
+    if isinstance(config, DiADConfig):
+        levels = len(config.multipliers), len(config.autoencoder_multipliers)
+        return config.blocks * levels[0] + config.autoencoder_blocks * levels[1]
     return config.embedding_blocks + sum(config.decoder_blocks) if isinstance(config, RD4ADConfig) else 0

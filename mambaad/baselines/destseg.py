@@ -94,7 +94,11 @@ class DeSTSeg(nn.Module):
         self.student.train(self.training and student_learns)
         self.segmentation.train(self.training and not student_learns)
         corrupted, masks = corrupt(images, self._texture, self.config.mean, self.config.std)
-        return self.student_loss(images, corrupted) if student_learns else self.segmentation_loss(corrupted, masks)
+        if not student_learns:
+            return self.segmentation_loss(corrupted, masks)
+        # a sum over the batch, and several processes average the gradients of their shares
+        shares = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+        return shares * self.student_loss(images, corrupted)
 
     def student_loss(
         self, images: Float[Tensor, "B 3 S S2"], corrupted: Float[Tensor, "B 3 S S2"]

@@ -131,7 +131,8 @@ class FeatureTransformer(nn.Module):
         """
         tokens = features.flatten(2).permute(2, 0, 1)
         if noise is None and self.training and self.jitter:
-            noise = torch.randn_like(tokens)
+            # drawn in one order, however the features lie in memory
+            noise = tokens.new_empty(tokens.shape[1], tokens.shape[0], tokens.shape[2]).transpose(0, 1).normal_()
         if noise is not None:
             # Published: the norm is divided by the number of channels, not by its root.
             tokens = tokens + self.jitter * tokens.norm(dim=2, keepdim=True) / tokens.shape[2] * noise

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
-from mambaad.config.method import MethodConfig
+from mambaad.config.method import MethodConfig, check_rates, positive
+
+MOST_STEPS = 100_000
+"""Of the noise schedule, which is computed when the network is built."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +60,12 @@ class DiADConfig(MethodConfig):
         super().__post_init__()
         for name in ("autoencoder_multipliers", "multipliers", "attention", "hint_widths"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        positive(self, "autoencoder_blocks", "blocks", "latent_channels", "heads", "context_tokens", "context_width")
+        for name in ("autoencoder_multipliers", "multipliers", "attention", "hint_widths"):
+            if min(getattr(self, name), default=1) < 1:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.latent_scale is not None and not 0 < self.latent_scale < math.inf:
+            raise ValueError(f"latent_scale must be positive, or null, got {self.latent_scale}")
         for name in ("autoencoder_width", "width"):
             if getattr(self, name) % 32 or getattr(self, name) < 32:
                 raise ValueError(f"{name} must be a multiple of 32, got {getattr(self, name)}")
@@ -69,10 +79,12 @@ class DiADConfig(MethodConfig):
                 "width must be divisible by the heads, and there must be two multipliers or more, "
                 f"got {self.width}, {self.heads} and {self.multipliers}"
             )
-        if not 0 < self.sampling_steps < self.steps:
+        if not 0 < self.sampling_steps < self.steps <= MOST_STEPS or self.steps % self.sampling_steps:
             raise ValueError(
-                f"sampling_steps must be positive and less than steps, got {self.sampling_steps} and {self.steps}"
+                f"sampling_steps must be positive and divide steps, which are more and at most {MOST_STEPS}, "
+                f"got {self.sampling_steps} and {self.steps}"
             )
+        check_rates(self, "autoencoder_lr")
         if not 0 <= self.autoencoder_share < 1:
             raise ValueError(f"autoencoder_share must be in [0, 1), got {self.autoencoder_share}")
 

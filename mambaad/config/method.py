@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +32,13 @@ class MethodConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         check_normalisation(self.mean, self.std)
         object.__setattr__(self, "backbone_kwargs", json.loads(json.dumps(dict(self.backbone_kwargs))))
+
+
+def check_rates(config: MethodConfig, *names: str) -> None:
+    """Raise ValueError for a multiple of the learning rate that is not positive and finite."""
+    for name in names:
+        if not 0 < getattr(config, name) < math.inf:
+            raise ValueError(f"{name} must be positive and finite, got {getattr(config, name)}")
 
 
 def positive(config: MethodConfig, *names: str) -> None:

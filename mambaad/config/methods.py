@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from mambaad.config.diad import DiADConfig
-from mambaad.config.method import MethodConfig, positive
+from mambaad.config.method import MethodConfig, check_rates, positive
 from mambaad.config.model import ModelConfig, one_of
 
 
@@ -59,9 +60,9 @@ class UniADConfig(MethodConfig):
         if self.side % 32 or self.side < 64:
             raise ValueError(f"side must be a multiple of 32 from 64 on, got {self.side}")
         positive(self, "width", "heads", "layers", "feedforward")
-        if not 0 <= self.dropout < 1 or self.jitter < 0 or (self.neighbours or 0) < 0:
+        if not 0 <= self.dropout < 1 or not 0 <= self.jitter < math.inf or (self.neighbours or 0) < 0:
             raise ValueError(
-                "dropout must be in [0, 1), jitter and neighbours not negative, "
+                "dropout must be in [0, 1), jitter finite and not negative, neighbours not negative, "
                 f"got {self.dropout}, {self.jitter} and {self.neighbours}"
             )
         if self.width % (2 * self.heads):
@@ -87,6 +88,7 @@ class SimpleNetConfig(MethodConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         positive(self, "width", "hidden")
+        check_rates(self, "discriminator_lr")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +114,8 @@ class DeSTSegConfig(MethodConfig):
         super().__post_init__()
         if not 0 < self.student_share < 1:
             raise ValueError(f"student_share must be between 0 and 1, got {self.student_share}")
+        positive(self, "width")
+        check_rates(self, "residual_lr", "head_lr")
         if not self.textures or "/" in self.textures or "\\" in self.textures:
             raise ValueError(f'textures must be "procedural" or the name@hash of a folder, got {self.textures!r}')
 

@@ -119,6 +119,8 @@ class ModelConfig:
         if isinstance(self.scan, str):
             one_of("scan", self.scan, SCAN_METHODS)
         else:
+            if any(int(n) != n for _, n in self.scan):
+                raise ValueError(f"scan must give each method a whole number of routes, got {self.scan!r}")
             object.__setattr__(self, "scan", tuple((str(m), int(n)) for m, n in self.scan))
             for method, number in self.scan:
                 one_of("scan method", method, SCAN_METHODS)

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_type_hints
 
 T = TypeVar("T")
 
@@ -33,8 +33,8 @@ def parse(kind: type[T], values: Any, *, others: bool = False) -> T:
     if not isinstance(values, Mapping):
         raise ValueError(f"expected fields and their values, got {shortened(values)}")
     fields = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    if not others and (unknown := [name for name in values if name not in fields]):
-        raise ValueError(f"unknown key {shortened(unknown[0])}; known are {', '.join(fields)}")
+    if not others:
+        _refuse_unknown(kind, values)
     try:
         text = json.dumps({name: value for name, value in values.items() if name in fields}, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
@@ -47,6 +47,17 @@ def parse(kind: type[T], values: Any, *, others: bool = False) -> T:
         if first["type"] == "value_error":  # the dataclass's own words
             raise ValueError(str(first["ctx"]["error"])) from error
         raise ValueError(f"{place}: {first['msg']}, got {shortened(first['input'])}") from error
+
+
+def _refuse_unknown(kind: Any, values: Mapping[str, Any], where: str = "") -> None:
+    """Raise ValueError for a key that is no field, here or in a field that has settings of its own."""
+    fields = [field.name for field in dataclasses.fields(kind)]
+    if unknown := [name for name in values if name not in fields]:
+        raise ValueError(f"unknown key {where}{shortened(unknown[0])}; known are {', '.join(fields)}")
+    kinds = get_type_hints(kind)
+    for name, value in values.items():
+        if dataclasses.is_dataclass(kinds[name]) and isinstance(value, Mapping):
+            _refuse_unknown(kinds[name], value, f"{where}{name}.")
 
 
 @cache

@@ -58,7 +58,8 @@ class Preset:
         recipe = published_recipe(method)
         train = replace(recipe, holdout=max(recipe.holdout, self.run.train.holdout))
         if self.name == "paper":
-            model: Any = ModelConfig() if method == "mambaad" else for_encoder(method, {}, self.run.data.side)
+            encoder = LITE0_ENCODER if PUBLISHED_WEIGHTS[method] == "imagenet_lite0" else {}
+            model: Any = ModelConfig() if method == "mambaad" else for_encoder(method, encoder, self.run.data.side)
             return replace(
                 self, run=replace(self.run, model=model, encoder_weights=PUBLISHED_WEIGHTS[method], train=train)
             )

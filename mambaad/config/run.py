@@ -63,6 +63,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         settle_numbers(self)
+        if isinstance(self.categories, str):
+            raise ValueError(f"categories must be a list of names, got {self.categories!r}")
         object.__setattr__(self, "categories", tuple(self.categories))
         if self.side not in SIDES:
             raise ValueError(f"side must be {SIDES_IN_WORDS} pixels, got {self.side}")

@@ -6,6 +6,8 @@ What came out is kept beside the runs, so that the same command goes on with the
 from __future__ import annotations
 
 import json
+import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -60,13 +62,18 @@ def with_budget(
 
     Raises:
         ValueError: a budget that is not positive, a method that is not trained in steps, too little time for one pass
-            over the images and ten steps.
+            over the images and ten steps, several processes of a launcher.
     """
-    if not minutes > 0:
-        raise ValueError(f"minutes must be positive, got {minutes:g}")
+    if not 0 < minutes < math.inf:
+        raise ValueError(f"minutes must be positive and finite, got {minutes:g}")
     path = Path(out) / FILE
     key = f"{config_hash(replace(run, train=replace(run.train, steps=None)))} {minutes:g} min"
     known: dict[str, int] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if key not in known and (launched := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        raise ValueError(
+            f"a launcher started {launched} processes, and each would count other steps in {minutes:g} minutes: name "
+            "the steps"
+        )
     if key not in known:
         known[key] = steps_within(60 * minutes, run, samples, time_run(run, samples, execution, encoder_file))
         write_json(path, known)

@@ -89,7 +89,13 @@ def check_compiler(device: torch.device) -> None:
         raise ValueError("torch.compile needs a C++ compiler, and none was found: install g++, or go without compile")
 
 
-def check_run(run: RunConfig, processes: int, phases: bool, encoder_file: str | Path | None) -> None:
+def check_run(
+    run: RunConfig,
+    execution: Execution,
+    phases: bool,
+    encoder_file: str | Path | None,
+    diffusion_file: str | Path | None,
+) -> None:
     """Raise ValueError for what cannot be trained as it is asked for, before anything is loaded.
 
     Args:
@@ -97,11 +103,14 @@ def check_run(run: RunConfig, processes: int, phases: bool, encoder_file: str | 
     """
     from mambaad.model.encoder_weights import weights_file_name  # torch and timm, which settings do not need
 
+    method, processes = method_of(run.model), execution.processes
     if run.train.batch_size % processes:
         raise ValueError(f"a batch of {run.train.batch_size} images does not split among {processes} processes evenly")
     if phases and run.train.patience is not None:
-        raise ValueError(
-            f"{method_of(run.model)} trains in phases, whose losses cannot be compared: leave out patience"
-        )
+        raise ValueError(f"{method} trains in phases, whose losses cannot be compared: leave out patience")
+    if execution.textures is not None and method != "destseg":
+        raise ValueError(f"textures are of destseg, and {method} paints no anomalies: leave them out")
+    if diffusion_file is not None and not getattr(run.model, "diffusion_weights", ""):
+        raise ValueError(f"the run starts from no diffusion weights, and {diffusion_file} was given: leave it out")
     if encoder_file is not None and (found := weights_file_name(encoder_file)) != run.encoder_weights:
         raise ValueError(f"the run's encoder weights are {run.encoder_weights}, and the file given is {found}")

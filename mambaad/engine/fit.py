@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mambaad.baselines.method import FinishedMethod, FittedMethod, Method
-from mambaad.config import RunConfig, method_of, to_dict
+from mambaad.config import RunConfig, TrainConfig, method_of, to_dict
 from mambaad.data import Sample
 from mambaad.data.image_set import ImageSet
 from mambaad.device import resolve_device
@@ -36,8 +36,10 @@ def fit(
 
     Raises:
         DatasetError: an image that is missing or unreadable.
-        ValueError: several processes or compile, which have nothing to do here.
+        ValueError: several processes, compile, another precision or patience, which have nothing to do here.
     """
+    if run.train.precision != "32-true" or run.train.patience is not None:
+        raise ValueError(f"{method_of(run.model)} is not trained in steps: leave out precision and patience")
     if execution.processes > 1 or execution.compile:
         raise ValueError(
             f"{method_of(run.model)} is filled in one pass by one process: leave out processes and compile"
@@ -70,8 +72,13 @@ def fit(
     return TrainResult(model, [], 1, seconds, str(device), execution=carried_out)
 
 
-def check_held(model: Method, held: Sequence[Sample]) -> None:
-    """Raise ValueError, before anything is trained, if a method that finishes on images held out would have none."""
+def check_held(model: Method, held: Sequence[Sample], train: TrainConfig) -> None:
+    """Raise ValueError, before anything is trained, if what needs images held out would have none."""
+    if train.patience is not None and not held:
+        raise ValueError(
+            "patience watches good images that are not trained on, and no category has enough to hold one out: leave "
+            "patience out, or give three good images or more"
+        )
     if isinstance(model, FinishedMethod) and not held:
         raise ValueError(
             "this method needs good images that it is not trained on, and there are none: give three good images or "

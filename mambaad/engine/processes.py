@@ -17,10 +17,17 @@ def launch(target: torch.device, processes: int, precision: Any, phases: bool = 
         phases: in every step, some parameters have no gradient, and no process may wait for it.
 
     Raises:
-        ValueError: a launcher, such as torchrun, started another number of processes than the run has: each would
-            train by itself, or with those it starts, into the same folder.
+        ValueError: a launcher, such as torchrun, or an earlier training of this program started another number of
+            processes than the run has: each would train by itself, or with those it starts, into the same folder; one
+            device for several processes.
     """
+    if target.index is not None and processes > 1:
+        raise ValueError(f"{processes} processes have a device each: name '{target.type}' alone, not '{target}'")
     started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started not in (1, processes) and torch.distributed.is_initialized():
+        raise ValueError(
+            f"this program has trained with {started} processes, which go on: train with {processes} in a new one"
+        )
     if started not in (1, processes):
         raise ValueError(
             f"a launcher started {started} processes (WORLD_SIZE), and the run has {processes}: say --processes "

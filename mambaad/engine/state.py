@@ -94,8 +94,14 @@ class TrainingState:
         torch.set_rng_state(self.rng["cpu"])
         if "cuda" in self.rng and torch.cuda.is_available():
             torch.cuda.set_rng_state(self.rng["cuda"])
+        if "mps" in self.rng and torch.backends.mps.is_available():
+            torch.mps.set_rng_state(self.rng["mps"])
 
 
 def rng_states() -> dict[str, Tensor]:
     states = {"cpu": torch.get_rng_state()}
-    return states | {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else states
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    if torch.backends.mps.is_available():
+        states["mps"] = torch.mps.get_rng_state()
+    return states

@@ -111,7 +111,7 @@ def _train(
         check_compiler(target)
     processes, workers = execution.processes, execution.workers
     phases = getattr(method_class(method_of(run.model)), "trains_in_phases", False)
-    check_run(run, processes, phases, encoder_file)
+    check_run(run, execution, phases, encoder_file, diffusion_file)
     fabric = launch(target, processes, run.train.precision, phases)
     torch.manual_seed(run.train.seed)
     model = build_method(run.model, encoder_file or run.encoder_weights)
@@ -126,7 +126,7 @@ def _train(
     images = _training_images(run, kept, execution)
     if isinstance(model, FittedMethod):
         return fit(model, run, images, out, execution, facts)
-    check_held(model, held)
+    check_held(model, held, run.train)
     if execution.features != "off" and not keeps_features(run.model):
         raise ValueError(f"{method_of(run.model)} needs the images themselves in every step: keep no features")
     steps = end = total_steps(run.train, len(images))
@@ -167,7 +167,7 @@ def _train(
     )
     every = checkpoint_every or max(1, steps // 10)
     check = None
-    if run.train.patience is not None and held:
+    if run.train.patience is not None:
         check = held_out_loss(run, held, fabric.device)
         end = last_step(steps, run.train, state.held_losses)
     wrapped.train()
@@ -229,8 +229,11 @@ def _train(
     model.eval()
     if keep_state:
         save()
-    if isinstance(model, FinishedMethod) and fabric.is_global_zero:
-        finish(model, run, images, held, fabric.device, show)
+    if isinstance(model, FinishedMethod):
+        if fabric.is_global_zero:
+            finish(model, run, images, held, fabric.device, show)
+        if processes > 1:  # which share the evaluation, too
+            model.load_state_dict(fabric.broadcast(model.state_dict()))
     if state_file is not None and fabric.is_global_zero:
         save_checkpoint(state_file.with_name(CHECKPOINT), model, {"run": to_dict(run), **facts})
         if not keep_state and stop.signal is None:

@@ -55,8 +55,24 @@ class Encoder(nn.Module):
     @torch.no_grad()
     def forward(self, images: Float[Tensor, "B 3 S S"]) -> list[Tensor]:
         """Normalised images -> features (B, c, S/stride, S/stride), one per stride; by default
-        (B, c1, S/4, S/4), (B, c2, S/8, S/8), (B, c3, S/16, S/16)."""
+        (B, c1, S/4, S/4), (B, c2, S/8, S/8), (B, c3, S/16, S/16).  Raises as `check_batch`."""
+        check_batch(images)
         return list(self.net(images))
+
+
+def check_batch(images: Tensor) -> None:
+    """Raise ValueError for anything but a batch of normalised RGB images."""
+    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+        got = f"{images.dtype} of shape {tuple(images.shape)}".removeprefix("torch.")
+        raise ValueError(f"images must be normalised floats of shape (B, 3, S, S), got {got}")
+
+
+TAKEN = frozenset(
+    {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "features_only"}
+    | {"out_indices", "output_stride", "in_chans", "scriptable", "exportable"}
+)
+"""Of timm's keyword arguments, those that a checkpoint's settings must not set: files, downloads, and what `Encoder`
+decides."""
 
 
 def build_net(backbone: str, kwargs: dict[str, Any], strides: tuple[int, ...]) -> Any:
@@ -67,13 +83,20 @@ def build_net(backbone: str, kwargs: dict[str, Any], strides: tuple[int, ...]) -
         raise ValueError(
             f"backbone must be a timm model name without a weights tag, such as 'resnet34'; got {backbone!r}"
         )
+    if taken := sorted(TAKEN & kwargs.keys()):
+        raise ValueError(
+            f"backbone_kwargs must not hold {', '.join(taken)}: the encoder sets them, and its weights have a name"
+        )
     with torch.device("meta"):
-        probe: Any = timm.create_model(backbone, features_only=True, **kwargs)
+        try:
+            probe: Any = timm.create_model(backbone, features_only=True, **kwargs)
+        except TypeError as error:
+            raise ValueError(f"timm's {backbone} does not take backbone_kwargs {kwargs}: {error}") from error
     reductions = probe.feature_info.reduction()
     if not set(strides) <= set(reductions):
         raise ValueError(f"{backbone} has features at strides {reductions}; {strides} are needed")
-    # a stride can occur twice: the last stage at that stride is the deepest
-    indices = tuple(len(reductions) - 1 - reductions[::-1].index(stride) for stride in strides)
+    # a stride can occur twice: the last stage at that stride is the deepest; not every network counts from 0
+    indices = tuple(probe.feature_info.out_indices[len(reductions) - 1 - reductions[::-1].index(s)] for s in strides)
     net: Any = timm.create_model(backbone, pretrained=False, features_only=True, out_indices=indices, **kwargs)
     # timm's EfficientNet family keeps, and runs, the stages after the last feature
     if isinstance(getattr(net, "blocks", None), nn.Sequential):

@@ -97,6 +97,9 @@ def load_weights(net: nn.Module, backbone: str, weights: str | Path) -> None:
         state = _from_hub(backbone, str(weights))
     state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     own = net.state_dict()
+    # cut to its features, timm's network may join names: stages.0.x becomes stages_0.x
+    joined = {key.replace(".", "_"): key for key in own}
+    state = {joined.get(key.replace(".", "_"), key): value for key, value in state.items()}
     counters = {k for k in own if k.endswith("num_batches_tracked")}
     missing = [k for k in own if k not in state and k not in counters]
     shapes = [k for k in own if k in state and own[k].shape != state[k].shape]
@@ -118,7 +121,7 @@ def load_weights(net: nn.Module, backbone: str, weights: str | Path) -> None:
 
 def _stage(key: str) -> str:
     parts = key.split(".")
-    return ".".join(parts[:2]) if parts[0] in ("blocks", "stages") else parts[0]
+    return "_".join(parts[:2]) if parts[0] in ("blocks", "stages") else parts[0]
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:
@@ -144,6 +147,8 @@ def _from_hub(backbone: str, tag: str) -> dict[str, Tensor]:
     import timm
 
     known = ", ".join(timm.list_models(backbone + ".*", pretrained=True)) or "none"
+    if "@" in tag:
+        raise EncoderWeightsError(f"the weights {tag!r} are those of a local file: give that file as encoder_file")
     if tag.split(".")[0] != backbone:
         raise EncoderWeightsError(
             f"the weights {tag!r} are not of the backbone {backbone!r}: use one of timm's ({known}), or {WAYS_OUT}"

@@ -22,7 +22,7 @@ from mambaad.config import (
 )
 from mambaad.model.anomaly_map import anomaly_map, image_score, reconstruction_loss
 from mambaad.model.decoder import Decoder
-from mambaad.model.encoder import Encoder
+from mambaad.model.encoder import Encoder, check_batch
 from mambaad.model.half_fpn import HalfFPN
 from mambaad.model.hss import SS2D
 from mambaad.model.scan_order import POWER_OF_TWO_ONLY
@@ -43,7 +43,9 @@ def check_side(config: ModelConfig | MethodConfig, height: int, width: int) -> N
 
     Methods without a scan take every side that the encoder divides.
     """
+    what = "the image side"
     if isinstance(config, MambaADBankConfig) and height == width and height in SIDES:
+        what = "network_side" if config.network_side < height else what
         config, height, width = config.network, *2 * (min(height, config.network_side),)
     power_of_two = []
     if isinstance(config, ModelConfig) and config.branches != "local":
@@ -57,7 +59,7 @@ def check_side(config: ModelConfig | MethodConfig, height: int, width: int) -> N
     if height != width:
         raise ValueError(f"images must be square with a side of {allowed} pixels{why}, got {height} x {width}")
     if height not in sides:
-        raise ValueError(f"the image side must be {allowed} pixels{why}, got {height}")
+        raise ValueError(f"{what} must be {allowed} pixels{why}, got {height}")
 
 
 class MambaAD(nn.Module):
@@ -122,6 +124,7 @@ class MambaAD(nn.Module):
 
     def encode(self, images: Float[Tensor, "B 3 S S2"]) -> list[Tensor]:
         """Normalised images -> encoder_features, without gradient.  Raises as `forward`."""
+        check_batch(images)
         check_side(self.config, *images.shape[-2:])
         return self.encoder(images.contiguous(memory_format=torch.channels_last))
 

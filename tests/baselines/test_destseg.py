@@ -179,12 +179,31 @@ def test_textures_come_from_the_folder_that_is_named(textures: Path, model: DeST
         textures_name(textures / "labels")
 
 
+def test_several_processes_have_the_students_gradient_of_one(model: DeSTSeg, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its loss is a sum over the batch; gradients are averaged over the processes."""
+    images = torch.randn(2, 3, 64, 64)
+    model.eval()
+    torch.manual_seed(0)
+    alone = model.loss(images, 0.0)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    torch.manual_seed(0)
+    assert torch.allclose(model.loss(images, 0.0), 2 * alone)
+    torch.manual_seed(0)
+    segmentation = model.loss(images, 0.9)
+    monkeypatch.undo()
+    torch.manual_seed(0)
+    assert torch.equal(segmentation, model.loss(images, 0.9))
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"student_share": 1.0}, "student_share must be between 0 and 1"),
         ({"textures": "a/b"}, "the name@hash of a folder"),
         ({"textures": ""}, "the name@hash of a folder"),
+        ({"head_lr": float("nan")}, "head_lr must be positive and finite"),
+        ({"width": 0}, "width must be positive"),
         ({"student": "vit_tiny_patch16_224"}, "are needed"),
     ],
 )

@@ -200,6 +200,27 @@ def test_processes_are_launched_on_the_devices_named(
     assert launched == [{**wanted, "precision": "32-true"}, {"launched": True}]
 
 
+def test_one_device_for_several_processes_and_another_number_than_before_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with pytest.raises(ValueError, match="2 processes have a device each: name 'cuda' alone, not 'cuda:1'"):
+        processes.launch(torch.device("cuda:1"), 2, "32-true")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    with pytest.raises(ValueError, match="this program has trained with 2 processes, which go on: train with 1 in a"):
+        processes.launch(torch.device("cpu"), 1, "32-true")
+
+
+def test_random_states_are_those_of_every_device_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = torch.arange(3)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: drawn)
+    states = rng_states()
+    assert states["mps"] is drawn
+    assert torch.equal(states["cpu"], torch.get_rng_state())
+
+
 def test_losses_and_signals_are_those_of_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """What each asks of the others; that they answer is tested with real ones."""
     asked: list[tuple[float, str]] = []

@@ -1,6 +1,7 @@
 """Training that ends when the images held out show no progress; a budget in minutes instead of steps."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,13 @@ def test_the_same_budget_gives_the_same_run(drawn: Path, tmp_path: Path, monkeyp
     assert list(json.loads((tmp_path / budget.FILE).read_text()).values()) == [first.train.steps]
     monkeypatch.setattr(budget, "time_run", lambda *_: pytest.fail("timed again"))
     assert with_budget(RUN, samples, 30, tmp_path, QUIETLY) == first
-    with pytest.raises(ValueError, match="minutes must be positive"):
-        with_budget(RUN, samples, 0, tmp_path, QUIETLY)
+    for minutes in (0, math.inf):
+        with pytest.raises(ValueError, match="minutes must be positive and finite"):
+            with_budget(RUN, samples, minutes, tmp_path, QUIETLY)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert with_budget(RUN, samples, 30, tmp_path, QUIETLY) == first, "counted before, and the same for all"
+    with pytest.raises(ValueError, match="each would count other steps in 31 minutes: name the steps"):
+        with_budget(RUN, samples, 31, tmp_path, QUIETLY)
 
 
 def test_a_budget_is_for_methods_that_are_trained_in_steps(drawn: Path) -> None:
@@ -138,6 +144,37 @@ def test_a_method_that_finishes_after_its_last_step_is_timed_and_trained(drawn: 
     assert planned.train.steps is not None
     result = train_run(replace(planned, train=replace(planned.train, steps=2)), samples, execution=QUIETLY)
     assert result.steps == 2
+
+
+@pytest.mark.parametrize("changes", [{"precision": "bf16-mixed"}, {"patience": 2, "holdout": 0.3}])
+def test_a_bank_has_nothing_to_train_in_another_precision_or_with_patience(
+    drawn: Path, changes: dict[str, Any]
+) -> None:
+    bank = replace(RUN, model=for_encoder("memory_bank", {"backbone": "resnet18"}, 64), encoder_weights="random")
+    with pytest.raises(ValueError, match="memory_bank is not trained in steps: leave out precision and patience"):
+        train_run(
+            replace(bank, train=replace(bank.train, **changes)), load_dataset("synthetic", drawn), execution=QUIETLY
+        )
+
+
+def test_patience_without_images_to_watch_is_refused(drawn: Path) -> None:
+    run = replace(RUN, train=replace(RUN.train, holdout=0.1, patience=2, batch_size=1))
+    samples = load_dataset("synthetic", drawn)
+    two = [s for s in samples if s.split == "train"][:2]
+    with pytest.raises(ValueError, match="patience watches good images that are not trained on"):
+        train_run(run, two, execution=QUIETLY)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"execution": replace(QUIETLY, textures=Path())}, "textures are of destseg, and mambaad paints no anomalies"),
+        ({"diffusion_file": Path("sd.ckpt"), "execution": QUIETLY}, "starts from no diffusion weights, and sd.ckpt"),
+    ],
+)
+def test_files_that_a_method_has_no_use_for_are_refused(drawn: Path, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        train_run(RUN, load_dataset("synthetic", drawn), **given)
 
 
 @pytest.mark.parametrize("changes", [{"processes": 2}, {"compile": True}])

@@ -13,6 +13,7 @@ from mambaad.data import Sample, load_dataset
 from mambaad.data.image_set import ImageSet
 from mambaad.metrics import auroc
 from mambaad.model import Encoder, EncoderWeightsError
+from mambaad.model.encoder import check_batch
 from mambaad.model.encoder_weights import weights_file_name
 
 
@@ -57,6 +58,8 @@ def test_unreachable_hub_is_one_sentence_with_the_ways_out(monkeypatch: pytest.M
     assert "\n" not in str(caught.value)
     with pytest.raises(EncoderWeightsError, match="are not of the backbone 'resnet18'"):
         Encoder("resnet18", "resnet34.bt_in1k")
+    with pytest.raises(EncoderWeightsError, match=r"'w\.pth@0123' are those of a local file: give that file"):
+        Encoder("resnet18", "w.pth@0123")
     with pytest.raises(EncoderWeightsError, match="timm knows no weights"):
         Encoder("resnet18", "resnet18.nobody_knows")
 
@@ -66,6 +69,46 @@ def test_backbones_without_the_strides_are_refused() -> None:
         Encoder("resnet34.bt_in1k")
     with pytest.raises(ValueError, match="features at strides"):
         Encoder("convnext_atto", "random", {"stem_type": "patch", "patch_size": 8})
+
+
+@pytest.mark.parametrize("backbone", ["dla34", "tresnet_m", "resnet18", "efficientnet_lite0", "vgg11_bn"])
+def test_features_have_the_strides_that_were_asked_for(backbone: str) -> None:
+    """Some networks of timm count their features from 1."""
+    encoder = Encoder(backbone, "random")
+    assert encoder.net.feature_info.reduction() == [4, 8, 16]
+    assert [feature.shape[-1] for feature in encoder(torch.zeros(1, 3, 64, 64))] == [16, 8, 4]
+
+
+@pytest.mark.parametrize("backbone", ["convnext_atto", "densenet121", "repvgg_a0"])
+def test_weights_of_networks_whose_names_timm_joins_are_found(backbone: str, tmp_path: Path) -> None:
+    full: Any = timm.create_model(backbone, pretrained=False)
+    save_file(full.state_dict(), tmp_path / "w.safetensors")
+    encoder = Encoder(backbone, tmp_path / "w.safetensors")
+    own = {key.replace(".", "_"): value for key, value in full.state_dict().items()}
+    for key, value in encoder.net.state_dict().items():
+        assert torch.equal(value, own[key.replace(".", "_")]), key
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"pretrained": True}, "must not hold pretrained"),
+        ({"checkpoint_path": "any.pth"}, "must not hold checkpoint_path"),
+        ({"out_indices": [0], "features_only": True}, "must not hold features_only, out_indices"),
+        ({"foo": 1}, "does not take backbone_kwargs .*foo"),
+    ],
+)
+def test_settings_of_a_checkpoint_neither_download_nor_open_files(kwargs: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Encoder("resnet18", "random", kwargs)
+
+
+@pytest.mark.parametrize(
+    "images", [torch.zeros(3, 64, 64), torch.zeros(2, 1, 64, 64), torch.zeros(2, 3, 64, 64, dtype=torch.uint8)]
+)
+def test_what_is_no_batch_of_images_is_refused(images: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"normalised floats of shape \(B, 3, S, S\), got (float32|uint8) of shape"):
+        check_batch(images)
 
 
 def test_stages_after_stride_16_are_not_built() -> None:

@@ -242,9 +242,7 @@ def compared_with(group: str, reference: str) -> list[Row]:
     return [row for name, row in found.items() if name != reference and row.base.encoder_weights == encoder]
 
 
-BARELY = "barely: its interval ends next to zero"
-"""Caveat of a claim whose verdict another draw of the bootstrap can turn."""
-
+BARELY = "barely: its interval ends next to zero"  # another draw of the bootstrap can turn the verdict
 CLAIMS = (
     *(
         Claim(TABLE_5.name, "hilbert 8", other, +1, caveat=BARELY if other == "scan 8" else "")
