@@ -1,13 +1,14 @@
 """The command line; one module per group of commands: data, train, predict, report, weights, export, machine.
 
 Every mistake a user can make ends in one sentence and exit code 2; an interrupted run in exit code 130, one ended by
-SIGTERM in 143.
+SIGTERM in 143; one whose output nobody reads any more in 141, without a word.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -36,7 +37,9 @@ def exit_code(work: Callable[[], int], command: str) -> int:
     """Carry out a command; what its failure is called in one sentence on stderr, and the exit code."""
     try:
         with sigterm_raises():
-            return work()
+            code = work()
+            sys.stdout.flush()
+            return code
     except KeyboardInterrupt as stop:
         terminated = isinstance(stop, Terminated)
         print(
@@ -45,6 +48,9 @@ def exit_code(work: Callable[[], int], command: str) -> int:
             file=sys.stderr,
         )
         return 143 if terminated else 130
+    except BrokenPipeError:  # whoever read the output has seen enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
+        return 141
     except OSError as error:
         where = "" if error.filename is None else f"{_one_line(error.filename)}: "
         print(f"mambaad {command}: {where}{error.strerror or _one_line(error)}", file=sys.stderr)

@@ -1,6 +1,8 @@
 """`mambaad doctor` and `mambaad benchmark`, and how failures of the system are told."""
 
+import os
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,18 @@ def test_failures_of_the_system_are_one_sentence(
 
     assert cli.exit_code(work, "train") == 2
     assert capsys.readouterr().err == f"{said}\n"
+
+
+def test_an_output_that_nobody_reads_any_more_ends_without_a_word() -> None:
+    """As `mambaad data where | head -0`."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        command = [sys.executable, "-m", "mambaad", "data", "where", "visa"]
+        done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, timeout=120, text=True)
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_the_package_can_be_run_and_imported_as_a_module(
