@@ -28,8 +28,8 @@ help: ## list the targets
 
 setup: $(READY) ## make .venv from requirements.lock
 
-reproduce: $(READY) ## run the study here (PROFILE=quick, CORES=2) and build the book from it
-	@$(call graph,--config profile=$(PROFILE) train=True build=build/$(PROFILE) results=build/$(PROFILE)/results)
+reproduce: $(READY) ## run the study here (PROFILE=quick, CORES=2; PROFILE=paper needs DATA=folder) and build the book from it
+	@$(call graph,--config profile=$(PROFILE) train=True build=build/$(PROFILE) results=build/$(PROFILE)/results $(if $(DATA),'data=$(DATA)'))
 	@echo "Open build/$(PROFILE)/book/_build/html/index.html"
 
 book: $(READY) ## build the book from the committed records, without training

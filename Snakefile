@@ -22,6 +22,8 @@ from mambaad.study.tables_spec import TABLES
 
 PROFILE = config.get("profile", "quick")
 TRAIN = str(config.get("train", True)).lower() == "true"
+if PROFILE == "subset" and TRAIN:
+    raise ValueError("the profile 'subset' has its own images and is run by `mambaad reproduce --profile subset`")
 BUILD = config.get("build", f"build/{PROFILE}")
 RESULTS = config.get("results", f"{BUILD}/results")
 LOGS, BOOK = f"{BUILD}/logs", f"{BUILD}/book"

@@ -3,7 +3,8 @@
 Counted as the published numbers are (fvcore's convention): multiply-accumulates of convolutions, linear layers and
 the two einsum projections of SS2D, plus norms at 5 (LayerNorm, GroupNorm), 4 (InstanceNorm) and 2 (BatchNorm) per
 element; of the other methods, both products of attention.
-The scan's recurrence, activations, additions and upsampling are not counted.
+The scan's recurrence, activations, additions and upsampling are not counted, nor is the memory bank's search among its
+entries: positions times entries times channels, which can be more than its encoder.
 """
 
 from __future__ import annotations

@@ -68,8 +68,9 @@ display(plain(table, decimals=1, caption="Time for all runs, by images per secon
 # ## A cluster
 #
 # The study is a Snakemake graph, and `profiles/slurm` holds what a Slurm cluster has to be told: retries, the latency
-# of the file system, one log per job. Each run of the paper profile is a job of its own that asks for one GPU, and
-# resumes from its last saved state when it is tried again.
+# of the file system; each job writes a log of its own. Each run of the paper profile is a job that asks for one GPU,
+# and resumes from its last saved state when it is tried again: three tries of seven days. If the table above says that
+# the longest run takes more than 21 days, raise `runtime` in the `Snakefile`.
 #
 # ```sh
 # .venv/bin/python -m pip install snakemake-executor-plugin-slurm

@@ -130,7 +130,7 @@ def _scikit_learn() -> Callable[[Maps, Masks], dict[str, float]]:
     try:
         from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
     except ImportError as error:
-        raise RuntimeError(
+        raise ValueError(
             "the comparison needs scikit-learn, which is not installed: pip install scikit-learn, or set up the "
             "project with its dev packages"
         ) from error

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,32 +56,35 @@ def scaling_benchmark(
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Forward with the fused scan for growing image side, batch, number of routes and threads, one at a time.
 
-    Returns: rows (axis, value, times, highest memory beyond what was held before), facts with the exponent of the time
-        and the memory in the number of pixels, fitted by least squares in logarithms: 1 is linear.
+    Returns: rows (axis, value, times, memory of the pass without weights and input), facts with the exponent of the
+        time and the memory in the number of pixels, fitted by least squares in logarithms: 1 is linear.
     """
-    rows: list[dict[str, Any]] = []
     start = config or ModelConfig()
     middle, threads = sorted(sides)[min(1, len(sides) - 1)], torch.get_num_threads()
 
-    def measure(axis: str, value: int, batch: int, side: int, directions: int, count: int) -> None:
-        changed = ModelConfig(**{**vars(start), "directions": directions})
-        model = _model(changed, device)
-        forward = _call(model, torch.randn(batch, 3, side, side).to(device), "forward", "auto")
-        with cpu_threads(count):
-            forward()
-            memory = peak_memory(forward, device)
-            found = interleaved({axis: forward}, repeats, device)[axis]
-        rows.append({"axis": axis, "value": value, **found, "peak_mb": memory})
+    def forward(batch: int, side: int, directions: int = start.directions, count: int = threads) -> Callable[[], None]:
+        model = _model(ModelConfig(**{**vars(start), "directions": directions}), device)
+        call = _call(model, torch.randn(batch, 3, side, side).to(device), "forward", "auto")
 
-    for side in sides:
-        measure("side", side, 1, side, start.directions, threads)
-    for batch in (1, 2, 4, 8):
-        measure("batch", batch, batch, middle, start.directions, threads)
-    for directions in (2, 4, 8):
-        measure("K", directions, 1, middle, directions, threads)
+        def bound() -> None:
+            with cpu_threads(count):
+                call()
+
+        return bound
+
+    axes = {
+        "side": {side: forward(1, side) for side in sides},
+        "batch": {batch: forward(batch, middle) for batch in (1, 2, 4, 8)},
+        "K": {directions: forward(1, middle, directions) for directions in (2, 4, 8)},
+    }
     if not device.startswith("cuda"):
-        for count in sorted({1, 2, os.cpu_count() or 1}):
-            measure("threads", count, 1, middle, start.directions, count)
+        counts = sorted({1, 2, os.cpu_count() or 1})
+        axes["threads"] = {count: forward(1, middle, count=count) for count in counts}
+    rows = [
+        {"axis": axis, "value": value, **times, "peak_mb": peak_allocation(axes[axis][value], device)}
+        for axis, calls in axes.items()
+        for value, times in interleaved(calls, repeats, device).items()
+    ]
     facts = {"encoder": start.backbone, "scan": pick_backend(device), "side_of_the_other_axes": middle}
     return rows, {"repeats": repeats, "precision": "float32", **facts, "exponents_in_pixels": exponents(rows)}
 
@@ -132,8 +137,28 @@ def scan_share(call: Callable[[], Any], device: str) -> float:
     return sum(getattr(e, time) for e in events if any(n in e.key for n in names)) / whole
 
 
+def peak_allocation(call: Callable[[], Any], device: str) -> float:
+    """MB of tensors that a call holds at most, beyond those held before, as torch's allocator counts them."""
+    if device.startswith("cuda"):
+        return float(peak_memory(call, device))
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        call()
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder, "trace.json")
+        profiler.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
+    changes = sorted((e["ts"], e["args"]["Bytes"]) for e in events if e.get("name") == "[memory]")
+    return float(np.cumsum([0, *(size for _, size in changes)]).max() / 1e6)
+
+
 def peak_memory(call: Callable[[], Any], device: str) -> float | str:
-    """MB that a call holds at most beyond what was held before; empty where the system does not tell (CPU: Linux)."""
+    """MB that a call holds at most beyond what was held before; empty where the system does not tell (CPU: Linux).
+
+    Of a CPU it is the process's resident memory, with all that the call loads; the allocator's reserves make it too
+    large for a call that needs little.
+    """
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)

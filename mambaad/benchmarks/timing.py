@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 
 from mambaad.engine.environment import environment
+from mambaad.engine.execution import MOST
 from mambaad.files import write_json, write_text
 
 Key = TypeVar("Key", bound=Hashable)
@@ -49,9 +50,9 @@ def _wait(device: str) -> None:
 
 @contextmanager
 def cpu_threads(count: int) -> Iterator[None]:
-    """torch on `count` CPU threads.  Raises ValueError for less than one."""
-    if count < 1:
-        raise ValueError(f"threads must be at least 1, got {count}")
+    """torch on `count` CPU threads.  Raises ValueError for less than one or more than `MOST`."""
+    if not 1 <= count <= MOST:
+        raise ValueError(f"threads must be from 1 to {MOST}, got {count}")
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -33,6 +33,8 @@ def _evidence(arguments: argparse.Namespace) -> int:
 
     for folder in (arguments.results, arguments.outputs):
         check_output(folder, folder=True)
+    if arguments.run_hashes is not None and (arguments.tables or arguments.status or arguments.sensitivity):
+        raise ValueError("--run chooses runs to make or to list: leave it out of --tables, --status and --sensitivity")
     if arguments.tables:
         from mambaad.study.evidence.long_table import write_tables
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 from mambaad.cli.options import AddCommand
@@ -50,7 +51,13 @@ def _benchmark(arguments: argparse.Namespace) -> int:
         raise ValueError(f"benchmark must be one of {sorted(SUITES)}, got {unknown[0]!r}")
     # exported graphs are timed on the CPU alone
     every = [name for name in SUITES if name != "exports" or device == "cpu"]
-    for name in arguments.suites or every:
+    chosen = arguments.suites or every
+    if "metrics" in chosen and find_spec("sklearn") is None:  # before the long ones
+        raise ValueError(
+            "the suite metrics compares with scikit-learn, which is not installed: pip install scikit-learn, or name "
+            f"the others: {' '.join(name for name in every if name != 'metrics')}"
+        )
+    for name in chosen:
         print(f"benchmark {name} ...", flush=True)
         path = run_suite(name, arguments.out, arguments.repeats, arguments.threads, device)
         print(f"{path.read_text(encoding='utf-8')}written: {path}", flush=True)

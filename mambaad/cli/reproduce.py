@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mambaad.config import ModelConfig, RunConfig
 from mambaad.data.datasets.catalog import DATASETS
@@ -15,12 +16,30 @@ from mambaad.study import plan
 from mambaad.study.profiles import PROFILES, SubsetOptions, load_subset, quick_base, save_subset
 from mambaad.study.tables_spec import TABLES
 
+SUBSET: dict[str, Any] = {
+    "dataset": "mvtec_ad",
+    "categories": [],
+    "encoder_file": None,
+    "backbone": "",
+    "pad_type": None,
+    "mean": None,
+    "std": None,
+    "side": 256,
+    "depths": (3, 4, 6, 3),
+    "epochs": 100,
+    "batch_size": 16,
+    "lr": 1e-3,
+    "warmup_steps": 20,
+    "clip_norm": 10.0,
+}
+"""Options of the subset profile, and what holds where they are not given."""
+
 
 def add_options(sub: argparse.ArgumentParser) -> None:
     """Options of the command."""
     sub.add_argument("--profile", default="quick", choices=PROFILES, help="settings of the runs")
     sub.add_argument(
-        "--tables", nargs="*", default=list(TABLES), choices=list(TABLES), metavar="TABLE", help="tables to cover"
+        "--tables", nargs="+", default=list(TABLES), choices=list(TABLES), metavar="TABLE", help="tables to cover"
     )
     sub.add_argument("--results", type=Path, help="folder of the records (not given: build/PROFILE/results)")
     sub.add_argument("--data-dir", type=Path, help="root of the images (quick: where the synthetic set is drawn)")
@@ -38,26 +57,27 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     )
     subset = sub.add_argument_group("subset profile")
     subset.add_argument(
-        "--dataset", default="mvtec_ad", choices=list(DATASETS), help="data set or layout of the images"
+        "--dataset", default=SUBSET["dataset"], choices=list(DATASETS), help="data set or layout of the images"
     )
-    subset.add_argument("--categories", nargs="*", default=[], help="categories, all in one model")
+    subset.add_argument("--categories", nargs="*", default=SUBSET["categories"], help="categories, all in one model")
     subset.add_argument("--encoder-file", type=Path, help="local encoder weights (not given: the embedded encoder)")
-    subset.add_argument("--backbone", default="", help="timm model name of the encoder file")
+    subset.add_argument("--backbone", default=SUBSET["backbone"], help="timm model name of the encoder file")
     subset.add_argument("--pad-type", choices=["same", "valid"], help="timm padding of some backbones")
     subset.add_argument("--mean", type=float, nargs=3, help="input mean of the encoder (not given: ImageNet's)")
     subset.add_argument("--std", type=float, nargs=3, help="input standard deviation (not given: ImageNet's)")
-    subset.add_argument("--side", type=int, default=256, help="side of the network input in pixels")
-    subset.add_argument("--depths", type=int, nargs=4, default=(3, 4, 6, 3), help="HSS blocks per decoder stage")
-    subset.add_argument("--epochs", type=int, default=100, help="passes over the training images")
-    subset.add_argument("--batch-size", type=int, default=16, help="images per step")
-    subset.add_argument("--lr", type=float, default=1e-3, help="peak learning rate")
-    subset.add_argument("--warmup-steps", type=int, default=20, help="steps of linear warm-up")
-    subset.add_argument("--clip-norm", type=float, default=10.0, help="largest gradient norm")
+    subset.add_argument("--side", type=int, default=SUBSET["side"], help="side of the network input in pixels")
+    subset.add_argument("--depths", type=int, nargs=4, default=SUBSET["depths"], help="HSS blocks per decoder stage")
+    subset.add_argument("--epochs", type=int, default=SUBSET["epochs"], help="passes over the training images")
+    subset.add_argument("--batch-size", type=int, default=SUBSET["batch_size"], help="images per step")
+    subset.add_argument("--lr", type=float, default=SUBSET["lr"], help="peak learning rate")
+    subset.add_argument("--warmup-steps", type=int, default=SUBSET["warmup_steps"], help="steps of linear warm-up")
+    subset.add_argument("--clip-norm", type=float, default=SUBSET["clip_norm"], help="largest gradient norm")
 
 
 def reproduce(arguments: argparse.Namespace) -> int:
     """The command itself; returns the exit code."""
     arguments.results = results = arguments.results or Path("build") / arguments.profile / "results"
+    _check_options(arguments)
     check_output(results, folder=True)
     if arguments.prepare:
         print(f"images: {_images(quick_base(), arguments)}")
@@ -100,6 +120,19 @@ def reproduce(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _check_options(arguments: argparse.Namespace) -> None:
+    """Raise ValueError for options that the profile would ignore."""
+    given = [name for name, default in SUBSET.items() if getattr(arguments, name) != default]
+    if arguments.profile != "subset" and given:
+        raise ValueError(f"--{given[0].replace('_', '-')} is of the profile subset, not of {arguments.profile}")
+    if arguments.profile == "subset" and arguments.data_dir is None and given:
+        raise ValueError(f"--{given[0].replace('_', '-')} needs --data-dir; a study that goes on has its settings")
+    if arguments.speed is not None and not (arguments.profile == "paper" and arguments.dry_run):
+        raise ValueError("--speed is for --profile paper --dry-run, which estimates hours")
+    if arguments.prepare and arguments.profile != "quick":
+        raise ValueError(f"--prepare draws the synthetic images of the profile quick; {arguments.profile} has none")
+
+
 def _images(run: RunConfig, arguments: argparse.Namespace) -> Path:
     """Root of a run's images; the synthetic set is drawn if it is not there."""
     from mambaad.data.synthetic.generate import write_synthetic
@@ -125,7 +158,10 @@ def _subset(arguments: argparse.Namespace) -> SubsetOptions:
     from mambaad.study.profiles import QUICK_TRAIN
 
     if arguments.data_dir is None:
-        return load_subset(arguments.results)
+        try:
+            return load_subset(arguments.results)
+        except FileNotFoundError as error:
+            raise ValueError("the profile 'subset' starts with --data-dir, the root of the images") from error
     if arguments.encoder_file and not arguments.backbone:
         raise ValueError("--encoder-file needs --backbone, the timm model name of its network")
     samples = load_dataset(arguments.dataset, arguments.data_dir, arguments.categories)

@@ -116,6 +116,23 @@ def test_peak_memory_sees_what_was_freed_again() -> None:
     assert found == "" or 300 < float(found) < 400
 
 
+def test_the_allocation_of_a_pass_is_that_of_its_tensors() -> None:
+    def call() -> None:
+        a = torch.zeros(2_000_000)  # 8 MB
+        b = a + 1
+        del a
+        torch.zeros(1_000_000)
+        del b
+
+    assert model.peak_allocation(call, "cpu") == pytest.approx(16, rel=1e-3)
+    assert model.peak_allocation(call, "cpu") == pytest.approx(16, rel=1e-3), "nothing kept from the call before"
+
+
+def test_too_many_threads_are_refused() -> None:
+    with pytest.raises(ValueError, match="threads must be from 1 to 1024, got 1000000"), timing.cpu_threads(1_000_000):
+        pass
+
+
 def test_calls_alternate_after_one_round_that_does_not_count() -> None:
     order = []
     times = timing.interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 3)
@@ -131,7 +148,7 @@ def test_wrong_options_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture
     said = capsys.readouterr().err
     assert "benchmark must be one of" in said
     assert "repeats must be at least 1" in said
-    assert "threads must be at least 1" in said
+    assert "threads must be from 1 to 1024" in said
     assert not list(tmp_path.iterdir())
 
 

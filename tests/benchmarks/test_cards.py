@@ -94,7 +94,7 @@ def test_threads_are_no_axis_on_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(model, "_model", lambda config, device: Network())
     monkeypatch.setattr(model, "_call", stand_in)
-    monkeypatch.setattr(model, "peak_memory", lambda call, device: 1.0)
+    monkeypatch.setattr(model, "peak_allocation", lambda call, device: 1.0)
     monkeypatch.setattr(timing, "_wait", lambda device: None)
     monkeypatch.setattr(Tensor, "to", lambda tensor, *_: tensor)
     config = ModelConfig(depths=(2, 2, 2, 2), directions=2)

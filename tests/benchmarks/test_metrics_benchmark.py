@@ -48,5 +48,5 @@ def test_sizes_have_a_floor(sizes: tuple[int, ...]) -> None:
 
 def test_without_scikit_learn_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
-    with pytest.raises(RuntimeError, match="needs scikit-learn, which is not installed: pip install scikit-learn"):
+    with pytest.raises(ValueError, match="needs scikit-learn, which is not installed: pip install scikit-learn"):
         metrics_benchmark(6, 32, 1)

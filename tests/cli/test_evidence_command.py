@@ -28,6 +28,9 @@ def test_the_list_names_every_run_of_the_protocol_and_its_amendment(
     assert output(capsys, tmp_path, "--list", "--run", chosen) == ["\t".join(wanted[3])]
     (refused,) = output(capsys, tmp_path, "--list", "--run", "0123", code=2)
     assert "has no run '0123'" in refused
+    for what in ("--tables", "--status", "--sensitivity"):
+        (refused,) = output(capsys, tmp_path, what, "--run", chosen, code=2)
+        assert "leave it out of --tables, --status and --sensitivity" in refused
 
 
 def test_the_status_counts_the_records_of_each_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,6 +84,17 @@ def test_suites_are_timed_one_after_the_other_and_their_tables_printed(
     assert [name for name, *_ in calls] == [name for name in machine.SUITES if name != "exports"]
 
 
+def test_metrics_without_scikit_learn_are_refused_before_the_other_suites(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mambaad.benchmarks.run_suite", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(machine, "find_spec", lambda name: None)
+    assert cli.main(["benchmark", "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "compares with scikit-learn, which is not installed" in said
+    assert "scan stages model scaling methods exports training" in said
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [

@@ -1,5 +1,7 @@
 """What the paper profile would cost: steps from published counts, hours from a measured step."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +10,7 @@ from mambaad import cli
 from mambaad.config import DataConfig, RunConfig, TrainConfig
 from mambaad.study import plan
 from mambaad.study.cost import CARDS, Cost, costs, makespan, measured_step, totals
+from mambaad.study.published_numbers import repository_root
 from mambaad.study.tables_spec import TABLE_6
 
 
@@ -41,6 +44,19 @@ def test_twice_the_speed_takes_half_the_time() -> None:
     slow, fast = totals([Cost(10, 10**7, 1.0), Cost(10, 3 * 10**7, 0.5)], [10, 20]).to_dict("records")
     assert list(slow) == ["images per second and card", "card days", *(f"days on {number}" for number in CARDS)]
     assert slow["card days"] == pytest.approx(2 * fast["card days"], abs=0.11)
+
+
+def test_a_machine_without_a_compiler_has_a_measured_step_too(tmp_path: Path) -> None:
+    committed = repository_root() / "results" / "benchmarks"
+    (tmp_path / "model_cpu.json").write_bytes((committed / "model_cpu.json").read_bytes())
+    head, *lines = (committed / "model_cpu.csv").read_text().splitlines()
+    others = [line for line in lines if ",native," not in line]
+    assert len(others) == 4
+    (tmp_path / "model_cpu.csv").write_text("\n".join([head, *others]))
+    assert measured_step(tmp_path).seconds_per_image > measured_step().seconds_per_image
+    (tmp_path / "model_cpu.csv").write_text("\n".join([head, *(x for x in others if x.startswith("forward"))]))
+    with pytest.raises(ValueError, match="has no training step: measure it again"):
+        measured_step(tmp_path)
 
 
 def test_the_dry_run_says_hours_and_where_they_come_from(capsys: pytest.CaptureFixture[str]) -> None:

@@ -164,6 +164,24 @@ def test_prepare_draws_the_images_and_makes_no_run(
     assert [call.get("drawn") for call in executed] == [tmp_path / "here"]
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--list --epochs 7", "--epochs is of the profile subset, not of quick"),
+        ("--profile paper --list --depths 2 2 2 2", "--depths is of the profile subset, not of paper"),
+        ("--dry-run --speed 30", "--speed is for --profile paper --dry-run"),
+        ("--profile paper --prepare", "--prepare draws the synthetic images of the profile quick"),
+        ("--profile subset --list", "the profile 'subset' starts with --data-dir"),
+        ("--profile subset --list --side 64", "--side needs --data-dir; a study that goes on has its settings"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(
+    words: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["reproduce", "--results", str(tmp_path), *words.split()]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_the_paper_s_images_lie_in_a_folder_of_their_data_set(
     tmp_path: Path, executed: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
