@@ -17,7 +17,7 @@ def resolve_device(device: str) -> torch.device:
     """ "auto" or a torch device name -> the device.  Raises ValueError, with the remedy, for one that is not there."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", device):
+    if not re.fullmatch(r"cpu|cuda(:\d+)?|mps(:0)?", device):
         raise ValueError(f"device must be 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps', got {device!r}")
     target = torch.device(device)
     if target.type == "cuda" and (target.index or 0) >= torch.cuda.device_count():

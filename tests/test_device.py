@@ -29,7 +29,7 @@ def test_auto_takes_a_card_where_there_is_one(monkeypatch: pytest.MonkeyPatch, c
 def test_devices_that_are_there_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    for name in ("cuda", "cuda:1", "mps", "cpu"):
+    for name in ("cuda", "cuda:1", "mps", "mps:0", "cpu"):
         assert resolve_device(name) == torch.device(name)
     with pytest.raises(ValueError, match="there is no device 'cuda:2': torch sees 2"):
         resolve_device("cuda:2")
