@@ -37,6 +37,13 @@ def test_records_are_of_the_schema_and_named_by_their_settings(path: Path) -> No
     assert record["environment"]["code"]["dirty"] is False, "made with code that no commit holds"
 
 
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("benchmarks/*.json")), ids=lambda path: path.stem)
+def test_benchmarks_are_of_code_that_a_commit_holds(path: Path) -> None:
+    code = _read(path)["environment"]["code"]
+    assert code["commit"]
+    assert code["dirty"] is False
+
+
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
 def test_means_are_those_of_their_parts(path: Path) -> None:
     for report in _read(path)["metrics"].values():
