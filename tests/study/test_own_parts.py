@@ -14,6 +14,7 @@ from mambaad.config import ModelConfig, preset, run_config_from_dict
 from mambaad.config.methods import MambaADBankConfig
 from mambaad.model import MambaAD
 from mambaad.study import own_parts
+from mambaad.study.evidence import sensitivity
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS = ROOT / "results" / own_parts.FOLDER
@@ -224,6 +225,20 @@ def test_the_page_says_what_the_preset_is_worth_on_unseen_surfaces() -> None:
     assert words.format(-means["brick"], means["grass"], -means["gravel"]) in said
     assert {len(own) for own in gains.values()} == {3}
     assert f"single trainings from {-min(every):.1f} points behind to {max(every):.1f} ahead" in said
+
+
+def test_the_page_says_what_other_readings_of_the_main_row_gave() -> None:
+    seeds = json.loads((ROOT / "results" / "real_v1" / "sensitivity.json").read_text(encoding="utf-8"))["seeds"]
+    gains = {
+        reading: fmean(
+            seed["readings"][reading]["exact"]["mad"] - seed["readings"][sensitivity.PUBLISHED]["exact"]["mad"]
+            for seed in seeds.values()
+        )
+        for reading in sensitivity.READINGS
+    }
+    assert f"{gains['sigma 2 pixels']:.0f}" == "1", "a Gaussian of 2 pixels gains a point of mAD"
+    assert all(gain < 0.05 for reading, gain in gains.items() if reading.startswith("score: mean of the highest"))
+    assert all(gain < -1 for reading, gain in gains.items() if reading.startswith("stride"))
 
 
 def test_the_page_says_where_the_fine_preset_met_a_surface() -> None:
