@@ -183,7 +183,7 @@ for rows, facts in suites["model"].values():
 # ## How it grows
 #
 # The paper claims linear growth with the number of tokens. An exponent of 1 in the number of pixels is linear;
-# attention over all tokens would come to 2. `peak_mb` is what the tensors of one pass take at most, without weights
+# attention over all tokens would come to 2. *Peak MB* is what the tensors of one pass take at most, without weights
 # and input.
 
 # %% tags=["hide-input"]
