@@ -29,7 +29,7 @@ help: ## list the targets
 setup: $(READY) ## make .venv from requirements.lock
 
 reproduce: $(READY) ## run the study here (PROFILE=quick, CORES=2; PROFILE=paper needs DATA=folder) and build the book from it
-	@$(call graph,--config profile=$(PROFILE) train=True build=build/$(PROFILE) results=build/$(PROFILE)/results $(if $(DATA),'data=$(DATA)'))
+	@$(call graph,--config profile=$(PROFILE) train=True build=build/$(PROFILE) results=build/$(PROFILE)/results $(if $(filter-out quick,$(PROFILE)),$(if $(DATA),'data=$(DATA)')))
 	@echo "Open build/$(PROFILE)/book/_build/html/index.html"
 
 book: $(READY) ## build the book from the committed records, without training

@@ -24,6 +24,9 @@ PROFILE = config.get("profile", "quick")
 TRAIN = str(config.get("train", True)).lower() == "true"
 if PROFILE == "subset" and TRAIN:
     raise ValueError("the profile 'subset' has its own images and is run by `mambaad reproduce --profile subset`")
+if PROFILE == "quick" and TRAIN and "data" in config:
+    # Snakemake empties a folder before its rule fills it
+    raise ValueError("the profile 'quick' draws its images where it builds, and takes no data=FOLDER")
 BUILD = config.get("build", f"build/{PROFILE}")
 RESULTS = config.get("results", f"{BUILD}/results")
 LOGS, BOOK = f"{BUILD}/logs", f"{BUILD}/book"

@@ -170,11 +170,13 @@ def _on_unseen_surfaces(records: Sequence[dict[str, Any]]) -> str:
 
 
 def _spread(values: Sequence[float]) -> str:
-    """Mean (lowest to highest), in points; a single value alone; a dash for none."""
+    """Mean (lowest to highest), in points; a single value in whole points, as it has no spread; a dash for none."""
     if not values:
         return "–"
+    if len(values) == 1:
+        return signed(values[0], 0)
     mean, low, high = (signed(value, 1) for value in (sum(values) / len(values), min(values), max(values)))
-    return f"{mean} ({low} to {high})" if len(values) > 1 else mean
+    return f"{mean} ({low} to {high})"
 
 
 SAID = {"recipe of version 0.1's first README": "before the preset: embedded encoder, 300 steps"}

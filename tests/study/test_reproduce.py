@@ -53,6 +53,23 @@ def test_the_graph_can_be_read_and_ends_in_the_book(options: list[str], tmp_path
         assert all(name in jobs for name in ("contact_sheet", "data", "runs_1", "table", "book"))
 
 
+def test_the_quick_profile_never_draws_into_a_folder_that_is_named(tmp_path: Path) -> None:
+    """Snakemake would empty it first."""
+    (tmp_path / "mine.png").write_text("x")
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "-n", "--nolock", "--config", f"data={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "takes no data=FOLDER" in done.stderr + done.stdout
+    for profile, passed in (("quick", False), ("paper", True)):
+        shown = subprocess.run(
+            ["make", "-n", "reproduce", f"PROFILE={profile}", f"DATA={tmp_path}"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert (f"data={tmp_path}" in shown.stdout) == passed, profile
+
+
 def test_pages_are_made_again_when_a_record_they_show_is_new(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "-n", "--nolock", "--filegraph", "--config"]
     options = ["train=False", f"build={tmp_path}", "results=results"]
